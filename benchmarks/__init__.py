@@ -1,0 +1,1 @@
+"""Side-by-side timings against other implementations; see benchmarks/README.md."""

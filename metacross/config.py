@@ -1,0 +1,363 @@
+"""The typed, strict view of ray_config.yaml.
+
+A configuration is put together from three kinds of source, later ones winning: the default file, files given with
+``--config`` (which may be partial), and ``key=value`` overrides with dotted names. No value has a default here: what a
+run uses stands in the YAML alone. What each key means is told by the comments there.
+
+YAML is read by its 1.2 rules: only true and false are booleans, so the tag ``NO`` and the language ``no`` stay text,
+and ``1e-4`` is a number (PyYAML by itself follows 1.1, where both come out wrong). Keys are always text.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from metacross.errors import UserError
+
+FILE_NAME = "ray_config.yaml"
+COMMAND_LINE = "command line"
+
+# The descriptions are what an error message says is allowed.
+Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
+CountOrZero = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number greater than 0")]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number, 0 or greater")]
+Ratio = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
+Switch = Annotated[bool, Field(description="true or false")]
+FilledText = Annotated[str, Field(min_length=1, description="text that is not empty")]
+FileNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: complete, immutable, and without implicit conversions."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Corpora to learn from and how they are read."""
+
+    source: Annotated[
+        Annotated[str, Field(min_length=1)] | FileNames, Field(description="a file name or a list of file names")
+    ]
+    source_dev: FilledText
+    source_language: Annotated[str, Field(pattern="^[a-z]{2,3}$", description="a language code, such as en")]
+    tag_map: Annotated[
+        dict[str, str],
+        Field(
+            description="a mapping from type to type, such as {OTH: O}; a type that looks like a number needs quotes"
+        ),
+    ]
+    max_words: Count
+
+
+class ModelConfig(Section):
+    """The encoder and what of it is adapted."""
+
+    encoder: FilledText
+    frozen_layers: CountOrZero
+    max_pieces: Annotated[int, Field(ge=8, description="a whole number, 8 or more")]  # windows need room to overlap
+
+
+class RetrievalConfig(Section):
+    """How sentence vectors are made."""
+
+    pooling: Literal["mean", "cls"]
+    layer: CountOrZero
+
+
+class EpisodesConfig(Section):
+    """The sizes of episodes and meta-batches."""
+
+    support_size: Count
+    meta_batch_size: Count
+
+
+class InnerConfig(Section):
+    """The inner loop, in meta-training and at adaptation."""
+
+    steps: Count
+    step: Literal["normalized", "sgd"]
+    lr: Positive
+    second_order: Switch
+    adapt_max_weight: NonNegative
+
+
+class LossConfig(Section):
+    """Masking and the maximum term."""
+
+    mask_ratio: Ratio
+    max_weight: NonNegative
+
+
+class TrainConfig(Section):
+    """The outer loop and where it runs."""
+
+    method: Literal["metacross", "base"]
+    steps: Count
+    plain_steps: CountOrZero
+    lr: Positive
+    warmup: Ratio
+    weight_decay: NonNegative
+    clip_norm: Positive
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]  # numpy's range
+    precision: Literal["auto", "fp32", "bf16"]
+    batch_pieces: Count
+    trunk_cache_mb: CountOrZero
+    eval_every: Count
+    eval_sentences: Count
+    checkpoint_every: Count
+    storage_path: FilledText
+    # A run is a directory below storage_path, so its name must not lead anywhere else.
+    name: Annotated[
+        str,
+        Field(
+            pattern="^([A-Za-z0-9][A-Za-z0-9._-]*)?$",
+            description='"", or letters, digits, dots, dashes and underscores, starting with a letter or a digit',
+        ),
+    ]
+    workers: Count
+    use_gpu: Annotated[bool | Literal["auto"], Field(description="true, false or auto")]
+
+
+class Config(Section):
+    """A whole configuration, one section per part of the program."""
+
+    data: DataConfig
+    model: ModelConfig
+    retrieval: RetrievalConfig
+    episodes: EpisodesConfig
+    inner: InnerConfig
+    loss: LossConfig
+    train: TrainConfig
+
+    def to_yaml(self) -> str:
+        """Write this configuration as YAML that `load_config` reads back as an equal one."""
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def dotted(config: Config) -> dict[str, Any]:
+    """List every value under its dotted name, in the file's order: ``{"data.source": ..., "train.lr": 1e-4, ...}``."""
+    return {f"{section}.{key}": value for section, keys in config.model_dump().items() for key, value in keys.items()}
+
+
+def default_path() -> Path | None:
+    """Find the default file: in the current directory, else in the project's root; None where there is neither."""
+    places = (Path(FILE_NAME), Path(__file__).parent.parent / FILE_NAME)
+    return next((place for place in places if place.is_file()), None)
+
+
+def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Put a configuration together from files and command-line overrides.
+
+    A list or a mapping such as ``data.tag_map`` is one value: a later one takes the earlier one's place.
+
+    Args:
+        paths: YAML files, each possibly partial, merged in this order over the default file (see `default_path`).
+        overrides: ``key=value`` with dotted keys, applied last. Values are YAML, but where a key takes nothing else
+            than text they are taken as they stand (so that ``train.storage_path=a: b`` is not read as a mapping).
+
+    Returns:
+        The complete configuration.
+
+    Raises:
+        UserError: A file cannot be read, a key is unknown, given twice in a file or missing, or a value is not allowed.
+    """
+    default = default_path()
+    if default is None and not paths:
+        raise UserError(f"No {FILE_NAME} in the current directory or the project's root. Name a file with --config.")
+    settings: dict[str, _Setting] = {}
+    for path in ([default] if default else []) + list(paths or ()):
+        settings |= _file_settings(path)
+    for override in overrides:
+        settings |= _override_settings(override)
+    return _validate(settings)
+
+
+class _Setting(NamedTuple):
+    """A value, and where it was set, for messages."""
+
+    value: Any
+    place: str
+
+
+Locate = Callable[[yaml.Node], str]
+
+
+def _leaves() -> dict[str, FieldInfo]:
+    """Every dotted key that holds a value."""
+    return {
+        f"{section}.{key}": field
+        for section, part in Config.model_fields.items()
+        for key, field in part.annotation.model_fields.items()  # type: ignore[union-attr]  # every one is a Section
+    }
+
+
+def _file_settings(path: Path) -> dict[str, _Setting]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"The configuration file {path} does not exist.") from None
+    except OSError as error:
+        raise UserError(f"The configuration file {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"The configuration file {path} is not UTF-8 text.") from None
+    node = _compose(text, str(path))
+    if node is None:
+        raise UserError(f"The configuration file {path} is empty.")
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"The configuration file {path} must hold sections with keys, such as train: {{steps: 100}}.")
+    return _collect("", node, lambda at: f"{path}:{at.start_mark.line + 1}")
+
+
+def _override_settings(override: str) -> dict[str, _Setting]:
+    name, equals, text = override.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        raise UserError(f"{override!r} on the {COMMAND_LINE} is not key=value, as in train.steps=100.")
+    field = _leaves().get(name)
+    # A shell hands over train.name="" as train.name=, which YAML would call null.
+    if field and (not text.strip() or (field.annotation is str and text[0] not in "'\"")):
+        return {name: _Setting(text, COMMAND_LINE)}
+    node = _compose(text, f"{override!r} on the {COMMAND_LINE}")
+    return _collect(name, node or yaml.ScalarNode(_TAG + "null", ""), lambda _: COMMAND_LINE)
+
+
+def _collect(name: str, node: yaml.Node, locate: Locate) -> dict[str, _Setting]:
+    """Take the settings under a key out of a YAML node; the name "" is the whole file."""
+    settings: dict[str, _Setting] = {}
+    try:
+        for leaf, setting in _walk(name, node, locate):
+            if leaf in settings:
+                raise UserError(f"{leaf} is given twice ({settings[leaf].place} and {setting.place}). Remove one.")
+            settings[leaf] = setting
+    except RecursionError:  # an alias inside of what it stands for
+        raise UserError(f"{locate(node)}: nested too deeply for a configuration.") from None
+    return settings
+
+
+def _walk(name: str, node: yaml.Node, locate: Locate) -> Iterator[tuple[str, _Setting]]:
+    if name in _leaves():
+        yield name, _Setting(_plain(node, name, locate), locate(node))
+    elif name and name not in Config.model_fields:
+        raise UserError(f"Unknown key {name} ({locate(node)}). Did you mean {_nearest(name)}?")
+    elif not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{name} is a section ({locate(node)}) and needs keys, such as {_example(name)}: ...")
+    else:
+        for key, value in _pairs(node, name, locate):
+            yield from _walk(f"{name}.{key}" if name else key, value, locate)
+
+
+def _nearest(name: str) -> str:
+    leaves = list(_leaves())
+    same_ending = [leaf for leaf in leaves if leaf.split(".")[-1] == name.split(".")[-1]]
+    close = difflib.get_close_matches(name, [*leaves, *Config.model_fields], n=1, cutoff=0)
+    return " or ".join(same_ending or close)
+
+
+def _example(section: str) -> str:
+    return next(leaf.split(".")[-1] for leaf in _leaves() if leaf.startswith(section + "."))
+
+
+def _pairs(node: yaml.MappingNode, name: str, locate: Locate) -> Iterator[tuple[str, yaml.Node]]:
+    """List a mapping's keys, as they are spelled, with their values; a key given twice is an error."""
+    seen: dict[str, str] = {}
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise UserError(f"A key under {name or 'the top level'} is not text ({locate(key)}).")
+        if key.value in seen:
+            full = f"{name}.{key.value}" if name else key.value
+            raise UserError(f"{full} is given twice ({seen[key.value]} and {locate(key)}). Remove one.")
+        seen[key.value] = locate(key)
+        yield key.value, value
+
+
+def _plain(node: yaml.Node, name: str, locate: Locate) -> Any:
+    """Turn a YAML node into Python's values."""
+    if isinstance(node, yaml.MappingNode):
+        return {key: _plain(value, name, locate) for key, value in _pairs(node, name, locate)}
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(value, name, locate) for value in node.value]
+    try:
+        return _SCALARS[node.tag](node.value)
+    except (KeyError, ValueError):
+        raise UserError(f"{name} cannot be {node.value!r} with the YAML tag {node.tag} ({locate(node)}).") from None
+
+
+def _validate(settings: dict[str, _Setting]) -> Config:
+    missing = [name for name in _leaves() if name not in settings]
+    if missing:
+        raise UserError(f"No value for {', '.join(missing)}. Add what is missing to {FILE_NAME}.")
+    tree: dict[str, dict[str, Any]] = {}
+    for name, setting in settings.items():
+        section, key = name.split(".")
+        tree.setdefault(section, {})[key] = setting.value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError("\n".join(_complaints(error, settings))) from None
+
+
+def _complaints(error: ValidationError, settings: dict[str, _Setting]) -> list[str]:
+    """Say for each wrong value where it was set and what is allowed (a union's several errors make one line)."""
+    leaves = _leaves()
+    lines = {}
+    for detail in error.errors():
+        name = ".".join(map(str, detail["loc"][:2]))
+        value, place = settings[name]
+        allowed = leaves[name].description or detail["msg"].removeprefix("Input should be ")
+        lines[name] = f"{name} is {json.dumps(value, ensure_ascii=False)} ({place}); it must be {allowed}."
+    return list(lines.values())
+
+
+def _compose(text: str, place: str) -> yaml.Node | None:
+    """Parse YAML as far as its nodes, which know their lines; None for an empty text."""
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+        return node
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{place}{line}: broken YAML: {error.problem or error.context}.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{place}: broken YAML: {error}.") from None
+    except RecursionError:
+        raise UserError(f"{place}: nested too deeply for a configuration.") from None
+
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    _TAG + "str": str,
+    _TAG + "null": lambda _: None,
+    _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    _TAG + "int": int,
+    _TAG + "float": float,
+}
+# YAML 1.2's core schema, without what no configuration needs (octal and hexadecimal numbers, infinity, NaN).
+_RESOLVERS = {
+    "null": re.compile(r"^(?:~|null|Null|NULL|)$"),
+    "bool": re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
+    "int": re.compile(r"^[-+]?[0-9]+$"),
+    "float": re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Resolves plain scalars by `_RESOLVERS` instead of YAML 1.1's rules."""
+
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012  # PyYAML's name, filled below
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either version of YAML would read as something else."""
+
+
+for _name, _pattern in _RESOLVERS.items():
+    _Loader.add_implicit_resolver(_TAG + _name, _pattern, None)
+    _Dumper.add_implicit_resolver(_TAG + _name, _pattern, None)

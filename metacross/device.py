@@ -1,0 +1,44 @@
+"""The one place that chooses a device and a precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metacross.errors import UserError
+
+
+def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.device:
+    """`cuda:local_rank` where there is one and it is wanted, else the CPU.
+
+    Raises:
+        UserError: a GPU is asked for and torch sees none.
+    """
+    if use_gpu is False:
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+    if use_gpu is True:
+        raise UserError("train.use_gpu=true but torch sees no GPU: install a CUDA build of torch, or set it to auto")
+    return torch.device("cpu")
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether the hardware multiplies bf16 matrices natively: Ampere and later, or a CPU with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "amx_bf16" in flags
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The block's matrix products in bf16 where `precision` says so; `auto` takes bf16 where it is fast."""
+    if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

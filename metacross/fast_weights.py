@@ -1,0 +1,279 @@
+"""Exact low-rank fast weights: every episode's own weights, in one forward, without a copy of theta.
+
+Shapes: E episodes, T word pieces of a row, N support pieces, I and O a layer's inputs and outputs.
+
+For a linear layer y = W x + b, one SGD step on a loss over N support pieces with layer inputs A (N, I) and
+gradients at the layer's outputs G (N, O) gives dL/dW = G^T A and dL/db = sum_n G_n, so
+
+    y' = W x + b - inner_lr * sum_n (x . A_n + 1) G_n
+
+which needs two thin products with (A, G) and never the gradient itself. The bias is the `+ 1`: it is the weight
+of an input that is always one. Later steps append factors. LayerNorm's scale and shift are vectors, so each episode
+simply has its own. Nothing here is an approximation of SGD on copied weights; tests/test_oracle.py compares the two.
+
+The squared length of a step comes from Gram matrices of the factors alone (as in ghost clipping, Li et al. 2022):
+
+    |dL/dW|^2 + |dL/db|^2 = sum_nm (A_n . A_m + 1) (G_n . G_m)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metacross.errors import UserError
+
+FOLLOWED = (nn.Linear, nn.LayerNorm)
+
+
+@dataclass
+class Factors:
+    """One inner step of one linear layer, for E episodes: its inputs and scaled output gradients."""
+
+    inputs_ENI: Tensor
+    grads_ENO: Tensor  # already times minus the step size
+
+
+@dataclass
+class NormShift:
+    """What the inner steps added to a LayerNorm's scale and shift, for E episodes."""
+
+    scale_EO: Tensor
+    shift_EO: Tensor | None
+
+
+@dataclass
+class FastWeights:
+    """theta' - theta of E episodes: a list of factors per linear layer, a shift per LayerNorm.
+
+    A value: steps return a new one, and theta is not touched. An empty one stands for theta itself.
+    """
+
+    linears: Mapping[str, tuple[Factors, ...]] = field(default_factory=dict)
+    norms: Mapping[str, NormShift] = field(default_factory=dict)
+
+    def nbytes(self) -> int:
+        """Bytes held; inputs that several layers share are counted once."""
+        tensors = [t for steps in self.linears.values() for f in steps for t in (f.inputs_ENI, f.grads_ENO)]
+        for shift in self.norms.values():
+            tensors += [t for t in (shift.scale_EO, shift.shift_EO) if t is not None]
+        return sum(t.untyped_storage().nbytes() for t in {t.data_ptr(): t for t in tensors}.values())
+
+
+@dataclass
+class Recording:
+    """Inputs and outputs of every followed layer during one forward."""
+
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class _Pass:
+    """What the forward under way does: apply fast weights, record, or both."""
+
+    fast_weights: FastWeights
+    recording: Recording | None
+    last_scores: tuple[Tensor, Tensor, Tensor] | None = None  # query, key and value layers share inputs
+
+
+class FastLayers:
+    """The adapted layers of a model, able to run with an episode's own weights and to record their factors.
+
+    Args:
+        modules: name -> module; together they hold exactly the adapted parameters.
+
+    Every parameter must belong to a linear layer or LayerNorm that is called once in a forward, on an input of
+    shape (E, T, I); `refuse_unfollowed` and `recording` raise where that does not hold.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.layers = {
+            f"{prefix}.{name}".rstrip("."): layer
+            for prefix, module in modules.items()
+            for name, layer in module.named_modules()
+            if next(layer.parameters(recurse=False), None) is not None
+        }
+        refuse_unfollowed(self.layers)
+        # A context variable, so that threads that share a model cannot see each other's fast weights.
+        self._pass: ContextVar[_Pass | None] = ContextVar("metacross_pass", default=None)
+        for name, layer in self.layers.items():
+            hook = self._linear if isinstance(layer, nn.Linear) else self._norm
+            layer.register_forward_hook(_named(hook, name))
+
+    @contextmanager
+    def running(self, fast_weights: FastWeights, *, record: bool = False) -> Iterator[Recording]:
+        """Forwards inside the block use `fast_weights`; with `record` their factors are kept."""
+        recording = Recording()
+        token = self._pass.set(_Pass(fast_weights, recording if record else None))
+        try:
+            yield recording
+        finally:
+            self._pass.reset(token)
+        if record and len(recording.outputs) != len(self.layers):
+            missing = sorted(self.layers.keys() - recording.outputs.keys())
+            raise UserError(f"layers {missing[:3]} did not run in the forward; fast weights cannot follow this encoder")
+
+    def _linear(self, name: str, layer: nn.Linear, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
+        now = self._pass.get()
+        if now is None:
+            return y_ETO
+        for factors in now.fast_weights.linears.get(name, ()):
+            scores_ETN = self._scores(now, x_ETI, factors.inputs_ENI)
+            if layer.bias is not None:
+                scores_ETN = scores_ETN + 1
+            y_ETO = torch.baddbmm(y_ETO, scores_ETN.to(y_ETO.dtype), factors.grads_ENO.to(y_ETO.dtype))
+        return self._record(now, name, x_ETI, y_ETO)
+
+    def _norm(self, name: str, layer: nn.LayerNorm, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
+        now = self._pass.get()
+        if now is None:
+            return y_ETO
+        shift = now.fast_weights.norms.get(name)
+        if shift is not None:
+            scale_E1O = (layer.weight + shift.scale_EO).unsqueeze(1)
+            y_ETO = normalised(layer, x_ETI) * scale_E1O
+            if shift.shift_EO is not None:
+                y_ETO = y_ETO + (layer.bias + shift.shift_EO).unsqueeze(1)
+        return self._record(now, name, x_ETI, y_ETO)
+
+    @staticmethod
+    def _scores(now: _Pass, x_ETI: Tensor, inputs_ENI: Tensor) -> Tensor:
+        if now.last_scores is None or now.last_scores[0] is not x_ETI or now.last_scores[1] is not inputs_ENI:
+            now.last_scores = (x_ETI, inputs_ENI, torch.bmm(x_ETI, inputs_ENI.to(x_ETI.dtype).transpose(1, 2)))
+        return now.last_scores[2]
+
+    @staticmethod
+    def _record(now: _Pass, name: str, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
+        if now.recording is not None:
+            if name in now.recording.outputs:
+                raise UserError(f"layer {name} runs more than once in a forward; fast weights cannot follow this encoder")
+            if x_ETI.dim() != 3:
+                raise UserError(
+                    f"layer {name} got an input of shape {tuple(x_ETI.shape)}, not (rows, pieces, size); "
+                    "fast weights cannot follow this encoder"
+                )
+            now.recording.inputs[name] = x_ETI
+            now.recording.outputs[name] = y_ETO
+        return y_ETO
+
+
+def take_step(
+    layers: FastLayers,
+    fast_weights: FastWeights,
+    recording: Recording,
+    loss: Tensor,
+    *,
+    inner_lr: float,
+    normalized: bool,
+    second_order: bool = False,
+) -> FastWeights:
+    """One inner step of every episode: the fast weights after it.
+
+    Args:
+        layers: the adapted layers that `recording` was made with.
+        fast_weights: what the recorded forward ran with.
+        recording: that forward's inputs and outputs.
+        loss: the sum of the episodes' support losses, each of which depends on its own rows alone.
+        inner_lr: with `normalized` the length of an episode's step over all adapted parameters together,
+            otherwise what the gradient is multiplied with (paper: alpha).
+        normalized: a step of fixed length in the direction of the gradient.
+        second_order: keep the factors attached, so that a backward differentiates through the step.
+    """
+    names = list(recording.outputs)
+    grads = dict(
+        zip(names, torch.autograd.grad(loss, [recording.outputs[n] for n in names], create_graph=second_order), strict=True)
+    )
+    inputs = {n: x if second_order else x.detach() for n, x in recording.inputs.items()}
+    norm_grads = {n: norm_gradient(layers.layers[n], inputs[n], grads[n]) for n in names if _is_norm(layers.layers[n])}
+    linear_names = [n for n in names if n not in norm_grads]
+
+    if normalized:
+        biased = {n for n in linear_names if layers.layers[n].bias is not None}
+        squared_E = gradient_squared_norm({n: (inputs[n], grads[n]) for n in linear_names}, biased, norm_grads)
+        step_E = -inner_lr * squared_E.clamp_min(torch.finfo(squared_E.dtype).tiny).rsqrt()
+    else:
+        step_E = loss.new_full((next(iter(grads.values())).shape[0],), -inner_lr)
+
+    linears = dict(fast_weights.linears)
+    for n in linear_names:
+        scaled_ENO = grads[n] * step_E[:, None, None].to(grads[n].dtype)
+        linears[n] = (*linears.get(n, ()), Factors(inputs[n], scaled_ENO))
+    norms = dict(fast_weights.norms)
+    for n, (scale_EO, shift_EO) in norm_grads.items():
+        norms[n] = _moved(norms.get(n), scale_EO * step_E[:, None], None if shift_EO is None else shift_EO * step_E[:, None])
+    return FastWeights(linears, norms)
+
+
+def norm_gradient(layer: nn.Module, x_ENO: Tensor, grad_ENO: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Each episode's gradient of a LayerNorm's scale and shift, (E, O) each; no shift where it has none."""
+    assert isinstance(layer, nn.LayerNorm)
+    scale_EO = (normalised(layer, x_ENO) * grad_ENO).sum(1)
+    return scale_EO, None if layer.bias is None else grad_ENO.sum(1)
+
+
+def gradient_squared_norm(
+    factors: Mapping[str, tuple[Tensor, Tensor]], biased: set[str], norm_grads: Mapping[str, tuple[Tensor, Tensor | None]]
+) -> Tensor:
+    """Each episode's squared gradient length (E,) from Gram matrices; at least fp32."""
+    total_E: Tensor | None = None
+    last: tuple[Tensor, Tensor] | None = None
+    for name, (inputs_ENI, grads_ENO) in factors.items():
+        wide = torch.promote_types(inputs_ENI.dtype, torch.float32)
+        if last is None or last[0] is not inputs_ENI:
+            a_ENI = inputs_ENI.to(wide)
+            last = (inputs_ENI, torch.bmm(a_ENI, a_ENI.transpose(1, 2)))
+        g_ENO = grads_ENO.to(wide)
+        gram_ENN = torch.bmm(g_ENO, g_ENO.transpose(1, 2))
+        part_E = ((last[1] + (1 if name in biased else 0)) * gram_ENN).sum((1, 2))
+        total_E = part_E if total_E is None else total_E + part_E
+    for pair in norm_grads.values():
+        for grad_EO in pair:
+            if grad_EO is not None:
+                part_E = grad_EO.square().sum(1)
+                total_E = part_E if total_E is None else total_E + part_E
+    if total_E is None:
+        raise ValueError("no adapted layer")
+    return total_E
+
+
+def normalised(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+    """What a LayerNorm multiplies with its scale."""
+    return functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+
+
+def refuse_unfollowed(layers: Mapping[str, nn.Module]) -> None:
+    """Raises UserError where a parameter belongs to a kind of layer that fast weights cannot follow exactly."""
+    for name, layer in layers.items():
+        if not isinstance(layer, FOLLOWED):
+            raise UserError(
+                f"layer {name} is a {type(layer).__name__}; fast weights follow linear layers and LayerNorm only. "
+                "Choose another encoder, or freeze more layers (model.frozen_layers)."
+            )
+    owners: dict[int, str] = {}
+    for name, layer in layers.items():
+        for parameter in layer.parameters(recurse=False):
+            if id(parameter) in owners:
+                raise UserError(f"layers {owners[id(parameter)]} and {name} share a parameter; fast weights cannot follow it")
+            owners[id(parameter)] = name
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.LayerNorm)
+
+
+def _moved(before: NormShift | None, scale_EO: Tensor, shift_EO: Tensor | None) -> NormShift:
+    if before is None:
+        return NormShift(scale_EO, shift_EO)
+    shift = shift_EO if before.shift_EO is None or shift_EO is None else before.shift_EO + shift_EO
+    return NormShift(before.scale_EO + scale_EO, shift)
+
+
+def _named(hook, name):  # type: ignore[no-untyped-def]
+    return lambda layer, args, output: hook(name, layer, args[0], output)

@@ -1,0 +1,400 @@
+"""Training without Ray: what every worker does, alone or in a team.
+
+Everything a step needs is a function of the configuration and the step's number: the meta-batch and its masks
+(episodes.py), the learning rate, each worker's share. So a run does not depend on the number of workers (up to the
+order of float sums), and one that stopped goes on from its last checkpoint as if it had not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from metacross import checkpoint
+from metacross.algorithm import InnerLoop, query_losses
+from metacross.bundle import save_bundle
+from metacross.config import Config, InnerConfig
+from metacross.data import Sentence, read_corpus, require_entities
+from metacross.device import autocast
+from metacross.embedded import embedded_encoder
+from metacross.encoding import PieceEncoder, Window, decode, tag_ids
+from metacross.episodes import Episode, EpisodeSource, shares
+from metacross.errors import RunError, UserError
+from metacross.evaluation import scores
+from metacross.model import SentenceEncoder, TagModel, load_classifier
+from metacross.retrieval import SourceIndex
+from metacross.rows import budgeted, pack, trunk_states
+from metacross.source import Source, neighbours_of_itself, tag_set
+from metacross.tagging import tag_windows
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Team:
+    """The workers of a run. Alone by default."""
+
+    rank: int = 0
+    size: int = 1
+    all_reduce: Callable[[Tensor], None] = lambda flat: None  # sums in place over all workers
+    gather: Callable[[Any], list[Any]] = lambda part: [part]  # every worker's part, by rank
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with theta and the optimizer, all a checkpoint holds."""
+
+    step: int = 0
+    best: float = -1.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Learner:
+    """One worker of a run: the corpora, the model, the optimizer.
+
+    Args:
+        config: of the run.
+        device: where the model runs.
+        team: the other workers.
+        report: takes events such as {"event": "step", "step": 3, "loss": 0.4}; called on rank 0 only.
+
+    Raises:
+        UserError: corpora, encoder or settings do not go together; the message names which and the fix.
+    """
+
+    def __init__(self, config: Config, *, device: torch.device, team: Team | None = None, report: Report | None = None) -> None:
+        self.config = config
+        self.device = device
+        self.team = team or Team()
+        self.report: Report = report if report is not None and self.team.rank == 0 else lambda event: None
+        self.progress = Progress()
+
+        sentences = read_source(config)
+        self.tags = tag_set(sentences)
+        dev = read_dev(config, self.tags)
+
+        encoder_path = embedded_encoder() if config.model.encoder == "embedded" else config.model.encoder
+        classifier = load_classifier(encoder_path, self.tags, seed=config.train.seed)
+        self.tokenizer = load_tokenizer(encoder_path)
+        self.model = TagModel(classifier, frozen_layers=config.model.frozen_layers).to(device)
+        self.sentence_encoder = SentenceEncoder(
+            self.model, layer=config.retrieval.layer, pooling=config.retrieval.pooling
+        ).to(device)
+        pieces = PieceEncoder(self.tokenizer, max_pieces=config.model.max_pieces)
+        if config.train.method == "metacross" and config.loss.mask_ratio > 0 and pieces.mask is None:
+            raise UserError("this encoder's tokenizer has no mask piece: set loss.mask_ratio=0")
+        self.pieces = pieces
+
+        with autocast(config.train.precision, device):
+            self.source = Source(
+                sentences,
+                self.tags,
+                pieces=pieces,
+                model=self.model,
+                budget_mb=config.train.trunk_cache_mb,
+                batch_pieces=config.train.batch_pieces,
+            )
+            vectors_MH = self.source.vectors(
+                self.sentence_encoder, tick=self._ticker("encoding source", len(self.source.windows))
+            )
+            self.index = SourceIndex(vectors_MH, use_gpu=False if device.type == "cpu" else "auto")
+            k = config.episodes.support_size
+            neighbours_MK = neighbours_of_itself(self.source, self.index, vectors_MH, k)
+            self.dev = DevSet(self, dev)
+
+        self.plain = config.train.method == "base"
+        self.episodes = EpisodeSource(
+            self.source.windows,
+            sentences,
+            neighbours_MK,
+            seed=config.train.seed,
+            meta_batch_size=config.episodes.meta_batch_size,
+            mask_ratio=0.0 if self.plain else config.loss.mask_ratio,
+        )
+        self.max_weight = 0.0 if self.plain else config.loss.max_weight
+        self.inner = inner_loop(config.inner, max_weight=self.max_weight, second_order=config.inner.second_order)
+        self.optimizer = make_optimizer(self.model.theta(), config.train.weight_decay)
+
+    def step(self, stop: bool = False) -> tuple[float, bool]:
+        """One meta-step of the whole team: the loss, and whether any worker wants to stop.
+
+        Raises:
+            RunError: the loss is not finite; names the step and the sentences.
+        """
+        step, train = self.progress.step, self.config.train
+        batch = self.episodes.meta_batch(step)
+        mine = [batch[i] for i in shares(batch, self.source.windows, self.team.size)[self.team.rank]]
+        without_support = self.plain or step < train.plain_steps
+        theta = self.model.theta()
+        for p in theta:
+            p.grad = None
+        loss = 0.0
+        broken: list[str] = []
+        with autocast(train.precision, self.device):
+            for chunk in self._chunks(mine, without_support):
+                losses_E = self._query_losses(chunk, without_support)
+                weights_E = self._weights(chunk, batch).to(self.device)
+                (losses_E * weights_E).sum().backward()
+                loss += float((losses_E.detach() * weights_E).sum())
+                bad = (~torch.isfinite(losses_E.detach())).tolist()
+                broken += [self._place(e) for e, is_bad in zip(chunk, bad, strict=True) if is_bad]
+
+        flat = torch.cat([*(_grad(p).flatten().float() for p in theta), torch.tensor([loss, float(stop)], device=self.device)])
+        self.team.all_reduce(flat)
+        loss, stops = float(flat[-2]), float(flat[-1])
+        norm = float(flat[:-2].norm())
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            broken = sorted({place for part in self.team.gather(broken) for place in part})
+            raise RunError(
+                f"step {step + 1}: the loss or its gradient is not finite (loss {loss}, gradient length {norm}); "
+                f"sentences: {', '.join(broken[:5]) or 'none by itself'}. Nothing of this step was kept. "
+                "Lower train.lr or inner.lr, or set train.precision=fp32, and go on with --resume."
+            )
+        flat *= min(1.0, train.clip_norm / max(norm, 1e-12))
+        at = 0
+        for p in theta:
+            p.grad = flat[at : at + p.numel()].view_as(p).to(p.dtype)
+            at += p.numel()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, train.lr, train.steps, train.warmup)
+        self.optimizer.step()
+        self.progress.step += 1
+        return loss, stops > 0
+
+    def evaluate(self) -> dict[str, float]:
+        """Dev F1 in percent, `plain` and (but for method base) `adapted`; kept in the history."""
+        with autocast(self.config.train.precision, self.device):
+            found = {"step": self.progress.step, "plain": self.dev.f1(None)}
+            if not self.plain:
+                adapt = inner_loop(self.config.inner, max_weight=self.config.inner.adapt_max_weight)
+                found["adapted"] = self.dev.f1(adapt)
+        self.progress.history.append(found)
+        return found
+
+    def save(self, path: Path, metrics: dict[str, Any]) -> None:
+        """Writes the bundle of theta as it is now."""
+        save_bundle(
+            path,
+            config=self.config,
+            tags=self.tags,
+            model=self.model,
+            sentence_encoder=self.sentence_encoder,
+            tokenizer=self.tokenizer,
+            sentences=self.source.sentences,
+            index=self.index,
+            metrics=metrics,
+        )
+
+    def pieces_of(self, batch: Sequence[Episode]) -> int:
+        """Word pieces of a meta-batch, support and query."""
+        support = 0 if self.plain else sum(self.source.pieces(e.support) for e in batch)
+        return support + sum(len(self.source.windows[e.query]) for e in batch)
+
+    def _query_losses(self, chunk: Sequence[Episode], without_support: bool) -> Tensor:
+        windows = [self.source.windows[e.query] for e in chunk]
+        masked = [self.pieces.masked(w, e.masked) if e.masked else None for w, e in zip(windows, chunk, strict=True)]
+        fresh, _ = trunk_states(self.model, [m for m in masked if m], batch_pieces=self.config.train.batch_pieces)
+        kept = self.source.states.states([e.query for e, m in zip(chunk, masked, strict=True) if m is None])
+        new = iter(fresh)
+        states = [kept[e.query] if m is None else next(new) for e, m in zip(chunk, masked, strict=True)]
+        query = pack([[(s, self.source.tag_ids(e.query))] for s, e in zip(states, chunk, strict=True)])
+        support = None if without_support else pack(self.source.support([e.support for e in chunk]))
+        return query_losses(self.model, support, query, self.inner, max_weight=self.max_weight)
+
+    def _chunks(self, mine: Sequence[Episode], without_support: bool) -> list[list[Episode]]:
+        lengths = [
+            len(self.source.windows[e.query]) + (0 if without_support else self.source.pieces(e.support)) for e in mine
+        ]
+        order = sorted(range(len(mine)), key=lambda i: (lengths[i], i))
+        return [[mine[i] for i in run] for run in budgeted(lengths, order, self.config.train.batch_pieces)]
+
+    def _weights(self, chunk: Sequence[Episode], batch: Sequence[Episode]) -> Tensor:
+        """What each episode's mean counts: 1/E, or for method base its words, so that all words count the same."""
+        if not self.plain:
+            return torch.full((len(chunk),), 1 / len(batch))
+        words = [len(self.source.windows[e.query].scored_pieces()) for e in chunk]
+        return torch.tensor(words) / sum(len(self.source.windows[e.query].scored_pieces()) for e in batch)
+
+    def _place(self, episode: Episode) -> str:
+        return self.source.sentences[self.source.windows[episode.query].sentence].place or f"source sentence {episode.query}"
+
+    def _ticker(self, what: str, total: int) -> Callable[[int], None]:
+        done = itertools.accumulate(itertools.repeat(0))
+        state = {"done": next(done)}
+
+        def tick(n: int) -> None:
+            state["done"] += n
+            self.report({"event": "prepare", "what": what, "done": state["done"], "total": total})
+
+        return tick
+
+
+class DevSet:
+    """Development sentences, cut and looked up once, scored by every `evaluate`; shared out among the team."""
+
+    def __init__(self, learner: Learner, sentences: Sequence[Sentence]) -> None:
+        self.learner = learner
+        self.gold = [list(s.tags or ()) for s in sentences]
+        team, train = learner.team, learner.config.train
+        every = learner.pieces.windows(sentences)
+        self.windows: list[Window] = [w for w in every if w.sentence % team.size == team.rank]
+        self.states, vectors = trunk_states(
+            learner.model, self.windows, batch_pieces=train.batch_pieces, sentence_encoder=learner.sentence_encoder
+        )
+        self.neighbours: list[list[int]] = []
+        if vectors is not None:
+            _, found = learner.index.search(vectors.cpu().numpy(), learner.config.episodes.support_size)
+            self.neighbours = found.tolist()
+
+    def f1(self, inner: InnerLoop | None) -> float:
+        """Micro F1 in percent over the whole set, by theta or by weights adapted with `inner`."""
+        learner = self.learner
+        probabilities = tag_windows(
+            learner.model,
+            self.windows,
+            self.states,
+            batch_pieces=learner.config.train.batch_pieces,
+            source=learner.source if inner else None,
+            neighbours=self.neighbours,
+            inner=inner,
+        )
+        mine: dict[int, list[str]] = {}
+        for window, probabilities_WC in zip(self.windows, probabilities, strict=True):
+            tags, _ = decode(probabilities_WC, learner.tags, [False] * len(probabilities_WC))
+            mine.setdefault(window.sentence, []).extend(tags)
+        found = {i: tags for part in learner.team.gather(mine) for i, tags in part.items()}
+        return float(scores(self.gold, [found.get(i, []) for i in range(len(self.gold))])["f1"])
+
+
+def run(learner: Learner, run_dir: Path, *, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
+
+    A checkpoint is written every `train.checkpoint_every` steps and when stopped; a run whose `run_dir` has one goes
+    on from it. Returns {"step", "stopped", "best", "history"}.
+    """
+    train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
+    checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
+    bundle = run_dir / "bundle"
+    stopped = False
+    began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
+    while progress.step < train.steps and not stopped:
+        pieces += learner.pieces_of(learner.episodes.meta_batch(progress.step))
+        loss, stopped = learner.step(should_stop())
+        loss_sum += loss
+        seconds = time.monotonic() - began
+        if seconds > 1 or progress.step == train.steps:
+            learner.report(
+                {
+                    "event": "step",
+                    "step": progress.step,
+                    "steps": train.steps,
+                    "loss": loss_sum / (progress.step - reported),
+                    "pieces_per_second": pieces / seconds,
+                    "steps_per_second": (progress.step - reported) / seconds,
+                }
+            )
+            began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
+        ends = progress.step == train.steps
+        if progress.step % train.eval_every == 0 or ends:
+            found = learner.evaluate()
+            learner.report({"event": "eval", **found})
+            score = found.get("adapted", found["plain"])
+            if score > progress.best:
+                progress.best = score
+                if first:
+                    learner.save(bundle, {"steps": progress.step, "dev_f1": score, "history": progress.history})
+            began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
+        if first and (progress.step % train.checkpoint_every == 0 or ends or stopped):
+            checkpoint.save(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
+    if first and not bundle.exists():
+        learner.save(bundle, {"steps": progress.step, "dev_f1": None, "history": progress.history})
+    learner.team.gather(None)  # nobody leaves before rank 0 has written
+    return {"step": progress.step, "stopped": stopped, "best": progress.best, "history": progress.history}
+
+
+def read_source(config: Config) -> list[Sentence]:
+    """The labelled source sentences of a configuration."""
+    paths = [config.data.source] if isinstance(config.data.source, str) else config.data.source
+    sentences: list[Sentence] = []
+    for path in paths:
+        corpus = read_corpus(
+            path, tag_map=config.data.tag_map, language=config.data.source_language, max_words=config.data.max_words
+        )
+        require_entities(corpus)
+        sentences += corpus.sentences
+    return sentences
+
+
+def read_dev(config: Config, tags: Sequence[str]) -> list[Sentence]:
+    """Development sentences, `train.eval_sentences` of them spread evenly over the file."""
+    corpus = read_corpus(
+        config.data.source_dev,
+        tag_map=config.data.tag_map,
+        language=config.data.source_language,
+        max_words=config.data.max_words,
+    )
+    require_entities(corpus)
+    refuse_unknown_types(corpus.path, corpus.sentences, tags)
+    n, every = config.train.eval_sentences, len(corpus.sentences)
+    return [corpus.sentences[i * every // n] for i in range(n)] if n < every else list(corpus.sentences)
+
+
+def refuse_unknown_types(path: str, sentences: Sequence[Sentence], tags: Sequence[str]) -> None:
+    """Raises UserError where a corpus has an entity type that the tagger was not trained on."""
+    for sentence in sentences:
+        for tag in sentence.tags or ():
+            if tag not in tags:
+                known = ", ".join(t[2:] for t in tags if t.startswith("B-"))
+                raise UserError(
+                    f"{sentence.place or path}: entity type {tag[2:]}, which the tagger does not know (it knows {known}). "
+                    f"Map or drop it: data.tag_map={{{tag[2:]}: O}}"
+                )
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """The encoder's tokenizer."""
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no tokenizer found ({str(error).splitlines()[0]})") from error
+
+
+def inner_loop(config: InnerConfig, *, max_weight: float, second_order: bool = False) -> InnerLoop:
+    """The inner loop of a configuration."""
+    return InnerLoop(
+        steps=config.steps,
+        lr=config.lr,
+        normalized=config.step == "normalized",
+        max_weight=max_weight,
+        second_order=second_order,
+    )
+
+
+def learning_rate(step: int, peak: float, steps: int, warmup: float) -> float:
+    """Linear rise over the first `warmup` share of the steps, then linear fall to 0."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return peak * (step + 1) / rise
+    return peak * (steps - step) / max(1, steps - rise)
+
+
+def make_optimizer(theta: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW; biases and LayerNorm are not decayed."""
+    groups = [
+        {"params": [p for p in theta if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in theta if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8)
+
+
+def _grad(p: nn.Parameter) -> Tensor:
+    return torch.zeros_like(p) if p.grad is None else p.grad

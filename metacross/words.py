@@ -1,0 +1,262 @@
+"""Words and sentences of text: joining words into text, and finding words and sentences in raw text.
+
+Nothing here changes a character: a word is always a slice of its text, and offsets count code points.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Sequence
+
+# Scripts written without spaces between words, as code point ranges (first, last), in ascending order: Thai, Lao,
+# Myanmar, Khmer, Han, Hiragana, Katakana, with their extensions and the Han characters among the CJK symbols.
+_UNSPACED = (
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x19E0, 0x19FF),
+    (0x2E80, 0x2FDF),
+    (0x3005, 0x3007),
+    (0x3021, 0x3029),
+    (0x3038, 0x303B),
+    (0x3041, 0x30FF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xA9E0, 0xA9FF),
+    (0xAA60, 0xAA7F),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),
+    (0x1B000, 0x1B16F),
+    (0x20000, 0x3FFFD),
+)
+_UNSPACED_STARTS = tuple(first for first, _ in _UNSPACED)
+_STOPS = frozenset(".!?。！？")
+# Titles and the like, which take a full stop that ends no sentence. Some are words unless written with a capital.
+_TITLE = re.compile(
+    "(?i:mr|mrs|dr|drs|prof|jr|sr|jhr|dhr|mevr|frl|mme|mlle|mgr|sra|srta|dra|sgt|lt|nr|vs)"
+    "|Ms|Rev|Hon|Gen|Col|Maj|Capt|Gov|Sen|Rep|Pres|St|Mt|Hr|Fr|Exmo"
+)
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether the character's script is written without spaces between words (Han, kana, Thai, Lao, Khmer, Burmese)."""
+    code = ord(character)
+    place = bisect_right(_UNSPACED_STARTS, code) - 1
+    return place >= 0 and code <= _UNSPACED[place][1]
+
+
+def _is_wide(character: str) -> bool:
+    """Whether the character is CJK punctuation or a full-width form."""
+    return "\u3000" <= character <= "\u303f" or "\uff00" <= character <= "\uffef"
+
+
+def needs_space(left: str, right: str, language: str | None = None) -> bool:
+    """Whether a space belongs between two neighbouring words when text is rebuilt from words.
+
+    No space stands between two characters that are each of an unspaced script or CJK full-width punctuation. Korean
+    separates words by spaces even where they are written in Chinese characters.
+
+    Args:
+        left: the word before.
+        right: the word after.
+        language: ISO 639-1 code; only "ko" makes a difference.
+    """
+    if language == "ko":
+        return True
+    return not all(is_unspaced(character) or _is_wide(character) for character in (left[-1], right[0]))
+
+
+def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Rebuilds text from non-empty words; returns the text and every word's (start, end).
+
+    >>> join_words(["Angela", "Merkel", "访问", "北京", "。"])
+    ('Angela Merkel 访问北京。', ((0, 6), (7, 13), (14, 16), (16, 18), (18, 19)))
+    """
+    parts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    end = 0
+    for previous, word in zip(["", *words], words, strict=False):
+        if previous and needs_space(previous, word, language):
+            parts.append(" ")
+            end += 1
+        parts.append(word)
+        spans.append((end, end + len(word)))
+        end += len(word)
+    return "".join(parts), tuple(spans)
+
+
+# --- raw text -> words -----------------------------------------------------------------------------------------------
+
+_KEPT = {"’": "'", "‐": "-", "‑": "-"} | {character: character for character in ".,:/-'"}
+
+
+def _shape(character: str) -> str:
+    """One letter for what split_words has to know of a character; Python's re knows no Unicode categories.
+
+    s space, u letter of an unspaced script, A upper case, a other letter, d number, m mark or invisible joiner,
+    . , : / - ' themselves, p anything else (symbols, emoji, control characters, lone surrogates).
+    """
+    if character.isspace():
+        return "s"
+    if character in _KEPT:
+        return _KEPT[character]
+    category = unicodedata.category(character)
+    if category[0] == "M" or category == "Cf":
+        return "m"
+    if category[0] == "N":
+        return "d"
+    if category[0] == "L":
+        return "u" if is_unspaced(character) else "A" if category in ("Lu", "Lt") else "a"
+    return "p"
+
+
+_UNIT = "[Aad][Aadm]*"
+_SHAPES = re.compile(
+    rf"""
+      um*                                                   # one character of an unspaced script
+    | (?:[Aa]m*\.)+[Aa]m*(?![Aadm])\.?(?:-{_UNIT})*         # U.S., e.g., U.S.-based
+    | A\.(?=s+[^s])                                         # an initial: J. Smith; at the end of text it is a full stop
+    | {_UNIT}(?:(?:[-'](?=[Aad])|(?<=d)[.,:/](?=d)){_UNIT})*  # words, hyphens and apostrophes inside, 3.5, 1,000, 12:30
+    | \.{{2,}} | -{{2,}}                                    # ... and --
+    | [^s]m*                                                # any other character by itself
+    """,
+    re.VERBOSE,
+)
+_STOP_WITHIN = re.compile(r"\.s+[^s]")  # a full stop with more text behind it
+_CLITIC = re.compile(r"(?<=.)(?:n['’]t|['’](?:s|ll|re|ve|d|m))$", re.IGNORECASE | re.DOTALL)
+_ELISION = re.compile(r"(?:[cdjlmnst]|(?:jus|lors|puis|quoi)?qu|un|(?:d|n|a|su|da|co)e?ll)['’](?=\w)", re.IGNORECASE)
+
+
+def split_words(text: str) -> list[tuple[int, int]]:
+    """Finds the words of raw text, about as newswire corpora cut them. Returns (start, end) of each, in order.
+
+    1. White space separates words. Every other character is in exactly one word.
+    2. Every letter of a script written without spaces (Chinese, Japanese kana, Thai, ...) is a word, with its marks.
+    3. Letters, marks and digits form words. Hyphens and apostrophes inside stay (well-known, O'Brien), and so do
+       . , : / between digits (3.5, 1,000, 12:30) and the full stops of abbreviations (U.S., J. Smith, Dr.).
+    4. English clitics are cut off (John|'s, do|n't), and so are French and Italian elisions (l'|Europe, dell'|arte).
+    5. Every other punctuation mark or symbol is a word, except that runs of full stops or hyphens stay together.
+
+    >>> text = "Dr. Li's U.S.-based firm didn't pay $3.5 in 北京."
+    >>> [text[start:end] for start, end in split_words(text)]
+    ['Dr.', 'Li', "'s", 'U.S.-based', 'firm', 'did', "n't", 'pay', '$', '3.5', 'in', '北', '京', '.']
+    """
+    shapes = "".join(map(_shape, text))
+    spans: list[tuple[int, int]] = []
+    place = 0
+    while found := _SHAPES.search(shapes, place):
+        start, place = found.span()
+        word = text[start:place]
+        # "Dr. Li", but not "the Dr." at the end of everything: there the full stop is the sentence's.
+        if _TITLE.fullmatch(word) and _STOP_WITHIN.match(shapes, place):
+            place += 1
+            word = text[start:place]
+        cut = _CLITIC.search(word) or _ELISION.match(word)
+        if cut:
+            middle = start + (cut.start() or cut.end())
+            spans += [(start, middle), (middle, place)]
+        else:
+            spans.append((start, place))
+    return spans
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+_BREAK = re.compile(
+    r"""
+      [。！？][。！？…]*[”’」』）】》"')\]]*                # needs no space after it
+    | [.!?؟।॥۔…]+[”’»"')\]]*(?=\s)                      # needs one, and a look at what follows
+    | (?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)                   # a blank line
+    """,
+    re.VERBOSE,
+)
+_AFTER = re.compile(r"(\s*)[^\w\s]*(\w?)")  # the space, and the next letter behind opening quotes and brackets
+
+
+def split_sentences(text: str) -> list[tuple[int, int]]:
+    r"""Finds the sentences of raw text. Returns (start, end) of each, without the white space around it.
+
+    A sentence ends
+    1. after 。！？, with the closing quotes and brackets that follow;
+    2. after . ! ? (or their like in Arabic and Devanagari) before a line's end, or before a space and then an upper
+       case letter or a letter of a script without case, with quotes or brackets before it or not;
+    3. at a blank line.
+
+    A full stop after one letter (J. Smith, U.S.), a title (Dr.) or a number of one or two digits (3. Oktober) ends
+    none: a missed break only makes a sentence longer, a wrong one can cut a name.
+
+    >>> text = 'Dr. J. Smith left. "Why?" He said no.\n他走了。再见'
+    >>> [text[start:end] for start, end in split_sentences(text)]
+    ['Dr. J. Smith left.', '"Why?"', 'He said no.', '他走了。', '再见']
+    """
+    ends = [found.end() for found in _BREAK.finditer(text) if _ends_sentence(text, found)]
+    spans = []
+    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
+        inner = text[start:end].strip()
+        if inner:
+            first = start + len(text[start:end]) - len(text[start:end].lstrip())
+            spans.append((first, first + len(inner)))
+    return spans
+
+
+def _ends_sentence(text: str, found: re.Match[str]) -> bool:
+    mark = found.group()
+    if not mark or mark[0] in "。！？":
+        return True
+    if mark == ".":
+        before = re.search(r"[^\W_]+\Z", text[max(0, found.start() - 12) : found.start()])
+        word = before.group() if before else ""
+        if _is_abbreviated(word):
+            return False
+    after = _AFTER.match(text, found.end())
+    space, first = after.groups() if after else ("", "")
+    return "\n" in space or (first.isalpha() and not first.islower())
+
+
+def _is_abbreviated(word: str) -> bool:
+    """Whether a full stop after this word is rather its own: one letter, a title, a number of one or two digits."""
+    return _TITLE.fullmatch(word) is not None or re.fullmatch(r"[^\W\d_]|\d\d?", word) is not None
+
+
+def sentence_breaks(words: Sequence[str], tags: Sequence[str], max_words: int) -> list[int]:
+    """Where to break words that came without sentence breaks: the index after each sentence's last word.
+
+    Breaks after a word that ends in . ! ? 。！？ and is outside entities, with the closing quotes and brackets after
+    it, unless the next word begins in lower case or the word is abbreviated as in `split_sentences` (J. Dr. 3.; a
+    full stop that is a word by itself always counts). A sentence that grows longer than `max_words` is broken at the
+    last place that cuts no entity; only an entity longer than `max_words` is cut.
+
+    Args:
+        words: the words, not empty.
+        tags: their IOB2 tags.
+        max_words: the most words of a sentence, at least 1.
+    """
+    breaks: list[int] = []
+    start = 0  # of the sentence
+    for end in range(1, len(words) + 1):
+        while end - start > max_words:
+            whole = (place for place in range(start + max_words, start, -1) if not tags[place].startswith("I-"))
+            start = next(whole, start + max_words)
+            breaks.append(start)
+        if end == len(words) or (_closes(words, tags, start, end) and not words[end][0].islower()):
+            start = end
+            breaks.append(start)
+    return breaks
+
+
+def _closes(words: Sequence[str], tags: Sequence[str], start: int, end: int) -> bool:
+    """Whether words[start:end] ends like a sentence and the next word does not belong to its ending."""
+    if _is_closing(words[end]) and tags[end] == "O":
+        return False
+    last = end - 1
+    while last > start and _is_closing(words[last]) and tags[last] == "O":
+        last -= 1
+    stem = words[last].rstrip("".join(_STOPS))
+    if tags[last] != "O" or stem == words[last]:
+        return False
+    return not (stem and words[last] == stem + "." and _is_abbreviated(stem))
+
+
+def _is_closing(word: str) -> bool:
+    return all(unicodedata.category(character) in ("Pe", "Pf") for character in word)

@@ -1,0 +1,52 @@
+"""What all tests share: a quiet, offline environment, and fixtures."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before anything imports ray, transformers or tokenizers, which read these once.
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",  # a dead worker is noticed after this long instead of 2 s
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+}
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+
+# The same examples on every run, and no time limit for one example: machines are shared.
+settings.register_profile("metacross", deadline=None, derandomize=True)
+settings.load_profile("metacross")
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root directory."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The directory of the small corpus."""
+    return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def embedded_dir() -> Path:
+    """The embedded encoder as a Hugging Face directory (written into the cache by the first call)."""
+    from metacross.embedded import embedded_encoder
+
+    return Path(embedded_encoder())
