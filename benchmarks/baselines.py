@@ -40,16 +40,18 @@ class Implementation(ABC):
 
     Attributes:
         comparable: whether the result is the same meta-gradient as ours.
+        one_shape: whether every meta-batch is padded to the same shape, so that one warm-up is enough.
     """
 
     name: str
     comparable = True
+    one_shape = False
 
     def __init__(self, classifier: PreTrainedModel, *, frozen_layers: int, inner: InnerLoop) -> None:
         if inner.normalized or inner.second_order:
             raise ValueError("the implementations agree on plain first-order SGD steps only")
         self.inner = inner
-        self.model: nn.Module = copy.deepcopy(classifier).eval()
+        self.model: nn.Module = copy.deepcopy(classifier).train(False)
         freeze(self.model, frozen_layers)
         self.adapted = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
@@ -77,7 +79,7 @@ class Metacross(Implementation):
         super().__init__(classifier, frozen_layers=frozen_layers, inner=inner)
         self.tagger = TagModel(self.model, frozen_layers=frozen_layers)  # type: ignore[arg-type]
 
-    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:
+    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:  # noqa: D102
         for p in self.adapted.values():
             p.grad = None
         with autocast(precision, CPU):
@@ -85,7 +87,7 @@ class Metacross(Implementation):
             support = pack([[(next(states), x.tag_ids_T) for x in row] for row in batch.support_EK])
             query = pack([[(next(states), x.tag_ids_T)] for x in batch.query_E])
             losses_E = query_losses(self.tagger, support, query, self.inner, max_weight=self.inner.max_weight)
-        losses_E.mean().backward()
+        torch.autograd.backward(losses_E.mean())
         return [torch.zeros_like(p) if p.grad is None else p.grad for p in self.adapted.values()]
 
     def states(self, batch: MetaBatch) -> Iterator[Tensor]:
@@ -110,6 +112,7 @@ class KeptTrunk(Metacross):
             self.kept[id(batch), precision] = batch, list(super().states(batch))
 
     def states(self, batch: MetaBatch) -> Iterator[Tensor]:
+        """What `keep` left."""
         precision = "bf16" if torch.is_autocast_enabled("cpu") else "fp32"
         return iter(self.kept[id(batch), precision][1])
 
@@ -119,7 +122,7 @@ class CopiedWeights(Implementation):
 
     name = "copied weights"
 
-    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:
+    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:  # noqa: D102
         weights = list(self.adapted.values())
         theta = [w.detach().clone() for w in weights]
         total = [torch.zeros_like(w) for w in theta]
@@ -148,11 +151,13 @@ class FuncVmap(Implementation):
         super().__init__(classifier, frozen_layers=frozen_layers, inner=inner)
         self.model.set_attn_implementation("eager")  # type: ignore[operator]
 
-    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:
+    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:  # noqa: D102
         def loss(weights: dict[str, Tensor], inputs: Padded) -> Tensor:
             piece_ids_KT, mask_KT, tag_ids_KT = inputs
-            # A mask of four dimensions is taken as it is; building one looks at values, which vmap refuses.
-            arguments = {"input_ids": piece_ids_KT, "attention_mask": mask_KT[:, None, None, :]}
+            # A mask of four dimensions is added to the scores as it is; making one looks at values, which vmap refuses.
+            lowest = torch.finfo(wide).min
+            mask_K11T = torch.zeros(mask_KT.shape, dtype=wide).masked_fill(mask_KT == 0, lowest)[:, None, None]
+            arguments = {"input_ids": piece_ids_KT, "attention_mask": mask_K11T}
             logits_KTC = functional_call(self.model, weights, kwargs=arguments).logits
             return tagging_loss(logits_KTC, tag_ids_KT, self.inner.max_weight)
 
@@ -161,14 +166,15 @@ class FuncVmap(Implementation):
             for _ in range(self.inner.steps):
                 grads = grad(loss)(weights, support)
                 weights = {n: w - self.inner.lr * grads[n] for n, w in weights.items()}
-            return grad(loss)(weights, query)
+            gradient: dict[str, Tensor] = grad(loss)(weights, query)
+            return gradient
 
         theta = {n: p.detach() for n, p in self.adapted.items()}
+        wide = next(iter(theta.values())).dtype
         longest = max(len(x) for row in batch.support_EK for x in row)
         supports = stacked([padded(row, longest) for row in batch.support_EK])
         longest = max(map(len, batch.query_E))
         queries = stacked([padded([x], longest) for x in batch.query_E])
-        supports, queries = _as_masks(supports), _as_masks(queries)
         with autocast(precision, CPU):
             grads = vmap(episode, chunk_size=self._chunk(len(batch.query_E)))(supports, queries)
         return [g_E.mean(0) for g_E in grads.values()]
@@ -177,7 +183,7 @@ class FuncVmap(Implementation):
         """Episodes that fit into memory: weights, the gradient and the step's result, and room to spare."""
         theta_bytes = sum(p.nbytes for p in self.adapted.values())
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return max(1, min(episodes, free // (6 * theta_bytes)))
+        return max(1, min(episodes, int(free // (6 * theta_bytes))))
 
 
 class TorchOpt(Implementation):
@@ -194,7 +200,7 @@ class TorchOpt(Implementation):
 
         self.torchopt = torchopt
 
-    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:
+    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:  # noqa: D102
         theta = {n: p.detach() for n, p in self.adapted.items()}
         total = [torch.zeros_like(w) for w in theta.values()]
         sgd = self.torchopt.sgd(lr=self.inner.lr)
@@ -231,7 +237,7 @@ class Higher(Implementation):
         self.higher = higher
         self.optimizer = torch.optim.SGD(self.adapted.values(), lr=inner.lr)
 
-    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:
+    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:  # noqa: D102
         total = [torch.zeros_like(p) for p in self.adapted.values()]
         original = self.model
         for support, query in zip(batch.support_EK, batch.query_E, strict=True):
@@ -290,7 +296,3 @@ def relative_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> 
     """|found - expected| / |expected| over all parameters together."""
     difference = torch.stack([(f.double() - e.double()).norm() for f, e in zip(found, expected, strict=True)]).norm()
     return float(difference / torch.stack([e.double().norm() for e in expected]).norm())
-
-
-def _as_masks(inputs: Padded) -> Padded:
-    return inputs[0], inputs[1].bool(), inputs[2]

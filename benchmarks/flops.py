@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.inputs import MetaBatch
 
@@ -90,7 +90,7 @@ def gemm_rate(dtype: torch.dtype, *, seconds: float = 0.1) -> float:
     x, w = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
     with torch.no_grad():
         torch.nn.functional.linear(x, w)
-        times = []
+        times: list[float] = []
         end = time.perf_counter() + seconds
         while len(times) < 3 or time.perf_counter() < end:
             start = time.perf_counter()
@@ -99,10 +99,11 @@ def gemm_rate(dtype: torch.dtype, *, seconds: float = 0.1) -> float:
     return 2.0 * rows * inputs * outputs / sorted(times)[len(times) // 2]
 
 
-def _attention(q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
-    return int(sdpa_flop_count(q, k, v))
+def _attention(q: Any, k: Any, *args: Any, **kwargs: Any) -> int:
+    rows, heads, queries, size = q
+    return int(4 * rows * heads * queries * k[2] * size)
 
 
-def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> int:
-    # Torch's formula counts the scores that a fused backward computes again; they are work done.
-    return int(sdpa_backward_flop_count(grad, q, k, v))
+def _attention_backward(grad: Any, q: Any, k: Any, *args: Any, **kwargs: Any) -> int:
+    # Five products to the forward's two: the fused backward computes the scores again.
+    return _attention(q, k) * 5 // 2

@@ -26,6 +26,20 @@ from metacross.retrieval import SourceIndex
 from metacross.source import Source, neighbours_of_itself, tag_set
 
 RANDOM_TAGS = ("O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER")
+FROZEN_LAYERS = 4
+RANDOM_ENCODERS: dict[str, tuple[dict[str, Any], int]] = {  # BERT sizes and frozen layers
+    "bert-base": ({"vocab_size": 30522}, FROZEN_LAYERS),
+    "tiny": (
+        {
+            "vocab_size": 500,
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+        },
+        1,
+    ),
+}
 MAX_PIECES = 128
 TRUNK_CACHE_MB = 1024  # only while neighbours are looked up
 BATCH_PIECES = 2048
@@ -109,20 +123,23 @@ def corpus_batches(
         encoder: whose tokenizer cuts the sentences. `bert-base` and `tiny` have random weights and no tokenizer: they
             take the embedded encoder's pieces, modulo their own vocabulary (lengths are true, ids mean nothing).
         vocabulary: of the model that is timed.
+        episodes: E.
+        support_size: K.
         neighbours: `retrieval` by the embedded encoder (or the given one), or `random` others.
         sentences: of the corpus that take part, drawn at random; looking up neighbours takes time for each.
+        seed: of the sentences, the random neighbours and the episodes.
     """
     corpus = read_corpus(path)
     require_entities(corpus)
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(len(corpus.sentences))[:sentences])
     chosen = [corpus.sentences[i] for i in drawn]
+    if len(chosen) <= support_size:
+        raise UserError(f"{path}: {len(chosen)} sentences are too few for episodes of {support_size} others")
     tags = tag_set(corpus.sentences)
     encoder_path = _tokenizer_path(encoder)
     pieces = PieceEncoder(AutoTokenizer.from_pretrained(encoder_path), max_pieces=MAX_PIECES)
     windows = pieces.windows(chosen)
-    if len(windows) <= support_size:
-        raise UserError(f"{path}: {len(windows)} sentences are too few for episodes of {support_size} others")
     if neighbours == "retrieval":
         neighbours_MK = _retrieved(encoder_path, chosen, tags, pieces, support_size)
     else:
@@ -150,30 +167,26 @@ def make_classifier(encoder: str, tags: Sequence[str], *, seed: int) -> tuple[Pr
 
     Args:
         encoder: `bert-base` and `tiny` with random weights, `embedded`, or the directory of an encoder.
+        tags: of its head.
+        seed: of random weights.
     """
-    if encoder == "bert-base":
-        config, frozen = BertConfig(num_labels=len(tags), attn_implementation="sdpa"), 4
-    elif encoder == "tiny":
-        sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64}
-        config = BertConfig(
-            vocab_size=500, num_attention_heads=4, num_labels=len(tags), attn_implementation="sdpa", **sizes
-        )
-        frozen = 1
-    else:
-        return load_classifier(_tokenizer_path(encoder), tags, seed=seed), 4
+    if encoder not in RANDOM_ENCODERS:
+        return load_classifier(_tokenizer_path(encoder), tags, seed=seed), FROZEN_LAYERS
+    sizes, frozen = RANDOM_ENCODERS[encoder]
     torch.manual_seed(seed)
-    return BertForTokenClassification(config).eval(), frozen
+    sizes = {**sizes, "num_labels": len(tags), "attn_implementation": "sdpa"}
+    return BertForTokenClassification(BertConfig(**sizes)), frozen
 
 
 def vocabulary_of(encoder: str) -> int:
     """Word pieces that the encoder's embeddings know."""
-    if encoder == "bert-base":
-        return int(BertConfig().vocab_size)
-    return 500 if encoder == "tiny" else len(AutoTokenizer.from_pretrained(_tokenizer_path(encoder)))
+    if encoder in RANDOM_ENCODERS:
+        return int(RANDOM_ENCODERS[encoder][0]["vocab_size"])
+    return len(AutoTokenizer.from_pretrained(_tokenizer_path(encoder)))
 
 
 def _tokenizer_path(encoder: str) -> str | Path:
-    return embedded_encoder() if encoder in ("bert-base", "tiny", "embedded") else encoder
+    return embedded_encoder() if encoder in (*RANDOM_ENCODERS, "embedded") else encoder
 
 
 def _retrieved(
@@ -181,8 +194,6 @@ def _retrieved(
 ) -> NDArray[np.int64]:
     model = TagModel(load_classifier(encoder_path, tags, seed=0), frozen_layers=4)
     encoder = SentenceEncoder(model, layer=len(model.layers), pooling="mean")
-    source = Source(
-        sentences, tags, pieces=pieces, model=model, budget_mb=TRUNK_CACHE_MB, batch_pieces=BATCH_PIECES
-    )
+    source = Source(sentences, tags, pieces=pieces, model=model, budget_mb=TRUNK_CACHE_MB, batch_pieces=BATCH_PIECES)
     vectors_MH = source.vectors(encoder)
     return neighbours_of_itself(source, SourceIndex(vectors_MH, use_gpu=False), vectors_MH, k)

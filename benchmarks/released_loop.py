@@ -1,4 +1,4 @@
-"""The loop of the code that the paper's authors released (microsoft/vert-papers, Meta-Cross), as described: the old way.
+"""The loop of the code that the paper's authors released (microsoft/vert-papers, Meta-Cross), as described.
 
 Written from a description of what that code does, to be timed; no line of it is copied. It does not compute our
 meta-gradient: its inner optimizer is a BertAdam made anew for every episode, its dropout is on, and it sums over
@@ -73,8 +73,9 @@ class ReleasedLoop(Implementation):
 
     name = "released loop"
     comparable = False
+    one_shape = True
 
-    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:
+    def meta_gradient(self, batch: MetaBatch, precision: str) -> list[Tensor]:  # noqa: D102
         self.model.train()
         stored: list[list[Tensor]] = []
         for support, query in zip(batch.support_EK, batch.query_E, strict=True):
@@ -83,10 +84,10 @@ class ReleasedLoop(Implementation):
             inputs = padded(support, MAX_PIECES)
             for _ in range(self.inner.steps):
                 optimizer.zero_grad()
-                self.loss(inputs, precision).backward()
+                torch.autograd.backward(self.loss(inputs, precision))
                 optimizer.step()
             optimizer.zero_grad()
-            self.loss(padded([query], MAX_PIECES), precision).backward()
+            torch.autograd.backward(self.loss(padded([query], MAX_PIECES), precision))
             stored.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.adapted.values()])
             self.model.load_state_dict(before)
         return [torch.stack(grads).sum(0) for grads in zip(*stored, strict=True)]

@@ -170,6 +170,16 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def tidy(folder: Path) -> None:
+    """Removes from `folder` what a `write_directory` that was killed left there, and puts back what it moved away."""
+    for old in folder.glob(".*.old"):
+        path = folder / old.name[1:].rsplit(".", 2)[0]
+        if not path.exists():
+            old.rename(path)
+    for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def model_card(config: Config, tags: Sequence[str], sentences: int, metrics: Mapping[str, Any]) -> str:
     """The bundle's README.md."""
     types = ", ".join(tag[2:] for tag in tags if tag.startswith("B-"))

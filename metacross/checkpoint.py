@@ -43,13 +43,13 @@ def restore(
     run_dir: Path, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress, *, tags: Sequence[str]
 ) -> None:
     """Goes on from the newest checkpoint, if there is one."""
-    checkpoints = found(run_dir)
-    if not checkpoints:
+    state = latest_progress(run_dir)
+    if state is None:
         return
-    state: dict[str, Any] = json.loads((checkpoints[-1] / "progress.json").read_text(encoding="utf-8"))
+    newest = found(run_dir)[-1]
     if state["tags"] != list(tags):
-        raise UserError(f"{checkpoints[-1]}: trained for tags {state['tags']}, the data has {list(tags)}. Use another train.name")
-    tensors = load_file(checkpoints[-1] / "state.safetensors")
+        raise UserError(f"{newest}: trained for tags {state['tags']}, the data has {list(tags)}. Use another train.name")
+    tensors = load_file(newest / "state.safetensors")
     for i, p in enumerate(model.theta()):
         with torch.no_grad():
             p.copy_(tensors[f"theta.{i}"])
@@ -59,6 +59,15 @@ def restore(
             if f"{key}.{i}" in tensors
         }
     progress.step, progress.best, progress.history = state["step"], state["best"], state["history"]
+
+
+def latest_progress(run_dir: Path) -> dict[str, Any] | None:
+    """The newest checkpoint's {"step", "best", "history", "tags"}; None where there is no checkpoint."""
+    checkpoints = found(run_dir)
+    if not checkpoints:
+        return None
+    state: dict[str, Any] = json.loads((checkpoints[-1] / "progress.json").read_text(encoding="utf-8"))
+    return state
 
 
 def found(run_dir: Path) -> list[Path]:

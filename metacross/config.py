@@ -202,7 +202,7 @@ def _leaves() -> dict[str, FieldInfo]:
 
 def _file_settings(path: Path) -> dict[str, _Setting]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"The configuration file {path} does not exist.") from None
     except OSError as error:
@@ -355,9 +355,14 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that either version of YAML would read as something else."""
+    """Quotes text that either version of YAML would read as something else, or not at all."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # PyYAML writes some line separators (such as U+0085) so that they are read as spaces, save in this style.
+        return self.represent_scalar(_TAG + "str", data, style=None if data.isprintable() else '"')
 
 
+_Dumper.add_representer(str, _Dumper.represent_str)
 for _name, _pattern in _RESOLVERS.items():
     _Loader.add_implicit_resolver(_TAG + _name, _pattern, None)
     _Dumper.add_implicit_resolver(_TAG + _name, _pattern, None)

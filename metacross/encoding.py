@@ -69,6 +69,7 @@ class PieceEncoder:
         self.end = _first_id(tokenizer.sep_token_id, tokenizer.eos_token_id)
         self.unknown = _first_id(tokenizer.unk_token_id, tokenizer.pad_token_id)
         self.mask = tokenizer.mask_token_id
+        self.special = frozenset(tokenizer.all_special_ids)
         self.marker = tokenizer.get_vocab().get("▁")  # SentencePiece's mark of a word's beginning, alone
         if max_pieces < 4:
             raise UserError(f"model.max_pieces={max_pieces}: at least 4 are needed")
@@ -81,7 +82,10 @@ class PieceEncoder:
         windows: list[Window] = []
         for chunk in _chunks(range(len(sentences)), 512):
             encoded = self.tokenizer(
-                [texts[i] for i in chunk], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+                [texts[i] for i in chunk],
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                verbose=False,
             )
             for i, ids, offsets in zip(chunk, encoded["input_ids"], encoded["offset_mapping"], strict=True):
                 if sentences[i].words:
@@ -104,7 +108,8 @@ class PieceEncoder:
             if last > w and sentence.presplit:
                 self._split_piece(text, sentence.spans, w, last, (start, end), words)
             else:
-                words[w].append(piece_id)
+                # "</s>" written out in a text must not end the sentence.
+                words[w].append(self.unknown if piece_id in self.special else piece_id)
             if last > w:
                 w = last
         for i, word in enumerate(words):

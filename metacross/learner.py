@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 
 from metacross import checkpoint
 from metacross.algorithm import InnerLoop, query_losses
-from metacross.bundle import save_bundle
+from metacross.bundle import save_bundle, tidy
 from metacross.config import Config, InnerConfig
 from metacross.data import Sentence, read_corpus, require_entities
 from metacross.device import autocast
@@ -78,9 +78,12 @@ class Learner:
         self.report: Report = report if report is not None and self.team.rank == 0 else lambda event: None
         self.progress = Progress()
 
+        # Whoever gets these reports may raise: that is how a run is stopped before its first step.
+        self.report({"event": "prepare", "what": "reading corpora", "done": 0, "total": 1})
         sentences = read_source(config)
         self.tags = tag_set(sentences)
         dev = read_dev(config, self.tags)
+        self.report({"event": "prepare", "what": "reading corpora", "done": 1, "total": 1})
 
         encoder_path = embedded_encoder() if config.model.encoder == "embedded" else config.model.encoder
         classifier = load_classifier(encoder_path, self.tags, seed=config.train.seed)
@@ -109,7 +112,9 @@ class Learner:
             self.index = SourceIndex(vectors_MH, use_gpu=False if device.type == "cpu" else "auto")
             k = config.episodes.support_size
             neighbours_MK = neighbours_of_itself(self.source, self.index, vectors_MH, k)
+            self.report({"event": "prepare", "what": "encoding dev", "done": 0, "total": len(dev)})
             self.dev = DevSet(self, dev)
+            self.report({"event": "prepare", "what": "encoding dev", "done": len(dev), "total": len(dev)})
 
         self.plain = config.train.method == "base"
         self.episodes = EpisodeSource(
@@ -156,8 +161,8 @@ class Learner:
             broken = sorted({place for part in self.team.gather(broken) for place in part})
             raise RunError(
                 f"step {step + 1}: the loss or its gradient is not finite (loss {loss}, gradient length {norm}); "
-                f"sentences: {', '.join(broken[:5]) or 'none by itself'}. Nothing of this step was kept. "
-                "Lower train.lr or inner.lr, or set train.precision=fp32, and go on with --resume."
+                f"sentences: {', '.join(broken[:5]) or 'none by itself'}. Nothing of this step was kept; "
+                "earlier checkpoints are. Start a new run with a lower train.lr or inner.lr, or with train.precision=fp32."
             )
         flat *= min(1.0, train.clip_norm / max(norm, 1e-12))
         at = 0
@@ -275,15 +280,26 @@ class DevSet:
         return float(scores(self.gold, [found.get(i, []) for i in range(len(self.gold))])["f1"])
 
 
-def run(learner: Learner, run_dir: Path, *, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def run(
+    learner: Learner,
+    run_dir: Path,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_eval: Callable[[dict[str, float]], None] = lambda found: None,
+) -> dict[str, Any]:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
 
     A checkpoint is written every `train.checkpoint_every` steps and when stopped; a run whose `run_dir` has one goes
-    on from it. Returns {"step", "stopped", "best", "history"}.
+    on from it. `on_eval` gets every measurement, on every worker. Returns {"step", "stopped", "best", "history"}.
     """
     train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
+    if first:
+        tidy(run_dir)
+        tidy(run_dir / "checkpoints")
     checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
     bundle = run_dir / "bundle"
+    if len(set(learner.team.gather(progress.step))) > 1:
+        raise UserError(f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see")
     stopped = False
     began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
     while progress.step < train.steps and not stopped:
@@ -307,6 +323,7 @@ def run(learner: Learner, run_dir: Path, *, should_stop: Callable[[], bool] = la
         if progress.step % train.eval_every == 0 or ends:
             found = learner.evaluate()
             learner.report({"event": "eval", **found})
+            on_eval(found)
             score = found.get("adapted", found["plain"])
             if score > progress.best:
                 progress.best = score
@@ -318,6 +335,7 @@ def run(learner: Learner, run_dir: Path, *, should_stop: Callable[[], bool] = la
     if first and not bundle.exists():
         learner.save(bundle, {"steps": progress.step, "dev_f1": None, "history": progress.history})
     learner.team.gather(None)  # nobody leaves before rank 0 has written
+    stopped = stopped and progress.step < train.steps
     return {"step": progress.step, "stopped": stopped, "best": progress.best, "history": progress.history}
 
 

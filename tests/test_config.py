@@ -284,32 +284,37 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampl
         "=",
         ".inf",
         "a: b",
+        "\x85",
+        "\u2028x",
+        "é\r\n",
     ]
 )
 FILLED = TEXT.filter(bool)
 
 
-@given(
-    storage_path=FILLED,
-    encoder=FILLED,
-    source=FILLED | st.lists(FILLED, min_size=1, max_size=3),
-    tag_map=st.dictionaries(TEXT, TEXT, max_size=4),
-    lr=st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False),
-    mask_ratio=st.floats(0, 1),
-    use_gpu=st.sampled_from([True, False, "auto"]),
-)
-def test_a_saved_configuration_is_read_back_equal(
-    tmp_path_factory: pytest.TempPathFactory, storage_path, encoder, source, tag_map, lr, mask_ratio, use_gpu
+def read_back(config: Config, path: Path) -> Config:
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    return load_config([path])
+
+
+@given(FILLED, st.dictionaries(TEXT, TEXT, max_size=2))
+def test_saved_text_is_read_back_equal(tmp_path_factory: pytest.TempPathFactory, text: str, tag_map: dict[str, str]):
+    tree = load_config().model_dump()
+    tree["model"]["encoder"] = text
+    tree["data"] |= {"source": [text, "b"], "tag_map": tag_map}
+    config = Config.model_validate(tree)
+    assert read_back(config, tmp_path_factory.getbasetemp() / "saved.yaml") == config
+
+
+@given(st.floats(0, exclude_min=True, allow_infinity=False), st.floats(0, 1), st.sampled_from([True, False, "auto"]))
+def test_saved_numbers_are_read_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, lr: float, mask_ratio: float, use_gpu: bool | str
 ):
     tree = load_config().model_dump()
-    tree["model"]["encoder"] = encoder
-    tree["data"] |= {"source": source, "tag_map": tag_map}
-    tree["train"] |= {"lr": lr, "use_gpu": use_gpu, "storage_path": storage_path}
+    tree["train"] |= {"lr": lr, "use_gpu": use_gpu}
     tree["loss"]["mask_ratio"] = mask_ratio
     config = Config.model_validate(tree)
-    path = tmp_path_factory.getbasetemp() / "saved.yaml"
-    path.write_text(config.to_yaml(), encoding="utf-8")
-    assert load_config([path]) == config
+    assert read_back(config, tmp_path_factory.getbasetemp() / "saved.yaml") == config
 
 
 @given(st.text(max_size=30))

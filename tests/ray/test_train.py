@@ -1,0 +1,361 @@
+"""Training on a real local Ray: the same weights as without it, stopped, resumed, and failing in the right words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import ray.train
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from torch import Tensor
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from metacross import checkpoint, train
+from metacross.bundle import load_bundle
+from metacross.config import Config, load_config
+from metacross.errors import RunError, UserError
+from metacross.learner import Learner, run
+from tests.tiny import SIZES
+
+ROOT = Path(__file__).parent.parent.parent
+STEPS = 40
+NAMES = {
+    "PER": ["Anna", "Bo Lee", "Carla", "Dan", "Eva Roth"],
+    "LOC": ["Rome", "New York", "Oslo", "Lima", "Bonn"],
+    "ORG": ["Acme", "Red Cross", "Nato", "Fiat", "Opel"],
+}
+TEMPLATES = ["PER lives in LOC .", "ORG hired PER in LOC", "PER of ORG said no", "in LOC , ORG won", "they met PER"]
+SETTINGS = {
+    "data.source": "train.conll",  # relative: the workers have to start where the driver is
+    "data.source_dev": "dev.conll",
+    "model.encoder": "encoder",
+    "model.frozen_layers": 1,
+    "model.max_pieces": 32,
+    "retrieval.layer": 1,
+    "episodes.support_size": 2,
+    "episodes.meta_batch_size": 6,
+    "train.steps": STEPS,
+    "train.lr": 2e-3,
+    "train.precision": "fp32",
+    "train.eval_every": 10,
+    "train.eval_sentences": 10,
+    "train.checkpoint_every": 10,
+    "train.storage_path": "runs",
+    "train.workers": 1,
+    "train.use_gpu": "false",
+}
+DRIVER = """
+import json, os, signal, sys
+from pathlib import Path
+from metacross import train
+from metacross.config import load_config
+
+train.POLL_SECONDS = 0.01
+sent = False
+
+def show(event):  # what Ctrl-C in a terminal does, once the run is on its way: a signal to the whole process group
+    global sent
+    if event["event"] == "eval" and not sent:
+        sent = True
+        os.killpg(0, signal.SIGINT)
+
+result = train.train(load_config([Path(sys.argv[1])]), show=show)
+print(json.dumps([str(result.run_dir), result.step, result.stopped]))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a tiny encoder and two small corpora."""
+    place = tmp_path_factory.mktemp("train")
+    draw = random.Random(3)
+    for name, sentences in (("train.conll", 40), ("dev.conll", 10)):
+        (place / name).write_text("\n".join(sentence(draw) for _ in range(sentences)), encoding="utf-8")
+    names = [name for kind in NAMES.values() for name in kind]
+    words = sorted({word for text in (*TEMPLATES, *names) for word in text.split()} - set(NAMES))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    tokenizer = Tokenizer(WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        **{
+            name: f"[{name[:-6].upper()}]"
+            for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        },
+    )
+    torch.manual_seed(0)
+    BertModel(BertConfig(**SIZES)).save_pretrained(place / "encoder")
+    fast.save_pretrained(place / "encoder")
+    return place
+
+
+def sentence(draw: random.Random) -> str:
+    lines = []
+    for word in draw.choice(TEMPLATES).split():
+        name = draw.choice(NAMES[word]).split() if word in NAMES else []
+        lines += [f"{part} {'I' if i else 'B'}-{word}" for i, part in enumerate(name)] or [f"{word} O"]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs start in `place`, and numbers are compared between processes: one thread in all of them."""
+    monkeypatch.chdir(place)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """Ray with more (logical) CPUs than any test needs, since a failed run may hold on to its own for a while."""
+    ray.init(
+        address="local",
+        num_cpus=16,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=100 << 20,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> Path:
+    """An undisturbed run without Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        torch.set_num_threads(1)
+        run_dir = place / "runs" / "alone"
+        run(Learner(config("alone"), device=torch.device("cpu")), run_dir)
+    return run_dir
+
+
+def config(name: str, **changes: Any) -> Config:
+    """Settings of a small run; `changes` has __ for the dot."""
+    settings = {**SETTINGS, "train.name": name, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return load_config([ROOT / "ray_config.yaml"], [f"{key}={value}" for key, value in settings.items()])
+
+
+def state(run_dir: Path) -> dict[str, Tensor]:
+    """Theta and the optimizer's state in the newest checkpoint."""
+    return load_file(checkpoint.found(run_dir)[-1] / "state.safetensors")
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+
+
+@pytest.mark.ray
+def test_one_worker_learns_what_the_learner_alone_learns(local_ray: None, alone: Path) -> None:
+    events: list[dict[str, Any]] = []
+    result = train.train(config("one"), show=events.append)
+
+    assert (result.step, result.stopped) == (STEPS, False)
+    assert_same(state(result.run_dir), state(alone))
+    assert result.history == json.loads((alone / "bundle" / "metrics.json").read_text())["history"] or result.best > 0
+    written = [json.loads(line) for line in (result.run_dir / "progress.jsonl").read_text().splitlines()]
+    assert events == written
+    measured = [{key: value for key, value in e.items() if key != "event"} for e in events if e["event"] == "eval"]
+    assert measured == result.history
+    assert [m["step"] for m in measured] == [10, 20, 30, 40]
+    assert result.bundle is not None
+    assert load_bundle(result.bundle).metrics["dev_f1"] == result.best
+
+
+@pytest.mark.ray
+def test_two_workers_learn_what_one_learns(local_ray: None, alone: Path) -> None:
+    found = state(train.train(config("two", train__workers=2, train__checkpoint_every=STEPS)).run_dir)
+    for name, expected in state(alone).items():
+        assert torch.linalg.vector_norm(found[name] - expected) <= 1e-5 * torch.linalg.vector_norm(expected), name
+
+
+@pytest.mark.ray
+def test_ctrl_c_leaves_a_whole_run_that_goes_on_as_if_nothing_had_been(
+    local_ray: None, alone: Path, place: Path
+) -> None:
+    settings = place / "stopped.yaml"
+    settings.write_text(config("stopped").to_yaml(), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(settings)],
+        env=environment,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    path, step, stopped = json.loads(done.stdout.splitlines()[-1])
+    run_dir = Path(path)
+    assert stopped
+    assert 10 <= step < STEPS
+    assert checkpoint.found(run_dir)[-1].name == f"step-{step:07d}"
+    assert not (run_dir / "STOP").exists()
+    load_bundle(run_dir / "bundle")
+
+    result = train.train(train.resume_config(run_dir), run_dir=run_dir, resume=True)
+    assert (result.step, result.stopped) == (STEPS, False)
+    assert_same(state(run_dir), state(alone))
+
+
+@pytest.mark.ray
+def test_stop_before_the_first_step(local_ray: None, place: Path) -> None:
+    run_dir = place / "runs" / "early"
+
+    def stop() -> None:
+        while not (run_dir / "ray_config.yaml").exists():
+            time.sleep(0.01)
+        (run_dir / "STOP").touch()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = train.train(config("early"))
+    thread.join()
+    assert result == train.TrainResult(run_dir=run_dir, bundle=None, step=0, stopped=True, best=-1.0, history=[])
+
+
+@pytest.mark.ray
+def test_user_error_of_a_worker_reaches_the_driver(local_ray: None, place: Path) -> None:
+    impossible = config("impossible", episodes__support_size=1000)
+    with pytest.raises(UserError) as expected:
+        Learner(impossible, device=torch.device("cpu"))
+    with pytest.raises(UserError) as caught:
+        train.train(impossible)
+    assert str(caught.value) == str(expected.value)
+    train._refuse_used(place / "runs" / "impossible")  # nothing was trained, so the name can be used again
+
+
+@pytest.mark.ray
+def test_loss_that_is_not_finite_names_the_step_and_keeps_checkpoints(local_ray: None, place: Path) -> None:
+    broken = config("broken", train__lr=1e30, train__warmup=0, train__checkpoint_every=1)
+    with pytest.raises(RunError, match=r"^step 2: the loss or its gradient is not finite"):
+        train.train(broken)
+    learner = Learner(broken, device=torch.device("cpu"))
+    run_dir = place / "runs" / "broken"
+    checkpoint.restore(run_dir, learner.model, learner.optimizer, learner.progress, tags=learner.tags)
+    assert learner.progress.step == 1
+    with pytest.raises(UserError, match="already holds a run"):
+        train.train(broken)
+
+
+def test_run_directory_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ray_config.yaml").touch()
+    with pytest.raises(UserError, match=f"Choose another train.name, or .* --resume {tmp_path}"):
+        train.train(config("any"), run_dir=tmp_path)
+
+
+def test_storage_path_that_is_an_address_is_refused() -> None:
+    with pytest.raises(UserError, match="s3://bucket is an address"):
+        train.train(config("any", train__storage_path="s3://bucket"))
+
+
+def test_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        train.train(config("any"), run_dir=tmp_path / "file" / "run")
+
+
+def test_resumed_run_keeps_what_decides_its_result(tmp_path: Path) -> None:
+    own = config("kept")
+    (tmp_path / "ray_config.yaml").write_text(own.to_yaml(), encoding="utf-8")
+    assert train.resume_config(tmp_path) == own
+    assert train.resume_config(tmp_path, ["train.workers=2", "train.lr=0.002"]).train.workers == 2
+    with pytest.raises(UserError, match=r"^train.steps, train.lr: cannot be changed"):
+        train.resume_config(tmp_path, ["train.lr=0.1", "train.steps=9"])
+    with pytest.raises(UserError, match=r"^train.seed: cannot be changed"):
+        train.train(config("kept", train__seed=1), run_dir=tmp_path, resume=True)
+    with pytest.raises(UserError, match="no run to resume"):
+        train.resume_config(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "workers", "use_gpu", "ours", "expected"),
+    [
+        (8, 0, 1, "auto", True, (False, 8)),
+        (8, 0, 3, "auto", True, (False, 2)),
+        (2, 0, 3, "auto", True, (False, 0.66)),
+        (64, 0, 3, "auto", False, (False, 1)),
+        (64, 4, 3, "auto", False, (True, 1)),
+        (64, 4, 3, "false", False, (False, 1)),
+        (64, 0, 3, "true", False, (True, 1)),  # a cluster may grow
+    ],
+)
+def test_resources_of_workers(
+    cpus: int, gpus: int, workers: int, use_gpu: str, ours: bool, expected: tuple[bool, float]
+) -> None:
+    settings = config("any", train__workers=workers, train__use_gpu=use_gpu).train
+    found = train.worker_resources(settings, {"CPU": cpus, "GPU": gpus}, ours=ours)
+    assert found == (expected[0], {"CPU": expected[1]})
+
+
+@pytest.mark.parametrize(
+    ("gpus", "use_gpu", "ours", "fix"),
+    [
+        (0, "true", True, "Set train.use_gpu=false"),
+        (2, "true", True, "Set train.workers=2 or train.use_gpu=false"),
+        (2, "auto", False, "Set train.workers=2 or train.use_gpu=false"),
+    ],
+)
+def test_too_few_gpus(gpus: int, use_gpu: str, ours: bool, fix: str) -> None:
+    settings = config("any", train__workers=3, train__use_gpu=use_gpu).train
+    with pytest.raises(UserError, match=fix):
+        train.worker_resources(settings, {"CPU": 8, "GPU": gpus}, ours=ours)
+
+
+def test_first_signal_asks_the_second_aborts(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with train._signals_stop(tmp_path) as notes:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert (tmp_path / "STOP").exists()
+        assert len(notes) == 1
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_other_errors_are_logged(tmp_path: Path) -> None:
+    failed = ray.train.WorkerGroupError("Traceback: all of it", {1: ValueError("odd\nmore")})
+    with pytest.raises(RunError, match=r"^a worker failed: ValueError: odd \("):
+        train._explain(failed, tmp_path)
+    assert "all of it" in (tmp_path / "error.log").read_text()
+
+
+def test_cause_is_preferred_to_its_consequences(tmp_path: Path) -> None:
+    failed = ray.train.WorkerGroupError("", {0: RuntimeError("connection closed by peer"), 1: UserError("disk full")})
+    with pytest.raises(UserError, match="disk full"):
+        train._explain(failed, tmp_path)
+
+
+def test_events_are_read_once_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    path.write_text('{"event": "old"}\n')
+    events = train._Tail(path)
+    assert events.new() == []
+    with path.open("a") as file:
+        file.write('{"event": "a"}\n{"event"')
+        file.flush()
+        assert events.new() == [{"event": "a"}]
+        file.write(': "b"}\n')
+        file.flush()
+        assert events.new() == [{"event": "b"}]

@@ -1,0 +1,213 @@
+"""What is timed side by side must compute the same thing, and the figures beside it must be counted rightly."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from benchmarks.baselines import (
+    CopiedWeights,
+    FuncVmap,
+    Higher,
+    Implementation,
+    KeptTrunk,
+    Metacross,
+    TorchOpt,
+    relative_difference,
+)
+from benchmarks.flops import Sizes, counted, exact_flops
+from benchmarks.inputs import RANDOM_TAGS, MetaBatch, corpus_batches, make_classifier, random_batches, random_example
+from benchmarks.meta_step import compare, main
+from benchmarks.released_loop import BertAdam, ReleasedLoop
+from metacross.algorithm import InnerLoop
+from metacross.errors import UserError
+
+INNER = InnerLoop(steps=2, lr=0.1, normalized=False, max_weight=2.0)
+LENGTHS = [((7, 12), 9), ((5, 5), 14), ((16, 3), 6)]  # of support sentences and query
+
+
+def ragged_batch() -> MetaBatch:
+    generator = torch.Generator().manual_seed(3)
+    lengths = [length for support, query in LENGTHS for length in (*support, query)]
+    drawn = iter([random_example(n, vocabulary=500, tags=len(RANDOM_TAGS), generator=generator) for n in lengths])
+    triples = [(next(drawn), next(drawn), next(drawn)) for _ in LENGTHS]
+    return MetaBatch(tuple(t[:2] for t in triples), tuple(t[2] for t in triples))
+
+
+def build(
+    kind: type[Implementation], *, dtype: torch.dtype = torch.float64, inner: InnerLoop = INNER
+) -> Implementation:
+    classifier, frozen_layers = make_classifier("tiny", RANDOM_TAGS, seed=0)
+    return kind(classifier.to(dtype), frozen_layers=frozen_layers, inner=inner)
+
+
+def gradient(
+    kind: type[Implementation], *, dtype: torch.dtype = torch.float64, inner: InnerLoop = INNER
+) -> list[Tensor]:
+    implementation = build(kind, dtype=dtype, inner=inner)
+    batch = ragged_batch()
+    if isinstance(implementation, KeptTrunk):
+        implementation.keep(batch, "fp32")
+    return [g.clone() for g in implementation.meta_gradient(batch, "fp32")]
+
+
+@pytest.mark.parametrize("kind", [KeptTrunk, CopiedWeights, FuncVmap, TorchOpt, Higher])
+def test_same_meta_gradient_as_ours(kind: type[Implementation]) -> None:
+    if kind in (TorchOpt, Higher):
+        pytest.importorskip(kind.name)
+    ours = gradient(Metacross)
+    assert relative_difference(gradient(kind), ours) < 1e-9
+    assert relative_difference(gradient(kind, inner=InnerLoop(0, 0.1, False, 2.0)), ours) > 0.1  # the steps matter
+
+
+def test_single_and_half_precision() -> None:
+    ours = gradient(Metacross)
+    batch = ragged_batch()
+    for kind in (Metacross, CopiedWeights, FuncVmap):
+        implementation = build(kind, dtype=torch.float32)
+        assert relative_difference(implementation.meta_gradient(batch, "fp32"), ours) < 1e-5
+        half = relative_difference(implementation.meta_gradient(batch, "bf16"), ours)
+        assert 1e-4 < half < 5e-2
+
+
+@pytest.mark.parametrize("kind", [CopiedWeights, FuncVmap, ReleasedLoop, Metacross])
+def test_theta_is_as_before(kind: type[Implementation]) -> None:
+    implementation = build(kind)
+    before = {n: p.detach().clone() for n, p in implementation.model.named_parameters()}
+    implementation.meta_gradient(ragged_batch(), "fp32")
+    for name, p in implementation.model.named_parameters():
+        assert torch.equal(p, before[name]), name
+
+
+def test_released_loop_without_steps_and_dropout_is_the_sum() -> None:
+    still = InnerLoop(0, 0.1, False, 2.0)
+    released = build(ReleasedLoop, inner=still)
+    for module in released.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    released.model.config.attention_probs_dropout_prob = 0.0
+    for layer in released.model.bert.encoder.layer:
+        layer.attention.self.dropout.p = 0.0
+    summed = released.meta_gradient(ragged_batch(), "fp32")
+    assert relative_difference([g / len(LENGTHS) for g in summed], gradient(Metacross, inner=still)) < 1e-9
+
+
+def test_first_step_of_bert_adam_has_a_fixed_size() -> None:
+    p = nn.Parameter(torch.tensor([1.0, 1.0, 1.0]))
+    p.grad = torch.tensor([3.0, -2.0, 50.0])
+    BertAdam([p], lr=0.01, weight_decay=0.0).step()
+    assert torch.allclose(p.detach() - 1, -0.01 * 0.1 / 0.001**0.5 * p.grad.sign(), rtol=0.01)
+    assert p.grad.norm() <= 1.0001  # clipped tensor by tensor
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_floor_is_what_ours_does(steps: int) -> None:
+    """Without padding, and one support sentence an episode, ours does exactly the floor's work.
+
+    All but for the attention scores, which the fused backward computes a second time.
+    """
+    inner = InnerLoop(steps, 0.1, False, 2.0)
+    batch = random_batches(1, episodes=3, support_size=1, pieces=16, vocabulary=500, seed=1)[0]
+    ours = build(Metacross, dtype=torch.float32, inner=inner)
+    sizes = Sizes.of(ours.model.config, 1)
+    _, flops = counted(lambda: ours.meta_gradient(batch, "fp32"))
+    again = 3 * (sizes.layers - sizes.frozen) * (steps + 1) * 2 * 16**2 * sizes.hidden
+    assert flops - again == exact_flops(batch, sizes, steps=steps)
+    kept = exact_flops(batch, sizes, steps=steps, trunk_kept=True)
+    assert exact_flops(batch, sizes, steps=steps) - kept == 6 * 16 * (8 * 32**2 + 4 * 32 * 64 + 4 * 16 * 32)
+
+
+def test_what_cannot_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "higher", None)
+    monkeypatch.setitem(sys.modules, "torchopt", None)
+
+    def refuse(self: object, batch: MetaBatch, precision: str) -> list[Tensor]:
+        raise RuntimeError("no batching rule")
+
+    monkeypatch.setattr(FuncVmap, "meta_gradient", refuse)
+    classifier, frozen_layers = make_classifier("tiny", RANDOM_TAGS, seed=0)
+    result = compare(
+        classifier,
+        [ragged_batch()],
+        frozen_layers=frozen_layers,
+        inner=INNER,
+        precisions=["fp32"],
+        repeats=2,
+        skip=[ReleasedLoop.name],
+    )
+    told = {t.name: t for t in result.timings}
+    assert list(told) == [k.name for k in (Metacross, CopiedWeights, FuncVmap, TorchOpt, Higher)]
+    assert told["higher"].error.startswith("not installed") and told["torchopt"].error.startswith("not installed")
+    assert "no batching rule" in told[FuncVmap.name].error
+    assert [len(t.seconds) for t in result.timings] == [2, 2, 0, 0, 0]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    import typer
+
+    app = typer.Typer()
+    app.command()(main)
+    result = CliRunner().invoke(app, ["--encoder", "tiny", "--threads", str(torch.get_num_threads()), *arguments])
+    return result.exit_code, result.output
+
+
+def test_command(tmp_path: Path) -> None:
+    small = ["--repeats", "2", "--episodes", "2", "--pieces", "9", "--dtype", "fp32", "--keep-trunk"]
+    small += ["--skip", "released loop", "--json", str(tmp_path / "t.json"), "--plot", str(tmp_path / "deep" / "t")]
+    code, output = run(*small)
+    assert code == 0, output
+    assert "floor fp32, trunk kept" in output and "released" not in output.split("First-order")[0]
+    found = json.loads((tmp_path / "t.json").read_text())
+    ours, kept, copied = found["timings"][:3]
+    assert [t["name"] for t in (ours, kept, copied)] == ["metacross", "metacross, trunk kept", "copied weights"]
+    assert ours["ratios"] == [1.0, 1.0] and copied["ratios"] == pytest.approx(
+        [c / o for c, o in zip(copied["seconds"], ours["seconds"], strict=True)]
+    )
+    assert kept["difference"] == 0 and copied["difference"] < 1e-4 < found["effect"]
+    assert kept["flops"] < ours["flops"]
+    assert (tmp_path / "deep" / "t.png").stat().st_size > 0 and (tmp_path / "deep" / "t.svg").stat().st_size > 0
+
+
+def test_wrong_arguments_name_the_choices() -> None:
+    for wrong, told in (
+        (["--skip", "copied"], "'copied weights'"),
+        (["--dtype", "fp16"], "bf16"),
+        (["--neighbours", "near"], "retrieval"),
+        (["--repeats", "0"], "at least 1"),
+    ):
+        code, output = run(*wrong)
+        assert code == 2 and told in output, output
+
+
+def test_corpus_batches_have_true_lengths(samples: Path) -> None:
+    def batches(sentences: int) -> tuple[list[MetaBatch], tuple[str, ...]]:
+        return corpus_batches(
+            samples / "en" / "train.conll",
+            2,
+            encoder="tiny",
+            vocabulary=500,
+            episodes=3,
+            support_size=2,
+            neighbours="random",
+            sentences=sentences,
+            seed=0,
+        )
+
+    found, tags = batches(40)
+    assert [len(b.query_E) for b in found] == [3, 3] and tags[0] == "O"
+    for batch in found:
+        for support, query in zip(batch.support_EK, batch.query_E, strict=True):
+            assert len({x.window.piece_ids for x in (*support, query)}) == 3  # a sentence is not its own support
+            for x in (*support, query):
+                tagged_T = x.tag_ids_T[x.tag_ids_T >= 0]
+                assert 0 < len(tagged_T) <= len(x) - 2 and int(tagged_T.max()) < len(tags)
+                assert int(x.piece_ids_T.max()) < 500
+    assert len({len(q) for b in found for q in b.query_E}) > 1
+    with pytest.raises(UserError, match="too few"):
+        batches(2)
