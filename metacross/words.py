@@ -166,7 +166,8 @@ def split_words(text: str) -> list[tuple[int, int]]:
 _BREAK = re.compile(
     r"""
       [。！？][。！？…]*[”’」』）】》"')\]]*                # needs no space after it
-    | [.!?؟।॥۔…]+[”’»"')\]]*(?=\s)                      # needs one, and a look at what follows
+    # needs one, and a look at what follows; a run of stops is tried once, from its first, or time grows as its square
+    | (?<![.!?؟।॥۔…])[.!?؟।॥۔…]++[”’»"')\]]*+(?=\s)
     | (?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)                   # a blank line
     """,
     re.VERBOSE,
