@@ -7,7 +7,6 @@ order of float sums), and one that stopped goes on from its last checkpoint as i
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,13 +22,14 @@ from metacross import checkpoint
 from metacross.algorithm import InnerLoop, query_losses
 from metacross.bundle import save_bundle, tidy
 from metacross.config import Config, InnerConfig
-from metacross.data import Sentence, read_corpus, require_entities
+from metacross.data import Sentence, read_corpus, refuse_unknown_types, require_entities
 from metacross.device import autocast
 from metacross.embedded import embedded_encoder
 from metacross.encoding import PieceEncoder, Window, decode, tag_ids
 from metacross.episodes import Episode, EpisodeSource, shares
 from metacross.errors import RunError, UserError
 from metacross.evaluation import scores
+from metacross.hub import only_local
 from metacross.model import SentenceEncoder, TagModel, load_classifier
 from metacross.retrieval import SourceIndex
 from metacross.rows import budgeted, pack, trunk_states
@@ -200,8 +200,9 @@ class Learner:
         )
 
     def pieces_of(self, batch: Sequence[Episode]) -> int:
-        """Word pieces of a meta-batch, support and query."""
-        support = 0 if self.plain else sum(self.source.pieces(e.support) for e in batch)
+        """Word pieces that the step to come runs on, support and query."""
+        plain = self.plain or self.progress.step < self.config.train.plain_steps
+        support = 0 if plain else sum(self.source.pieces(e.support) for e in batch)
         return support + sum(len(self.source.windows[e.query]) for e in batch)
 
     def _query_losses(self, chunk: Sequence[Episode], without_support: bool) -> Tensor:
@@ -233,12 +234,12 @@ class Learner:
         return self.source.sentences[self.source.windows[episode.query].sentence].place or f"source sentence {episode.query}"
 
     def _ticker(self, what: str, total: int) -> Callable[[int], None]:
-        done = itertools.accumulate(itertools.repeat(0))
-        state = {"done": next(done)}
+        done = 0
 
         def tick(n: int) -> None:
-            state["done"] += n
-            self.report({"event": "prepare", "what": what, "done": state["done"], "total": total})
+            nonlocal done
+            done += n
+            self.report({"event": "prepare", "what": what, "done": done, "total": total})
 
         return tick
 
@@ -361,27 +362,15 @@ def read_dev(config: Config, tags: Sequence[str]) -> list[Sentence]:
         max_words=config.data.max_words,
     )
     require_entities(corpus)
-    refuse_unknown_types(corpus.path, corpus.sentences, tags)
+    refuse_unknown_types(corpus, tags, tag_map=config.data.tag_map)
     n, every = config.train.eval_sentences, len(corpus.sentences)
     return [corpus.sentences[i * every // n] for i in range(n)] if n < every else list(corpus.sentences)
-
-
-def refuse_unknown_types(path: str, sentences: Sequence[Sentence], tags: Sequence[str]) -> None:
-    """Raises UserError where a corpus has an entity type that the tagger was not trained on."""
-    for sentence in sentences:
-        for tag in sentence.tags or ():
-            if tag not in tags:
-                known = ", ".join(t[2:] for t in tags if t.startswith("B-"))
-                raise UserError(
-                    f"{sentence.place or path}: entity type {tag[2:]}, which the tagger does not know (it knows {known}). "
-                    f"Map or drop it: data.tag_map={{{tag[2:]}: O}}"
-                )
 
 
 def load_tokenizer(path: str | Path) -> Any:
     """The encoder's tokenizer."""
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path, local_files_only=only_local(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no tokenizer found ({str(error).splitlines()[0]})") from error
 

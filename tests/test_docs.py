@@ -1,0 +1,87 @@
+"""The documents tell the truth: the tree, the names and the examples."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+
+def tree(readme: str) -> list[str]:
+    """Paths named by the README's annotated tree."""
+    block = readme.split("## What is where")[1].split("```")[1]
+    paths, folder = [], ""
+    for line in block.strip("\n").splitlines():
+        name = line.split()[0]
+        if line.startswith(" "):
+            paths.append(folder + name)
+        else:
+            folder = name if name.endswith("/") else ""
+            paths.append(name)
+    return paths
+
+
+def test_the_readme_tree_is_the_tree(root: Path) -> None:
+    named = tree((root / "README.md").read_text(encoding="utf-8"))
+    for path in named:
+        assert (root / path).exists(), f"README names {path}"
+    modules = {f"metacross/{path.name}" for path in (root / "metacross").glob("*.py")} - {"metacross/__init__.py"}
+    assert modules == {path for path in named if path.startswith("metacross/") and path.endswith(".py")}
+
+
+def test_the_paper_map_names_things_that_exist(root: Path) -> None:
+    text = (root / "docs" / "paper_map.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(metacross(?:\.\w+)+)`", text)
+    tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(names) > 8
+    assert len(tests) > 8
+    for name in names:
+        module, *attributes = name.split(".")[:2], *name.split(".")[2:]
+        thing = importlib.import_module(".".join(module))
+        for attribute in attributes:
+            thing = getattr(thing, attribute)
+    for file, function in tests:
+        assert f"def {function}(" in (root / file).read_text(encoding="utf-8"), f"{file}::{function}"
+
+
+def test_links_between_documents_lead_somewhere(root: Path) -> None:
+    for document in (root / "README.md", *(root / "docs").glob("*.md"), root / "samples" / "README.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.fixture
+def readers_place(root: Path, tmp_path: Path) -> Path:
+    """A directory as a reader of the README has it: the samples, the configuration."""
+    (tmp_path / "samples").symlink_to(root / "samples")
+    (tmp_path / "ray_config.yaml").write_bytes((root / "ray_config.yaml").read_bytes())
+    return tmp_path
+
+
+@pytest.mark.ray
+def test_the_readme_examples_run(root: Path, readers_place: Path) -> None:
+    """The commands in their order, then the Python example on the bundle that they leave."""
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    console = re.search(r"```console\n(.*?)```", readme, re.DOTALL)
+    python = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert console is not None
+    assert python is not None
+    commands = [line.removeprefix("$ ") for line in console[1].splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        shell = command.replace("metacross ", f"{shlex.quote(sys.executable)} -m metacross ")
+        done = subprocess.run(shell, shell=True, cwd=readers_place, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert '"support"' in done.stdout
+    assert (readers_place / "scores.json").exists()
+    done = subprocess.run(
+        [sys.executable, "-c", python[1]], cwd=readers_place, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
