@@ -62,7 +62,8 @@ class Timing:
     name: str
     precision: str
     seconds: list[float] = field(default_factory=list)  # one a repeat
-    ratios: list[float] = field(default_factory=list)  # to ours in the same precision and repeat
+    cpu_seconds: list[float] = field(default_factory=list)  # of this process, all threads: little moved by others' load
+    ratios: list[float] = field(default_factory=list)  # of seconds, to ours in the same precision and repeat
     flops: float = 0.0  # of the first meta-batch
     difference: float | None = None  # of its meta-gradient from ours in the same precision; None: computes another
     error: str = ""
@@ -148,9 +149,10 @@ def compare(
             rates[precision].append(gemm_rate(DTYPES[precision]))
         at = repeat % len(runs)
         for timing in (*runs[at:], *runs[:at]):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             ready[timing.name].meta_gradient(batches[repeat % len(batches)], timing.precision)
             timing.seconds.append(time.perf_counter() - start)
+            timing.cpu_seconds.append(time.process_time() - cpu_start)
     by_name = {(t.name, t.precision): t for t in timings}
     for t in runs:
         t.ratios = [a / b for a, b in zip(t.seconds, by_name[OURS, t.precision].seconds, strict=True)]
@@ -222,7 +224,7 @@ def timing_table(result: Result) -> Table:
     table = Table(box=SIMPLE, pad_edge=False)
     for head in ("implementation", "dtype"):
         table.add_column(head, no_wrap=True)
-    for head in ("seconds [q1-q3]", "x ours, same", "x ours, best", "GFLOP", "GFLOP/s", "vs our gradient"):
+    for head in ("seconds [q1-q3]", "x ours, same", "x ours, best", "CPU s", "GFLOP", "GFLOP/s", "vs our gradient"):
         table.add_column(head, justify="right", no_wrap=True)
     fastest = best(result.timings)
     for t in result.timings:
@@ -237,6 +239,7 @@ def timing_table(result: Result) -> Table:
             f"{t.median:.3f} [{q1:.3f}-{q3:.3f}]",
             f"{median(t.ratios):.2f}",
             f"{t.median / fastest[OURS].median:.2f}" if is_best else "",
+            f"{median(t.cpu_seconds):.3f}",
             f"{t.flops / 1e9:.4g}",
             f"{t.flops / 1e9 / median(t.seconds[:: result.batches]):.4g}",  # FLOP are the first meta-batch's
             _told(t),

@@ -1,0 +1,26 @@
+"""Meta-Cross: named entity recognition that adapts itself to every sentence, in languages it has no labels for.
+
+    from metacross import AdaptiveTagger
+    tagger = AdaptiveTagger.from_pretrained("runs/en/bundle")
+    tagger("Angela Merkel reist nach Madrid.")
+
+`import metacross` alone is quick: torch and the others come with the first use of `AdaptiveTagger`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metacross.tagger import AdaptiveTagger
+
+__all__ = ["AdaptiveTagger", "__version__"]
+__version__ = "0.1.0"  # as in pyproject.toml
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AdaptiveTagger":
+        from metacross.tagger import AdaptiveTagger
+
+        return AdaptiveTagger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

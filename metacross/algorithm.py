@@ -74,13 +74,13 @@ def adapt(model: TagModel, support: Rows, inner: InnerLoop) -> FastWeights:
             exact_backward(inner.second_order),
             model.fast_layers.running(fast_weights, record=True) as recording,
         ):
-            losses_E = episode_losses(model.logits(support), support, max_weight=inner.max_weight)
+            loss = episode_losses(model.logits(support), support, max_weight=inner.max_weight).sum()
         with exact_backward(inner.second_order):
             fast_weights = take_step(
                 model.fast_layers,
                 fast_weights,
                 recording,
-                losses_E.sum(),
+                loss,
                 inner_lr=inner.lr,
                 normalized=inner.normalized,
                 second_order=inner.second_order,

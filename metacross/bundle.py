@@ -95,7 +95,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False) -> Bundle:
     """
     path = Path(path)
     check_manifest(path)
-    config = load_config([path / "ray_config.yaml"])
+    config = load_config([path / "ray_config.yaml"], alone=True)
     hugging_face = json.loads((path / "config.json").read_text(encoding="utf-8"))
     tags = tuple(hugging_face["id2label"][str(i)] for i in range(len(hugging_face["id2label"])))
     model = TagModel(load_classifier(path, tags, seed=0), frozen_layers=config.model.frozen_layers)

@@ -154,7 +154,9 @@ def default_path() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    paths: Sequence[Path] | None = None, overrides: Sequence[str] = (), *, alone: bool = False
+) -> Config:
     """Put a configuration together from files and command-line overrides.
 
     A list or a mapping such as ``data.tag_map`` is one value: a later one takes the earlier one's place.
@@ -163,6 +165,7 @@ def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = 
         paths: YAML files, each possibly partial, merged in this order over the default file (see `default_path`).
         overrides: ``key=value`` with dotted keys, applied last. Values are YAML, but where a key takes nothing else
             than text they are taken as they stand (so that ``train.storage_path=a: b`` is not read as a mapping).
+        alone: the files are whole by themselves, as a bundle's is: whatever default file is near is not looked at.
 
     Returns:
         The complete configuration.
@@ -170,7 +173,7 @@ def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = 
     Raises:
         UserError: A file cannot be read, a key is unknown, given twice in a file or missing, or a value is not allowed.
     """
-    default = default_path()
+    default = None if alone else default_path()
     if default is None and not paths:
         raise UserError(f"No {FILE_NAME} in the current directory or the project's root. Name a file with --config.")
     settings: dict[str, _Setting] = {}

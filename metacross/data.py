@@ -256,6 +256,38 @@ def require_entities(corpus: Corpus) -> None:
     raise UserError(f"{found}: every tag is O; expected tags such as B-PER. Give a corpus that has been annotated.")
 
 
+def refuse_unknown_types(corpus: Corpus, tags: Iterable[str], *, tag_map: Mapping[str, str]) -> None:
+    """Refuses a corpus with entity types that a tagger was not trained on.
+
+    Args:
+        corpus: read with `tag_map`.
+        tags: the tagger's.
+        tag_map: what the message adds to: the corpus could be read with the result.
+
+    Raises:
+        UserError: names the types, the first place, and the setting that drops them.
+    """
+    known = [tag[2:] for tag in tags if tag.startswith("B-")]
+    unknown = [kind for kind in corpus.counts if kind not in known]
+    if not unknown:
+        return
+    first = next(s.place for s in corpus.sentences if any(e.type in unknown for e in entities(s.tags or ())))
+    raise UserError(
+        f"{first}: entity type {', '.join(unknown)}, which the tagger does not know; it knows {', '.join(known)}. Drop "
+        f"what it cannot find, or give it a name that it knows: {override({**tag_map, **dict.fromkeys(unknown, 'O')})}"
+    )
+
+
+def override(tag_map: Mapping[str, str]) -> str:
+    """The tag map as it is given on a command line.
+
+    >>> override({"OTH": "O", "PERSON": "PER"})
+    "'data.tag_map={OTH: O, PERSON: PER}'"
+    """
+    pairs = ", ".join(f"{old}: {new or 'O'}" for old, new in tag_map.items())
+    return f"'data.tag_map={{{pairs}}}'"
+
+
 def duplicates(sentences: Iterable[Sentence]) -> int:
     """How many sentences have the words of an earlier one."""
     repeats = Counter(sentence.words for sentence in sentences)

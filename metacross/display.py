@@ -25,7 +25,7 @@ class Display:
         self.console = console or Console()
         self._live = self.console.is_terminal
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", style="dim", markup=False),

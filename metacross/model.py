@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, PreTrained
 
 from metacross.errors import UserError
 from metacross.fast_weights import FastLayers
+from metacross.hub import only_local
 
 FAMILIES = "BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ModernBERT"
 
@@ -231,7 +232,8 @@ def refuse_family(kind: str) -> None:
 def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreTrainedModel:
     """A token classification model over `tags` from a Hugging Face name or directory; a new head is seeded."""
     try:
-        config = AutoConfig.from_pretrained(path)
+        local = only_local(path)
+        config = AutoConfig.from_pretrained(path, local_files_only=local)
         refuse_family(config.model_type)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -242,6 +244,7 @@ def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreT
                 label2id={tag: i for i, tag in enumerate(tags)},
                 attn_implementation="sdpa",
                 dtype=torch.float32,
+                local_files_only=local,
             )
     except (OSError, ValueError) as error:
         raise UserError(

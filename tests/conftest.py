@@ -50,3 +50,19 @@ def embedded_dir() -> Path:
     from metacross.embedded import embedded_encoder
 
     return Path(embedded_encoder())
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder and corpora, as `tiny_config` takes them; not to be changed."""
+    from tests.tiny_bundle import write_inputs
+
+    return write_inputs(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_folder: Path) -> Path:
+    """A trained tiny bundle; not to be changed."""
+    from tests.tiny_bundle import train_bundle
+
+    return train_bundle(tiny_folder)

@@ -1,0 +1,482 @@
+"""The command line: train, evaluate, tag, data.
+
+What a command needs is imported when it runs, so that help comes at once. Exit status: 0 done; 2 the user can mend it;
+1 a run failed, or a fault of the program; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sys
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metacross.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from metacross.data import Corpus, Summary
+    from metacross.tagger import AdaptiveTagger
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that a training run left.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings in place of the file's, such as train.lr=2e-4."),
+]
+
+
+class InputFormat(StrEnum):
+    """What `metacross tag` reads."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+    CONLL = "conll"
+
+
+class OutputFormat(StrEnum):
+    """What `metacross tag` writes."""
+
+    JSONL = "jsonl"
+    CONLL = "conll"
+
+
+def main() -> None:
+    """The program's entry point."""
+    # Read by the libraries when they are imported: no bars and notices but our own. Whoever sets them is heard.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app(prog_name="metacross")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from metacross import __version__
+
+        print(f"metacross {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Named entity recognition that adapts itself to every sentence, in languages it has no labels for.
+
+    \b
+    metacross data samples/en/train.conll          look at a corpus
+    metacross train train.name=en                  train on it; settings come from ray_config.yaml
+    metacross evaluate runs/en/bundle --data es=samples/es/test.conll
+    echo "Ana Botín vive en Madrid." | metacross tag runs/en/bundle
+    """
+
+
+@app.command(short_help="Train a tagger.")
+def train(
+    overrides: Overrides = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Settings over those of ray_config.yaml; may be given again."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with the run in this directory, from its last checkpoint.")
+    ] = None,
+) -> None:
+    """Train a tagger. A run is a directory; its last line names the bundle, which the other commands take.
+
+    The first Ctrl-C stops after the step under way and leaves a checkpoint and a bundle; the second stops at once.
+
+    \b
+    metacross train train.name=en
+    metacross train data.source=my/train.conll data.source_dev=my/dev.conll train.steps=1000
+    metacross train --config quick.yaml model.encoder=/models/xlm-roberta-base
+    metacross train --resume runs/en
+    """
+    with _reporting():
+        if resume and config:
+            raise UserError("a resumed run has its own configuration: leave out --config, or --resume")
+        from rich.console import Console
+
+        from metacross.config import load_config
+        from metacross.display import Display
+        from metacross.train import resume_config
+        from metacross.train import train as run
+
+        settings = resume_config(resume, overrides or ()) if resume else load_config(config, overrides or ())
+        try:
+            with Display(Console(stderr=True)) as show:
+                result = run(settings, run_dir=resume, resume=resume is not None, show=show)
+        except KeyboardInterrupt:
+            place = resume or f"DIR (the run's directory, below {settings.train.storage_path})"
+            _say(f"interrupted; if a checkpoint had been written, go on with: metacross train --resume {place}")
+            raise typer.Exit(130) from None
+        if result.stopped:
+            _say(f"stopped at step {result.step}; go on with: metacross train --resume {result.run_dir}")
+            raise typer.Exit(130)
+        print(result.bundle)
+
+
+@app.command(short_help="Measure a tagger on labelled corpora.")
+def evaluate(
+    bundle: BundleArgument,
+    overrides: Overrides = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LANGUAGE=FILE", help="A labelled corpus, such as es=es.conll; one for each language."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most N sentences of each, spread evenly over the file.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write all figures into this file as well.")
+    ] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Source sentences that a sentence is adapted to.")
+    ] = None,
+    inner_lr: Annotated[float | None, typer.Option(metavar="X", help="Inner learning rate of the adaptation.")] = None,
+) -> None:
+    """Measure a tagger on labelled corpora: entity F1 in percent, without and with adaptation.
+
+    \b
+    metacross evaluate runs/en/bundle --data es=samples/es/test.conll --data nl=samples/nl/test.conll
+    metacross evaluate runs/en/bundle --data de=de.conll --neighbours 4 --json de.json 'data.tag_map={OTH: O}'
+    """
+    with _reporting():
+        files = _data_options(data or ())
+        if json_file and not json_file.absolute().parent.is_dir():
+            raise UserError(f"--json {json_file}: {json_file.absolute().parent} is no directory")
+        from metacross.tagger import AdaptiveTagger
+
+        tagger = AdaptiveTagger.from_pretrained(bundle, overrides=overrides or ())
+        results = _evaluate(tagger, files, limit, neighbours, inner_lr)
+        _print(evaluation_table(results))
+        for language, result in results.items():
+            for oddity in result["oddities"]:
+                _say(f"{language}: {oddity}")
+        if json_file:
+            _write_json(json_file, _evaluation_record(tagger, results, neighbours, inner_lr))
+
+
+@app.command(short_help="Tag text, JSON lines or columns.")
+def tag(
+    bundle: BundleArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What to tag; - is standard input.")] = "-",
+    form: Annotated[
+        InputFormat | None,
+        typer.Option("--format", help="What FILE holds. Without it, its name tells: .jsonl, .conll, else text."),
+    ] = None,
+    no_adapt: Annotated[bool, typer.Option("--no-adapt", help="Tag all by the same weights.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also tell the source sentences adapted to, and what was found before.")
+    ] = False,
+    output: Annotated[OutputFormat, typer.Option(help="What to write.")] = OutputFormat.JSONL,
+) -> None:
+    """Tag text, line by line; a file of any length needs little memory.
+
+    \b
+    text    a text a line; sentences and words are found in it
+    jsonl   an object a line with "text", or with "tokens" or "words"; its other keys are kept
+    conll   a word a line in the first column, an empty line after each sentence
+    Offsets count code points.
+
+    \b
+    echo "Ana Botín vive en Madrid." | metacross tag runs/en/bundle
+    metacross tag runs/en/bundle news.jsonl --explain > tagged.jsonl
+    metacross tag runs/en/bundle words.conll --output conll | less
+    """
+    with _reporting():
+        if explain and no_adapt:
+            raise UserError("--explain tells what adaptation did: leave out --no-adapt")
+        with _opened(file) as stream:
+            from metacross import streams
+            from metacross.tagger import AdaptiveTagger
+
+            tagger = AdaptiveTagger.from_pretrained(bundle)
+            write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
+            items = streams.read_items(stream, file, form.value if form else streams.guess_format(file))
+            for group in streams.groups(items):
+                found = streams.tag_items(tagger, group, adapt=not no_adapt, explain=explain)
+                for item, tagged in zip(group, found, strict=True):
+                    sys.stdout.buffer.write(write(item, tagged, explain=explain))
+                sys.stdout.buffer.flush()
+
+
+@app.command(short_help="Show what the reader makes of corpora.")
+def data(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE|KEY=VALUE", help="Corpora, or hf:NAME; settings such as data.max_words=80."),
+    ],
+) -> None:
+    """Show what the reader makes of corpora: format, scheme, figures, and all that is odd in them.
+
+    \b
+    metacross data samples/*/*.conll
+    metacross data my.conll 'data.tag_map={OTH: O}'
+    """
+    with _reporting():
+        from metacross.config import load_config
+        from metacross.data import read_corpus, summarise
+
+        overrides = [file for file in files if _is_override(file)]
+        settings = load_config(None, overrides).data
+        unreadable = 0
+        for file in files:
+            if file in overrides:
+                continue
+            try:
+                corpus = read_corpus(file, tag_map=settings.tag_map, max_words=settings.max_words)
+            except UserError as error:
+                unreadable += 1
+                _say(f"error: {error}")
+            else:
+                _print(corpus_table(file, summarise(corpus)))
+        if len(overrides) == len(files):
+            raise UserError("no file given, only settings")
+        if unreadable:
+            raise typer.Exit(2)
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def _data_options(options: Sequence[str]) -> dict[str, str]:
+    """--data es=FILE ... -> language -> file."""
+    files: dict[str, str] = {}
+    for option in options:
+        language, _, file = option.partition("=")
+        if not file or not re.fullmatch(r"[A-Za-z][\w-]*", language):
+            raise UserError(f"--data {option}: expected a language and a file, such as --data es=es.conll")
+        if language in files:
+            raise UserError(f"--data {option}: {language} was given before, as {files[language]}; each only once")
+        files[language] = file
+    if not files:
+        raise UserError("nothing to measure on: give corpora, such as --data es=es.conll")
+    return files
+
+
+def _evaluate(
+    tagger: AdaptiveTagger,
+    files: Mapping[str, str],
+    limit: int | None,
+    neighbours: int | None,
+    inner_lr: float | None,
+) -> dict[str, dict[str, Any]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from metacross.data import read_corpus
+    from metacross.evaluation import evaluate
+
+    settings = tagger.config.data
+    corpora: dict[str, Corpus] = {
+        language: read_corpus(
+            file,
+            tag_map=settings.tag_map,
+            language=language if re.fullmatch("[a-z]{2,3}", language) else None,
+            max_words=settings.max_words,
+        )
+        for language, file in files.items()
+    }
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks = {
+            language: bars.add_task(language, total=min(limit or len(corpus.sentences), len(corpus.sentences)))
+            for language, corpus in corpora.items()
+        }
+        return evaluate(
+            tagger,
+            corpora,
+            limit=limit,
+            neighbours=neighbours,
+            inner_lr=inner_lr,
+            tick=lambda language, done: bars.advance(tasks[language], done),
+        )
+
+
+def _evaluation_record(
+    tagger: AdaptiveTagger, results: Mapping[str, Any], neighbours: int | None, inner_lr: float | None
+) -> dict[str, Any]:
+    from metacross.evaluation import mean
+
+    config = tagger.config
+    return {
+        "bundle": str(tagger.bundle.path),
+        "digest": tagger.bundle.digest,
+        "neighbours": neighbours or config.episodes.support_size,
+        "inner_lr": config.inner.lr if inner_lr is None else inner_lr,
+        "results": results,
+        "mean": mean(results),
+    }
+
+
+def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What `evaluation.evaluate` found: per language and type, and the mean of the languages."""
+    from rich import box
+    from rich.table import Table
+
+    from metacross.evaluation import mean
+
+    table = Table(box=box.SIMPLE, title="entity precision, recall and F1 in percent")
+    table.add_column("")
+    for name in ("sentences", "entities", "plain P", "R", "F1", "adapted P", "R", "F1", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "entities": 0}
+    for language, result in results.items():
+        plain, adapted = result["plain"]["per_type"], result["adapted"]["per_type"]
+        types = sorted({*plain, *adapted})
+        entities = sum(row["entities"] for row in adapted.values())
+        table.add_section()
+        table.add_row(language, str(result["sentences"]), str(entities), *_figures(result["plain"], result["adapted"]))
+        for kind in types:
+            before, after = plain.get(kind, nothing), adapted.get(kind, nothing)
+            found = max(before["entities"], after["entities"])
+            table.add_row(f"  {kind}", "", str(found), *_figures(before, after), style="dim")
+    if len(results) > 1:
+        average = mean(results)
+        table.add_section()
+        table.add_row("mean", "", "", *_figures(average["plain"], average["adapted"]))
+    return table
+
+
+def _figures(plain: Mapping[str, float], adapted: Mapping[str, float]) -> list[str]:
+    figures = [f"{part[key]:.2f}" for part in (plain, adapted) for key in ("precision", "recall", "f1")]
+    return [*figures, f"{adapted['f1'] - plain['f1']:+.2f}"]
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def corpus_table(name: str, summary: Summary) -> Table:
+    """A corpus in figures."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, title=escape(name), title_justify="left", show_header=False)
+    entities = [f"{count} {kind}" for kind, count in summary.entities.items()]
+    rows = {
+        "format": f"{summary.format}, {summary.scheme}, {summary.encoding}",
+        "language": summary.language or "not marked",
+        "sentences": f"{summary.sentences}, {summary.untagged:.1%} without entities",
+        "words": f"{summary.words}, {summary.longest} in the longest sentence",
+        "entities": ", ".join(entities) or "none",
+        "oddities": "\n".join(summary.oddities) or "none",
+    }
+    for key, value in rows.items():
+        table.add_row(key, escape(value))
+    return table
+
+
+def _is_override(argument: str) -> bool:
+    return re.match(r"\w+\.\w+\s*=", argument) is not None and not Path(argument).exists()
+
+
+# --- in and out ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Turns what goes wrong in a command into a message and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names and words may hold anything
+    try:
+        yield
+        sys.stdout.flush()
+    except UserError as error:
+        _say(f"error: {error}")
+        raise typer.Exit(2) from None
+    except RunError as error:
+        _say(f"error: {error}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        _say("interrupted")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _drop_output()
+        raise typer.Exit(141) from None
+    except (typer.Exit, typer.Abort, typer.TyperException):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _drop_output()
+            _say(f"error: {error.filename or 'the output'} cannot be written ({error.strerror}). Free some space.")
+            raise typer.Exit(2) from None
+        traceback.print_exc()
+        _say(f"error: {type(error).__name__}: {error}. This is a fault of the program; what led to it stands above.")
+        raise typer.Exit(1) from None
+
+
+def _drop_output() -> None:
+    """Sends what is still waiting to be written nowhere, or Python would try once more at its end."""
+    with suppress(OSError):  # no file behind it: a test's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = Path(name).open("rb")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{name}: cannot be read ({reason}); paths are relative to {Path.cwd()}") from None
+    with stream:
+        yield stream
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Writes a file whole or not at all; devices and pipes are written as they are."""
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    whole = path.is_file() or not path.exists()
+    place = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp") if whole else path
+    try:
+        place.write_text(text, encoding="utf-8", errors="backslashreplace")
+        if whole:
+            place.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
+    finally:
+        if whole:
+            place.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
