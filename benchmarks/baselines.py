@@ -180,10 +180,10 @@ class FuncVmap(Implementation):
         return [g_E.mean(0) for g_E in grads.values()]
 
     def _chunk(self, episodes: int) -> int:
-        """Episodes that fit into memory: weights, the gradient and the step's result, and room to spare."""
+        """Episodes that fit into half of the free memory, at about six times theta each."""
         theta_bytes = sum(p.nbytes for p in self.adapted.values())
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return max(1, min(episodes, int(free // (6 * theta_bytes))))
+        return max(1, min(episodes, int(free // (12 * theta_bytes))))
 
 
 class TorchOpt(Implementation):

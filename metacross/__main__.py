@@ -89,7 +89,7 @@ def _options(
     metacross train train.name=en                  train on it; settings come from ray_config.yaml
     metacross evaluate runs/en/bundle --data es=samples/es/test.conll
     echo "Ana Botín vive en Madrid." | metacross tag runs/en/bundle
-    """
+    """  # noqa: D301  # \b keeps the lines apart
 
 
 @app.command(short_help="Train a tagger.")
@@ -112,7 +112,7 @@ def train(
     metacross train data.source=my/train.conll data.source_dev=my/dev.conll train.steps=1000
     metacross train --config quick.yaml model.encoder=/models/xlm-roberta-base
     metacross train --resume runs/en
-    """
+    """  # noqa: D301  # \b keeps the lines apart
     with _reporting():
         if resume and config:
             raise UserError("a resumed run has its own configuration: leave out --config, or --resume")
@@ -161,7 +161,7 @@ def evaluate(
     \b
     metacross evaluate runs/en/bundle --data es=samples/es/test.conll --data nl=samples/nl/test.conll
     metacross evaluate runs/en/bundle --data de=de.conll --neighbours 4 --json de.json 'data.tag_map={OTH: O}'
-    """
+    """  # noqa: D301  # \b keeps the lines apart
     with _reporting():
         files = _data_options(data or ())
         if json_file and not json_file.absolute().parent.is_dir():
@@ -175,7 +175,7 @@ def evaluate(
             for oddity in result["oddities"]:
                 _say(f"{language}: {oddity}")
         if json_file:
-            _write_json(json_file, _evaluation_record(tagger, results, neighbours, inner_lr))
+            _write_json(json_file, results)
 
 
 @app.command(short_help="Tag text, JSON lines or columns.")
@@ -204,7 +204,7 @@ def tag(
     echo "Ana Botín vive en Madrid." | metacross tag runs/en/bundle
     metacross tag runs/en/bundle news.jsonl --explain > tagged.jsonl
     metacross tag runs/en/bundle words.conll --output conll | less
-    """
+    """  # noqa: D301  # \b keeps the lines apart
     with _reporting():
         if explain and no_adapt:
             raise UserError("--explain tells what adaptation did: leave out --no-adapt")
@@ -234,7 +234,7 @@ def data(
     \b
     metacross data samples/*/*.conll
     metacross data my.conll 'data.tag_map={OTH: O}'
-    """
+    """  # noqa: D301  # \b keeps the lines apart
     with _reporting():
         from metacross.config import load_config
         from metacross.data import read_corpus, summarise
@@ -313,22 +313,6 @@ def _evaluate(
             inner_lr=inner_lr,
             tick=lambda language, done: bars.advance(tasks[language], done),
         )
-
-
-def _evaluation_record(
-    tagger: AdaptiveTagger, results: Mapping[str, Any], neighbours: int | None, inner_lr: float | None
-) -> dict[str, Any]:
-    from metacross.evaluation import mean
-
-    config = tagger.config
-    return {
-        "bundle": str(tagger.bundle.path),
-        "digest": tagger.bundle.digest,
-        "neighbours": neighbours or config.episodes.support_size,
-        "inner_lr": config.inner.lr if inner_lr is None else inner_lr,
-        "results": results,
-        "mean": mean(results),
-    }
 
 
 def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -454,7 +438,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(name).open("rb")
+        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; here only the opening is tried
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{name}: cannot be read ({reason}); paths are relative to {Path.cwd()}") from None

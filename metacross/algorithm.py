@@ -66,7 +66,7 @@ def episode_losses(logits_ETC: Tensor, rows: Rows, *, max_weight: float) -> Tens
 
 
 def adapt(model: TagModel, support: Rows, inner: InnerLoop) -> FastWeights:
-    """theta' of every episode: `inner.steps` gradient steps from theta on its support set. theta stays as it is."""
+    """Theta' of every episode: `inner.steps` gradient steps from theta on its support set. theta stays as it is."""
     fast_weights = THETA
     for _ in range(inner.steps):
         with (

@@ -139,7 +139,9 @@ def check_manifest(path: Path) -> None:
         if not file.is_file():
             raise UserError(f"{file}: missing from the bundle. Copy it again from where it was trained.")
         if file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
-            raise UserError(f"{file}: not as it was written (SHA-256 differs). Copy it again from where it was trained.")
+            raise UserError(
+                f"{file}: not as it was written (SHA-256 differs). Copy it again from where it was trained."
+            )
 
 
 def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
@@ -159,7 +161,9 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
     except OSError as error:
         if old.exists() and not path.exists():
             old.rename(path)
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another place.") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another place."
+        ) from error
     except BaseException as error:
         # safetensors and FAISS have exceptions of their own for a full disk.
         if type(error).__module__.split(".")[0] in {"safetensors", "safetensors_rust"} or "faiss" in str(error).lower():
@@ -183,7 +187,9 @@ def tidy(folder: Path) -> None:
 def model_card(config: Config, tags: Sequence[str], sentences: int, metrics: Mapping[str, Any]) -> str:
     """The bundle's README.md."""
     types = ", ".join(tag[2:] for tag in tags if tag.startswith("B-"))
-    measured = "\n".join(f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, (int, float, str)))
+    measured = "\n".join(
+        f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, (int, float, str))
+    )
     return f"""---
 language: {config.data.source_language}
 pipeline_tag: token-classification

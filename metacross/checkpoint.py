@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 KEPT = 2
 
 
-def save(run_dir: Path, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress, *, tags: Sequence[str]) -> None:
+def save(
+    run_dir: Path, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress, *, tags: Sequence[str]
+) -> None:
     """Writes `run_dir/checkpoints/step-N` and drops all but the last few."""
 
     def fill(folder: Path) -> None:
@@ -48,7 +50,9 @@ def restore(
         return
     newest = found(run_dir)[-1]
     if state["tags"] != list(tags):
-        raise UserError(f"{newest}: trained for tags {state['tags']}, the data has {list(tags)}. Use another train.name")
+        raise UserError(
+            f"{newest}: trained for tags {state['tags']}, the data has {list(tags)}. Use another train.name"
+        )
     tensors = load_file(newest / "state.safetensors")
     for i, p in enumerate(model.theta()):
         with torch.no_grad():

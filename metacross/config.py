@@ -154,9 +154,7 @@ def default_path() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def load_config(
-    paths: Sequence[Path] | None = None, overrides: Sequence[str] = (), *, alone: bool = False
-) -> Config:
+def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = (), *, alone: bool = False) -> Config:
     """Put a configuration together from files and command-line overrides.
 
     A list or a mapping such as ``data.tag_map`` is one value: a later one takes the earlier one's place.

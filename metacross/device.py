@@ -29,7 +29,7 @@ def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.d
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 matrices natively: Ampere and later, or a CPU with AMX or AVX512-BF16."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:

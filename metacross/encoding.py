@@ -62,7 +62,9 @@ class PieceEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_pieces: int) -> None:
         if not tokenizer.is_fast:
-            raise UserError(f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no offsets. Use one with tokenizer.json")
+            raise UserError(
+                f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no offsets. Use one with tokenizer.json"
+            )
         self.tokenizer = tokenizer
         self.model = tokenizer.backend_tokenizer.model
         self.begin = _first_id(tokenizer.cls_token_id, tokenizer.bos_token_id)

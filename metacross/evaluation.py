@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqeval.metrics import classification_report
-
 from metacross.data import Corpus, Sentence, override, refuse_unknown_types, require_entities
 from metacross.errors import UserError
 
@@ -24,6 +22,8 @@ def scores(gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> dic
         gold: IOB2 tags of each sentence.
         found: as many IOB2 tags.
     """
+    from seqeval.metrics import classification_report  # brings all of scikit-learn, a second that tagging can save
+
     if not any(tag != "O" for tags in (*gold, *found) for tag in tags):
         return {"precision": 0.0, "recall": 0.0, "f1": 0.0, "per_type": {}}
     report = classification_report([list(t) for t in gold], [list(t) for t in found], output_dict=True, zero_division=0)
@@ -119,7 +119,9 @@ def _spread(corpus: Corpus, limit: int | None) -> list[Sentence]:
         raise UserError(f"limit={limit}: at least 1 sentence is needed")
     chosen = [corpus.sentences[i * every // limit] for i in range(limit)]
     if not any(tag != "O" for sentence in chosen for tag in sentence.tags or ()):
-        raise UserError(f"{corpus.path}: none of the {limit} sentences chosen out of {every} has an entity; raise the limit")
+        raise UserError(
+            f"{corpus.path}: none of the {limit} sentences chosen out of {every} has an entity; raise the limit"
+        )
     return chosen
 
 

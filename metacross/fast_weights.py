@@ -18,10 +18,11 @@ The squared length of a step comes from Gram matrices of the factors alone (as i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +154,9 @@ class FastLayers:
     def _record(now: _Pass, name: str, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
         if now.recording is not None:
             if name in now.recording.outputs:
-                raise UserError(f"layer {name} runs more than once in a forward; fast weights cannot follow this encoder")
+                raise UserError(
+                    f"layer {name} runs more than once in a forward; fast weights cannot follow this encoder"
+                )
             if x_ETI.dim() != 3:
                 raise UserError(
                     f"layer {name} got an input of shape {tuple(x_ETI.shape)}, not (rows, pieces, size); "
@@ -188,7 +191,11 @@ def take_step(
     """
     names = list(recording.outputs)
     grads = dict(
-        zip(names, torch.autograd.grad(loss, [recording.outputs[n] for n in names], create_graph=second_order), strict=True)
+        zip(
+            names,
+            torch.autograd.grad(loss, [recording.outputs[n] for n in names], create_graph=second_order),
+            strict=True,
+        )
     )
     inputs = {n: x if second_order else x.detach() for n, x in recording.inputs.items()}
     norm_grads = {n: norm_gradient(layers.layers[n], inputs[n], grads[n]) for n in names if _is_norm(layers.layers[n])}
@@ -207,7 +214,9 @@ def take_step(
         linears[n] = (*linears.get(n, ()), Factors(inputs[n], scaled_ENO))
     norms = dict(fast_weights.norms)
     for n, (scale_EO, shift_EO) in norm_grads.items():
-        norms[n] = _moved(norms.get(n), scale_EO * step_E[:, None], None if shift_EO is None else shift_EO * step_E[:, None])
+        norms[n] = _moved(
+            norms.get(n), scale_EO * step_E[:, None], None if shift_EO is None else shift_EO * step_E[:, None]
+        )
     return FastWeights(linears, norms)
 
 
@@ -219,7 +228,9 @@ def norm_gradient(layer: nn.Module, x_ENO: Tensor, grad_ENO: Tensor) -> tuple[Te
 
 
 def gradient_squared_norm(
-    factors: Mapping[str, tuple[Tensor, Tensor]], biased: set[str], norm_grads: Mapping[str, tuple[Tensor, Tensor | None]]
+    factors: Mapping[str, tuple[Tensor, Tensor]],
+    biased: set[str],
+    norm_grads: Mapping[str, tuple[Tensor, Tensor | None]],
 ) -> Tensor:
     """Each episode's squared gradient length (E,) from Gram matrices; at least fp32."""
     total_E: Tensor | None = None
@@ -260,7 +271,9 @@ def refuse_unfollowed(layers: Mapping[str, nn.Module]) -> None:
     for name, layer in layers.items():
         for parameter in layer.parameters(recurse=False):
             if id(parameter) in owners:
-                raise UserError(f"layers {owners[id(parameter)]} and {name} share a parameter; fast weights cannot follow it")
+                raise UserError(
+                    f"layers {owners[id(parameter)]} and {name} share a parameter; fast weights cannot follow it"
+                )
             owners[id(parameter)] = name
 
 
@@ -275,5 +288,5 @@ def _moved(before: NormShift | None, scale_EO: Tensor, shift_EO: Tensor | None) 
     return NormShift(before.scale_EO + scale_EO, shift)
 
 
-def _named(hook, name):  # type: ignore[no-untyped-def]
+def _named(hook: Callable[[str, Any, Tensor, Tensor], Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     return lambda layer, args, output: hook(name, layer, args[0], output)

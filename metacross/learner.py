@@ -25,7 +25,7 @@ from metacross.config import Config, InnerConfig
 from metacross.data import Sentence, read_corpus, refuse_unknown_types, require_entities
 from metacross.device import autocast
 from metacross.embedded import embedded_encoder
-from metacross.encoding import PieceEncoder, Window, decode, tag_ids
+from metacross.encoding import PieceEncoder, Window, decode
 from metacross.episodes import Episode, EpisodeSource, shares
 from metacross.errors import RunError, UserError
 from metacross.evaluation import scores
@@ -71,7 +71,9 @@ class Learner:
         UserError: corpora, encoder or settings do not go together; the message names which and the fix.
     """
 
-    def __init__(self, config: Config, *, device: torch.device, team: Team | None = None, report: Report | None = None) -> None:
+    def __init__(
+        self, config: Config, *, device: torch.device, team: Team | None = None, report: Report | None = None
+    ) -> None:
         self.config = config
         self.device = device
         self.team = team or Team()
@@ -148,12 +150,14 @@ class Learner:
             for chunk in self._chunks(mine, without_support):
                 losses_E = self._query_losses(chunk, without_support)
                 weights_E = self._weights(chunk, batch).to(self.device)
-                (losses_E * weights_E).sum().backward()
+                torch.autograd.backward((losses_E * weights_E).sum())
                 loss += float((losses_E.detach() * weights_E).sum())
                 bad = (~torch.isfinite(losses_E.detach())).tolist()
                 broken += [self._place(e) for e, is_bad in zip(chunk, bad, strict=True) if is_bad]
 
-        flat = torch.cat([*(_grad(p).flatten().float() for p in theta), torch.tensor([loss, float(stop)], device=self.device)])
+        flat = torch.cat(
+            [*(_grad(p).flatten().float() for p in theta), torch.tensor([loss, float(stop)], device=self.device)]
+        )
         self.team.all_reduce(flat)
         loss, stops = float(flat[-2]), float(flat[-1])
         norm = float(flat[:-2].norm())
@@ -231,7 +235,10 @@ class Learner:
         return torch.tensor(words) / sum(len(self.source.windows[e.query].scored_pieces()) for e in batch)
 
     def _place(self, episode: Episode) -> str:
-        return self.source.sentences[self.source.windows[episode.query].sentence].place or f"source sentence {episode.query}"
+        return (
+            self.source.sentences[self.source.windows[episode.query].sentence].place
+            or f"source sentence {episode.query}"
+        )
 
     def _ticker(self, what: str, total: int) -> Callable[[int], None]:
         done = 0
@@ -300,7 +307,9 @@ def run(
     checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
     bundle = run_dir / "bundle"
     if len(set(learner.team.gather(progress.step))) > 1:
-        raise UserError(f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see")
+        raise UserError(
+            f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see"
+        )
     stopped = False
     began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
     while progress.step < train.steps and not stopped:

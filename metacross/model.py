@@ -11,9 +11,9 @@ counts from its segment's start, so packing changes no result.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,10 @@ class Family:
 
 
 def _embed_bert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
-    return encoder.embeddings(
+    hidden_BTH: Tensor = encoder.embeddings(
         input_ids=piece_ids_BT, position_ids=positions_BT, token_type_ids=torch.zeros_like(piece_ids_BT)
     )
+    return hidden_BTH
 
 
 def _embed_roberta(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
@@ -71,15 +72,18 @@ def _embed_electra(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> 
 
 
 def _embed_distilbert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
-    return encoder.embeddings(piece_ids_BT, position_ids=positions_BT)
+    hidden_BTH: Tensor = encoder.embeddings(piece_ids_BT, position_ids=positions_BT)
+    return hidden_BTH
 
 
 def _embed_modernbert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
-    return encoder.embeddings(input_ids=piece_ids_BT)
+    hidden_BTH: Tensor = encoder.embeddings(input_ids=piece_ids_BT)
+    return hidden_BTH
 
 
 def _layers_of_encoder(encoder: Any) -> nn.ModuleList:
-    return encoder.encoder.layer
+    layers: nn.ModuleList = encoder.encoder.layer
+    return layers
 
 
 FAMILY = {
@@ -130,7 +134,7 @@ class TagModel(nn.Module):
         self.frozen_layers = frozen_layers
         if getattr(classifier.config, "chunk_size_feed_forward", 0):
             raise UserError("config.chunk_size_feed_forward must be 0: fast weights cannot follow chunked layers")
-        classifier.eval()  # no dropout anywhere: adaptation is deterministic and training a function of its seed
+        classifier.train(False)  # no dropout anywhere: adaptation is deterministic and training a function of its seed
         classifier.requires_grad_(False)
         upper = {f"layers.{i}": layer for i, layer in enumerate(self.layers) if i >= frozen_layers}
         if self.family.final_norm:
@@ -166,7 +170,7 @@ class TagModel(nn.Module):
             hidden_BTH = getattr(self.classifier, name)(hidden_BTH)
         return hidden_BTH
 
-    def _run(self, layers: Sequence[nn.Module], first: int, rows: Rows) -> Tensor:
+    def _run(self, layers: Iterable[nn.Module], first: int, rows: Rows) -> Tensor:
         hidden_BTH = rows.hidden_BTH
         extra = _layer_arguments(self.encoder, self.family, rows)
         for index, layer in enumerate(layers, first):
@@ -237,7 +241,7 @@ def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreT
         refuse_family(config.model_type)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return AutoModelForTokenClassification.from_pretrained(
+            classifier: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
                 path,
                 num_labels=len(tags),
                 id2label=dict(enumerate(tags)),
@@ -246,6 +250,7 @@ def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreT
                 dtype=torch.float32,
                 local_files_only=local,
             )
+            return classifier
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.encoder={path}: not a directory with an encoder, and no hub was reached under that name "
@@ -282,14 +287,3 @@ def _plain_copy(module: nn.Module) -> nn.Module:
     for part in twin.modules():
         part._forward_hooks.clear()
     return twin.requires_grad_(False)
-
-
-def moved(rows: Rows, device: torch.device) -> Rows:
-    """The same rows on another device."""
-    return replace(
-        rows,
-        hidden_BTH=rows.hidden_BTH.to(device),
-        segments_BT=rows.segments_BT.to(device),
-        positions_BT=rows.positions_BT.to(device),
-        tag_ids_BT=rows.tag_ids_BT.to(device),
-    )

@@ -104,5 +104,7 @@ def _faiss() -> Any:
     try:
         import faiss  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
-        raise UserError("FAISS is missing: pip install 'metacross[cpu]' or, on a GPU machine, 'metacross[gpu]'") from error
+        raise UserError(
+            "FAISS is missing: pip install 'metacross[cpu]' or, on a GPU machine, 'metacross[gpu]'"
+        ) from error
     return faiss

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metacross.data import Sentence, entities
-from metacross.encoding import PieceEncoder, Window, tag_ids
+from metacross.encoding import PieceEncoder, tag_ids
 from metacross.model import SentenceEncoder, TagModel
 from metacross.retrieval import SourceIndex
 from metacross.trunk_cache import TrunkCache
@@ -75,8 +75,8 @@ def tag_set(sentences: Sequence[Sentence]) -> tuple[str, ...]:
     return ("O", *(f"{mark}-{kind}" for kind in types for mark in "BI"))
 
 
-def neighbours_of_itself(source: Source, index: SourceIndex, vectors_MH: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def neighbours_of_itself(
+    source: Source, index: SourceIndex, vectors_MH: NDArray[np.float32], k: int
+) -> NDArray[np.int64]:
     """Each source window's K nearest others (M, K): not itself, its sentence, or an exact duplicate of it."""
-    return np.asarray(
-        index.neighbours(vectors_MH, k, own_B=source.owner_M, owner_M=source.owner_M), dtype=np.int64
-    )
+    return np.asarray(index.neighbours(vectors_MH, k, own_B=source.owner_M, owner_M=source.owner_M), dtype=np.int64)

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from metacross.data import Sentence, sentence_from_words
 from metacross.errors import UserError
+from metacross.schemes import is_tag
 
 if TYPE_CHECKING:
     from metacross.tagger import AdaptiveTagger, TaggedText
@@ -42,10 +44,10 @@ class Item:
 
 def guess_format(name: str) -> Format:
     """The format that a file's name stands for; text where it says nothing."""
-    ending = name.rpartition(".")[2].lower()
-    if ending in {"jsonl", "json", "ndjson"}:
+    ending = PurePath(name).suffix.lower()
+    if ending in {".jsonl", ".json", ".ndjson"}:
         return "jsonl"
-    return "conll" if ending in {"conll", "bio", "iob", "iob2", "tsv"} else "text"
+    return "conll" if ending in {".conll", ".bio", ".iob", ".iob2", ".tsv"} else "text"
 
 
 def read_items(stream: IO[bytes], name: str, form: Format) -> Iterator[Item]:
@@ -171,8 +173,11 @@ def _column_items(lines: Iterable[tuple[int, str]], name: str) -> Iterator[Item]
             if block:
                 yield _block(block, f"{name}:{first}")
             block = []
-        elif not (line.startswith("# ") and not block):  # a comment, which stands before its sentence
+        else:
             fields = line.split("\t") if "\t" in line else line.split(" ")
+            # A comment stands before its sentence; elsewhere, and with a tag behind it, # is a word.
+            if line.startswith("# ") and not block and not is_tag(fields[-1]):
+                continue
             if not fields[0].strip():
                 raise UserError(f"{name}:{number}: found {line[:40]!r}; expected a word in the first column")
             first = first if block else number

@@ -145,9 +145,7 @@ class TaggedText:
     def plain_entities(self) -> list[dict[str, Any]]:
         """The same before adaptation, where it was asked for."""
         pairs = zip(self.sentences, self.offsets, strict=True)
-        return [
-            entity.as_dict(self.text, offset) for tagged, offset in pairs for entity in tagged.plain_entities or ()
-        ]
+        return [entity.as_dict(self.text, offset) for tagged, offset in pairs for entity in tagged.plain_entities or ()]
 
     def support(self) -> list[dict[str, Any]]:
         """The source sentences that its sentences' weights were adapted to; `start` and `end` say which sentence's."""
@@ -254,7 +252,7 @@ class AdaptiveTagger:
     @overload
     def __call__(
         self,
-        texts: Sequence[str],
+        texts: list[str] | tuple[str, ...],
         *,
         adapt: bool = ...,
         neighbours: int | None = ...,
@@ -264,7 +262,7 @@ class AdaptiveTagger:
 
     def __call__(
         self,
-        texts: str | Sequence[str],
+        texts: str | list[str] | tuple[str, ...],
         *,
         adapt: bool = True,
         neighbours: int | None = None,
@@ -433,14 +431,16 @@ def refuse_learned_keys(trained: Config, wanted: Config) -> None:
     for key, value in dotted(wanted).items():
         if value != before[key] and key not in FREE_KEYS:
             raise UserError(
-                f"{key}={value} but this bundle was trained with {before[key]}, which cannot be changed any more. Leave "
-                f"it out or train again. What can be changed: {', '.join(sorted(FREE_KEYS))}."
+                f"{key}={value} but this bundle was trained with {before[key]}, which cannot be changed any more. "
+                f"Leave it out or train again. What can be changed: {', '.join(sorted(FREE_KEYS))}."
             )
 
 
 def _device(device: str | torch.device) -> torch.device:
-    if device in ("auto", "cpu", "cuda"):
-        return pick_device({"auto": "auto", "cpu": False, "cuda": True}[str(device)])
+    if device == "auto":
+        return pick_device("auto")
+    if device in ("cpu", "cuda"):
+        return pick_device(device == "cuda")
     try:
         place = torch.device(device)
     except RuntimeError as error:

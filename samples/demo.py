@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -42,18 +43,19 @@ def main() -> None:
         for method, extra in (("base", ()), ("metacross", ("train.plain_steps=170",))):
             console.rule(f"training {method} on 460 English sentences")
             overrides = [f"train.method={method}", f"train.storage_path={folder}", f"train.name={method}", *extra]
-            with Display(file=sys.stderr) as display:
-                trained = train(load_config(files, overrides), show=display.show)
-            tagger = AdaptiveTagger.from_pretrained(trained.bundle)
+            with Display(Console(stderr=True)) as show:
+                bundle = train(load_config(files, overrides), show=show).bundle
+            if bundle is None:
+                sys.exit("stopped before there was a tagger")
+            tagger = AdaptiveTagger.from_pretrained(bundle)
             results[method] = evaluate(tagger, corpora)
         console.print(results_table(results))
         console.rule("three sentences, and the English ones that shaped the answers")
         for text, tagged in zip(SENTENCES, tagger.tag_texts(SENTENCES, explain=True), strict=True):
-            console.print(coloured(text, tagged.entities))
-            for support in tagged.support:
-                console.print(
-                    Text(f"   {support.similarity:.3f}  ", style="dim") + coloured(support.text, support.entities)
-                )
+            console.print(coloured(text, tagged.entities()))
+            for support in tagged.support():
+                similarity = Text(f"   {support['similarity']:.3f}  ", style="dim")
+                console.print(similarity + coloured(support["text"], support["entities"]))
             console.print()
     console.print(f"Done in {time.monotonic() - began:.0f} s. The corpus is tiny: docs/results.md has real ones.")
     if picture:
@@ -75,11 +77,11 @@ def results_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) ->
     return table
 
 
-def coloured(text: str, entities: list[dict[str, object]]) -> Text:
+def coloured(text: str, entities: list[dict[str, Any]]) -> Text:
     """The text with its entities coloured and named."""
     out, at = Text(), 0
     for entity in entities:
-        start, end, kind = int(str(entity["start"])), int(str(entity["end"])), str(entity["entity_group"])
+        start, end, kind = entity["start"], entity["end"], entity["entity_group"]
         out.append(text[at:start])
         out.append(text[start:end], style=COLOURS.get(kind, "bold"))
         out.append(f" {kind}", style="dim")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 
-
 def tree(readme: str) -> list[str]:
     """Paths named by the README's annotated tree."""
     block = readme.split("## What is where")[1].split("```")[1]
@@ -77,7 +76,9 @@ def test_the_readme_examples_run(root: Path, readers_place: Path) -> None:
     assert len(commands) == 4
     for command in commands:
         shell = command.replace("metacross ", f"{shlex.quote(sys.executable)} -m metacross ")
-        done = subprocess.run(shell, shell=True, cwd=readers_place, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            shell, shell=True, cwd=readers_place, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert '"support"' in done.stdout
     assert (readers_place / "scores.json").exists()

@@ -70,7 +70,9 @@ def test_batches_hold_sentences_of_like_length() -> None:
     episodes = source(meta_batch_size=8)
 
     def spread(batch: list[int]) -> int:
-        lengths = [len(episodes.windows[i]) + sum(len(episodes.windows[j]) for j in episodes.neighbours_MK[i]) for i in batch]
+        lengths = [
+            len(episodes.windows[i]) + sum(len(episodes.windows[j]) for j in episodes.neighbours_MK[i]) for i in batch
+        ]
         return max(lengths) - min(lengths)
 
     grouped = np.mean([spread([e.query for e in episodes.meta_batch(step)]) for step in range(POOL)])

@@ -37,7 +37,12 @@ def test_scores_by_hand() -> None:
     assert result["precision"] == pytest.approx(200 / 3)
     assert result["recall"] == pytest.approx(50)
     assert result["f1"] == pytest.approx(400 / 7)
-    assert result["per_type"]["LOC"] == {"precision": 100.0, "recall": 50.0, "f1": pytest.approx(200 / 3), "entities": 2}
+    assert result["per_type"]["LOC"] == {
+        "precision": 100.0,
+        "recall": 50.0,
+        "f1": pytest.approx(200 / 3),
+        "entities": 2,
+    }
     assert result["per_type"]["PER"]["f1"] == pytest.approx(50)
     assert scores([["O"]], [["O"]])["f1"] == 0
 
@@ -113,7 +118,11 @@ def test_an_unknown_type_is_refused_with_advice_that_works(tiny_bundle: Path, tm
 def test_a_type_the_corpus_never_has_is_told_with_advice_that_works(
     tagger: AdaptiveTagger, tiny_bundle: Path, dev: Corpus, tmp_path: Path
 ) -> None:
-    lines = [f"{w} {t if t.endswith('PER') else 'O'}" for s in dev.sentences for w, t in zip([*s.words, ""], [*(s.tags or ()), ""], strict=True)]
+    lines = [
+        f"{w} {t if t.endswith('PER') else 'O'}"
+        for s in dev.sentences
+        for w, t in zip([*s.words, ""], [*(s.tags or ()), ""], strict=True)
+    ]
     path = write(tmp_path / "people.conll", "|".join(line if line.split()[1:] else "" for line in lines))
     before = evaluate(tagger, {"en": read_corpus(path)})["en"]
     (oddity,) = before["oddities"]

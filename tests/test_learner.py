@@ -87,9 +87,7 @@ def test_a_resumed_run_ends_with_the_same_bits(place: Path, tmp_path: Path) -> N
     assert 0 < first["step"] < 10
     second = run(learner(place, *settings), tmp_path / "cut")
     assert second["history"] == whole["history"]
-    one, other = (
-        load_file(checkpoint.found(tmp_path / name)[-1] / "state.safetensors") for name in ("whole", "cut")
-    )
+    one, other = (load_file(checkpoint.found(tmp_path / name)[-1] / "state.safetensors") for name in ("whole", "cut"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -119,7 +117,7 @@ def test_each_worker_does_its_share(place: Path) -> None:
         one = Learner(
             tiny_config(place, "train.steps=10", "train.plain_steps=0"),
             device=CPU,
-            team=Team(rank, 2, all_reduce=lambda f: parts.append(f.clone()))
+            team=Team(rank, 2, all_reduce=lambda f: parts.append(f.clone())),
         )
         one.step()
     expected = torch.cat([p.grad.flatten() for p in alone.model.theta() if p.grad is not None])
