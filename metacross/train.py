@@ -298,8 +298,11 @@ def _ray_session() -> Iterator[bool]:
     if ray.is_initialized():
         yield False
         return
-    ours = not os.environ.get("RAY_ADDRESS")
+    ours = os.environ.get("RAY_ADDRESS", "") in ("", "local")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ours:
+        # How often Ray looks at the workers (2 s otherwise): a measurement, and the end, may wait for that long.
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     try:
         if ours:
             # RAY_AUTH_MODE stays what it is: unset, Ray guards a local cluster with a token in ~/.ray, so that other

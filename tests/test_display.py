@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metacross import display
 from metacross.display import Display
 
 PREPARE = {"event": "prepare", "what": "encoding [source]", "done": 3, "total": 9}
@@ -32,7 +31,7 @@ def shown(*events: dict[str, Any], terminal: bool) -> str:
 
 def test_plain_lines_are_few_but_every_measurement_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 4.0, 9.9, 10.0, 11.0, 12.0])
-    monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("metacross.display.time.monotonic", lambda: next(clock))
     note = {"event": "note", "text": "stopping [soon]"}
     lines = shown(PREPARE, step(1), step(2), step(3), EVAL, note, terminal=False).splitlines()
     assert lines == [

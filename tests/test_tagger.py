@@ -175,6 +175,23 @@ def test_answers_do_not_depend_on_batch_mates(
         torch.testing.assert_close(found_WC, alone_WC, atol=1e-5, rtol=0)
 
 
+def test_every_sentence_of_a_batch_is_adapted_to_its_own_neighbours(tagger: AdaptiveTagger) -> None:
+    sentences = [
+        sentence_from_words(words.split())
+        for words in (
+            "Maria Lopez left Bergen for Berlin last week . " * 8,
+            "In Madrid , Anna Berg met Jan Smit .",
+            "Nothing happened in Paris .",
+            "Eva Roth and Tom Hale spoke .",
+            "Oslo",
+        )
+    ]
+    supports = [tuple(s.text for s in t.support) for t in tagger.tag_sentences(sentences, explain=True)]
+    assert len(set(supports)) >= 4, "with the same neighbours nothing could be mixed up"
+    for sentence, found_WC in zip(sentences, tagger.probabilities(sentences), strict=True):
+        torch.testing.assert_close(found_WC, tagger.probabilities([sentence])[0], atol=1e-5, rtol=0)
+
+
 def test_threads_share_a_tagger(tagger: AdaptiveTagger) -> None:
     texts = [f"{name} left Oslo." for name in ("Anna Berg", "Eva Roth", "Tom Hale", "Jan Smit")] * 3
     alone = [tagger(text) for text in texts]

@@ -91,8 +91,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = sorted({word for text in (*TEMPLATES, *names) for word in text.split()} - set(NAMES))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     tokenizer = Tokenizer(WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
-    fast = PreTrainedTokenizerFast(
+    tokenizer.pre_tokenizer = Whitespace()
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         **{
             name: f"[{name[:-6].upper()}]"
