@@ -87,7 +87,7 @@ class EpisodeSource:
 
 
 def shares(episodes: Sequence[Episode], windows: Sequence[Window], workers: int) -> list[list[int]]:
-    """Each worker's episodes (indices into the meta-batch), balanced by pieces: the largest first, to the least loaded."""
+    """Each worker's episodes (indices into the meta-batch), balanced by pieces: largest first, to the least loaded."""
     pieces = [2 * sum(len(windows[i]) for i in e.support) + 3 * len(windows[e.query]) for e in episodes]
     load = [0] * workers
     out: list[list[int]] = [[] for _ in range(workers)]

@@ -35,10 +35,14 @@ FOLLOWED = (nn.Linear, nn.LayerNorm)
 
 @dataclass
 class Factors:
-    """One inner step of one linear layer, for E episodes: its inputs and scaled output gradients."""
+    """One inner step of one linear layer, for E episodes: its inputs, the gradients at its outputs, the step size.
+
+    The step size is kept apart because it is cheaper to scale the scores (E, T, N) with it than the gradients.
+    """
 
     inputs_ENI: Tensor
-    grads_ENO: Tensor  # already times minus the step size
+    grads_ENO: Tensor
+    step_E: Tensor  # minus the inner learning rate, over the gradient's length where steps are normalized
 
 
 @dataclass
@@ -81,7 +85,9 @@ class _Pass:
 
     fast_weights: FastWeights
     recording: Recording | None
-    last_scores: tuple[Tensor, Tensor, Tensor] | None = None  # query, key and value layers share inputs
+    # Query, key and value layers share their input, and its scores with every earlier step's.
+    scored: Tensor | None = None
+    scores: dict[tuple[int, int, bool], Tensor] = field(default_factory=dict)
 
 
 class FastLayers:
@@ -126,9 +132,7 @@ class FastLayers:
         if now is None:
             return y_ETO
         for factors in now.fast_weights.linears.get(name, ()):
-            scores_ETN = self._scores(now, x_ETI, factors.inputs_ENI)
-            if layer.bias is not None:
-                scores_ETN = scores_ETN + 1
+            scores_ETN = self._scores(now, x_ETI, factors, layer.bias is not None)
             y_ETO = torch.baddbmm(y_ETO, scores_ETN.to(y_ETO.dtype), factors.grads_ENO.to(y_ETO.dtype))
         return self._record(now, name, x_ETI, y_ETO)
 
@@ -145,10 +149,16 @@ class FastLayers:
         return self._record(now, name, x_ETI, y_ETO)
 
     @staticmethod
-    def _scores(now: _Pass, x_ETI: Tensor, inputs_ENI: Tensor) -> Tensor:
-        if now.last_scores is None or now.last_scores[0] is not x_ETI or now.last_scores[1] is not inputs_ENI:
-            now.last_scores = (x_ETI, inputs_ENI, torch.bmm(x_ETI, inputs_ENI.to(x_ETI.dtype).transpose(1, 2)))
-        return now.last_scores[2]
+    def _scores(now: _Pass, x_ETI: Tensor, factors: Factors, biased: bool) -> Tensor:
+        if now.scored is not x_ETI:
+            now.scored, now.scores = x_ETI, {}
+        # Both: in second order the lowest layer's input is the same tensor in every step.
+        key = id(factors.inputs_ENI), id(factors.step_E), biased
+        if key not in now.scores:
+            scores_ETN = torch.bmm(x_ETI, factors.inputs_ENI.to(x_ETI.dtype).transpose(1, 2))
+            scores_ETN = scores_ETN + 1 if biased else scores_ETN
+            now.scores[key] = scores_ETN * factors.step_E[:, None, None].to(scores_ETN.dtype)
+        return now.scores[key]
 
     @staticmethod
     def _record(now: _Pass, name: str, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
@@ -197,7 +207,9 @@ def take_step(
             strict=True,
         )
     )
-    inputs = {n: x if second_order else x.detach() for n, x in recording.inputs.items()}
+    # Layers that share an input share its factor too (`is`), so that their scores are computed once.
+    detached: dict[int, Tensor] = {}
+    inputs = {n: x if second_order else detached.setdefault(id(x), x.detach()) for n, x in recording.inputs.items()}
     norm_grads = {n: norm_gradient(layers.layers[n], inputs[n], grads[n]) for n in names if _is_norm(layers.layers[n])}
     linear_names = [n for n in names if n not in norm_grads]
 
@@ -210,8 +222,7 @@ def take_step(
 
     linears = dict(fast_weights.linears)
     for n in linear_names:
-        scaled_ENO = grads[n] * step_E[:, None, None].to(grads[n].dtype)
-        linears[n] = (*linears.get(n, ()), Factors(inputs[n], scaled_ENO))
+        linears[n] = (*linears.get(n, ()), Factors(inputs[n], grads[n], step_E))
     norms = dict(fast_weights.norms)
     for n, (scale_EO, shift_EO) in norm_grads.items():
         norms[n] = _moved(

@@ -166,7 +166,7 @@ class Learner:
             raise RunError(
                 f"step {step + 1}: the loss or its gradient is not finite (loss {loss}, gradient length {norm}); "
                 f"sentences: {', '.join(broken[:5]) or 'none by itself'}. Nothing of this step was kept; "
-                "earlier checkpoints are. Start a new run with a lower train.lr or inner.lr, or with train.precision=fp32."
+                "earlier checkpoints are. Start anew with a lower train.lr or inner.lr, or with train.precision=fp32."
             )
         flat *= min(1.0, train.clip_norm / max(norm, 1e-12))
         at = 0

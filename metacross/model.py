@@ -248,7 +248,7 @@ def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreT
                 label2id={tag: i for i, tag in enumerate(tags)},
                 attn_implementation="sdpa",
                 dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # a tagger for other tags is an encoder all the same: its head is made anew
+                ignore_mismatched_sizes=True,  # a tagger for other tags: its head is made anew
                 local_files_only=local,
             )
             return classifier

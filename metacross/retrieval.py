@@ -64,6 +64,8 @@ class SourceIndex:
         """Indices (B, K) of the most similar whose owner is not the looked-up sentence's own.
 
         Args:
+            vectors_BH: unit vectors of the sentences looked up.
+            k: how many neighbours each gets.
             own_B: an id per looked-up sentence: the same for exact duplicates and for windows of one sentence.
             owner_M: the same ids for the vectors in the index.
 
