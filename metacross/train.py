@@ -133,7 +133,7 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     path = run_dir / FILE_NAME
     if not path.is_file():
         raise UserError(f"{run_dir}: no run to resume ({FILE_NAME} is missing). Name the directory of a run.")
-    config = load_config([path], overrides)
+    config = load_config([path], overrides, alone=True)
     _refuse_changes(run_dir, config)
     return config
 
@@ -268,7 +268,7 @@ def _refuse_changes(run_dir: Path, config: Config) -> None:
     path = run_dir / FILE_NAME
     if not path.is_file():
         raise UserError(f"{run_dir}: no run to resume ({FILE_NAME} is missing). Name the directory of a run.")
-    before, now = dotted(load_config([path])), dotted(config)
+    before, now = dotted(load_config([path], alone=True)), dotted(config)
     changed = [name for name in now if now[name] != before[name] and name not in CHANGEABLE]
     if changed:
         raise UserError(

@@ -19,14 +19,14 @@ def test_deberta_is_refused_for_its_shared_projections() -> None:
     config = DebertaV2Config(
         vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24
     )
-    with pytest.raises(UserError, match="deberta-v2 .*relative positions.*Families that work: BERT"):
+    with pytest.raises(UserError, match=r"deberta-v2 .*relative positions.*Families that work: BERT"):
         TagModel(AutoModelForTokenClassification.from_config(config), frozen_layers=1)
 
 
 def test_other_families_are_refused_by_name() -> None:
     classifier = AutoModelForTokenClassification.from_config
     config = FNetConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2, intermediate_size=24)
-    with pytest.raises((UserError, ValueError), match="fnet|FNet"):
+    with pytest.raises((UserError, ValueError), match=r"fnet|FNet"):
         TagModel(classifier(config), frozen_layers=1)
 
 
