@@ -37,7 +37,7 @@ def main() -> None:
 
     os.chdir(ROOT)
     picture = os.environ.get("METACROSS_DEMO_SVG")
-    console = Console(record=picture is not None, width=112 if picture else None)
+    console = Console(record=picture is not None, width=112 if picture else None, highlight=False)
     began = time.monotonic()
     files = [ROOT / "ray_config.yaml", ROOT / "samples" / "demo.yaml"]
     corpora = {language: read_corpus(ROOT / "samples" / language / "test.conll") for language in LANGUAGES}
@@ -67,7 +67,7 @@ def main() -> None:
 
 def results_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Table:
     """F1 per language of both taggers, without and with adaptation."""
-    table = Table(title="entity F1 in languages without a single labelled sentence")
+    table = Table(title="entity F1 in unlabelled languages")
     table.add_column("")
     for method in results:
         table.add_column(f"{method}\nplain", justify="right")
