@@ -30,7 +30,7 @@ demo: .venv/.stamp ## show the whole method on the small corpus in samples/
 	$(BIN)/python samples/demo.py
 
 test: .venv/.stamp ## run the test suite (a few minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.stamp ## check formatting, lint and types
 	$(BIN)/python -m ruff format --check .

