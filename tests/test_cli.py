@@ -535,5 +535,5 @@ def test_the_program_by_itself_is_quiet_and_can_be_interrupted(tiny_bundle: Path
     assert json.loads(line)["text"] == TEXT, "the first group is written while the next is waited for"
     time.sleep(0.2)
     program.send_signal(signal.SIGINT)
-    _, error = program.communicate(timeout=60)
+    _, error = program.communicate(timeout=240)
     assert (program.returncode, error) == (130, b"interrupted\n")

@@ -77,12 +77,12 @@ def test_the_readme_examples_run(root: Path, readers_place: Path) -> None:
     for command in commands:
         shell = command.replace("metacross ", f"{shlex.quote(sys.executable)} -m metacross ")
         done = subprocess.run(
-            shell, shell=True, cwd=readers_place, capture_output=True, text=True, timeout=300, check=False
+            shell, shell=True, cwd=readers_place, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert '"support"' in done.stdout
     assert (readers_place / "scores.json").exists()
     done = subprocess.run(
-        [sys.executable, "-c", python[1]], cwd=readers_place, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", python[1]], cwd=readers_place, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
