@@ -27,7 +27,7 @@ def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.d
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 matrices natively: Ampere and later, or a CPU with AMX or AVX512-BF16."""
+    """Whether the hardware multiplies bf16 matrices natively: Ampere and later, or a CPU with AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
