@@ -63,13 +63,6 @@ class FastWeights:
     linears: Mapping[str, tuple[Factors, ...]] = field(default_factory=dict)
     norms: Mapping[str, NormShift] = field(default_factory=dict)
 
-    def nbytes(self) -> int:
-        """Bytes held; inputs that several layers share are counted once."""
-        tensors = [t for steps in self.linears.values() for f in steps for t in (f.inputs_ENI, f.grads_ENO)]
-        for shift in self.norms.values():
-            tensors += [t for t in (shift.scale_EO, shift.shift_EO) if t is not None]
-        return sum(t.untyped_storage().nbytes() for t in {t.data_ptr(): t for t in tensors}.values())
-
 
 @dataclass
 class Recording:
