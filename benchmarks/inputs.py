@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, PreTrainedModel
 
+from metacross import attention
 from metacross.data import Sentence, read_corpus, require_entities
 from metacross.embedded import embedded_encoder
 from metacross.encoding import PieceEncoder, Window
@@ -174,7 +175,7 @@ def make_classifier(encoder: str, tags: Sequence[str], *, seed: int) -> tuple[Pr
         return load_classifier(_tokenizer_path(encoder), tags, seed=seed), FROZEN_LAYERS
     sizes, frozen = RANDOM_ENCODERS[encoder]
     torch.manual_seed(seed)
-    sizes = {**sizes, "num_labels": len(tags), "attn_implementation": "sdpa"}
+    sizes = {**sizes, "num_labels": len(tags), "attn_implementation": attention.NAME}
     return BertForTokenClassification(BertConfig(**sizes)), frozen
 
 

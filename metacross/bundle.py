@@ -33,7 +33,7 @@ from metacross.model import SentenceEncoder, TagModel, load_classifier
 from metacross.retrieval import SourceIndex
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2  # 1: an index over all windows, without their numbers
 
 
 @dataclass

@@ -67,10 +67,11 @@ class ModelConfig(Section):
 
 
 class RetrievalConfig(Section):
-    """How sentence vectors are made."""
+    """How sentence vectors are made, and which sentences may be support."""
 
     pooling: Literal["mean", "cls"]
     layer: CountOrZero
+    candidates: Literal["all", "with_entities"]
 
 
 class EpisodesConfig(Section):

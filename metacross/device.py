@@ -27,14 +27,14 @@ def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.d
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 matrices natively: Ampere and later, or a CPU with AMX."""
+    """Whether the hardware multiplies bf16 matrices natively: Ampere and later, or a CPU with AVX-512 BF16 or AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-    return "amx_bf16" in flags
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:

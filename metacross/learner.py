@@ -111,7 +111,10 @@ class Learner:
             vectors_MH = self.source.vectors(
                 self.sentence_encoder, tick=self._ticker("encoding source", len(self.source.windows))
             )
-            self.index = SourceIndex(vectors_MH, use_gpu=False if device.type == "cpu" else "auto")
+            candidates = self.source.candidates(config.retrieval.candidates)
+            self.index = SourceIndex(
+                vectors_MH[candidates], candidates, use_gpu=False if device.type == "cpu" else "auto"
+            )
             k = config.episodes.support_size
             neighbours_MK = neighbours_of_itself(self.source, self.index, vectors_MH, k)
             self.report({"event": "prepare", "what": "encoding dev", "done": 0, "total": len(dev)})

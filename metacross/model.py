@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel
 
+from metacross import attention
 from metacross.errors import UserError
 from metacross.fast_weights import FastLayers
 from metacross.hub import only_local
@@ -246,7 +247,7 @@ def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreT
                 num_labels=len(tags),
                 id2label=dict(enumerate(tags)),
                 label2id={tag: i for i, tag in enumerate(tags)},
-                attn_implementation="sdpa",
+                attn_implementation=attention.NAME,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # a tagger for other tags: its head is made anew
                 local_files_only=local,

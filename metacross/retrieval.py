@@ -1,6 +1,7 @@
 """Which source sentences are most like a sentence: FAISS inner product over unit vectors.
 
-Shapes: B sentences looked up, K neighbours, H vector size, M vectors in the index.
+Shapes: B sentences looked up, K neighbours, H vector size, M source windows, N of them in the index (all, or those that
+may be support).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from metacross.errors import UserError
 
 Vectors = NDArray[np.float32]
+Ids = NDArray[np.int64]
 GPU_TEMPORARY_MB = 256  # a GPU index reserves up to 1.5 GiB unless told otherwise
 
 
@@ -21,14 +23,16 @@ class SourceIndex:
     """An exact index over unit vectors, on the GPU where FAISS sees one.
 
     Args:
-        vectors_MH: one unit vector per source window.
+        vectors_NH: unit vectors of source windows.
+        ids_N: the windows' numbers, which is what searches give back; 0, 1, ... by default.
         use_gpu: False keeps it on the CPU; `auto` takes the GPU where FAISS sees one.
     """
 
-    def __init__(self, vectors_MH: Vectors, *, use_gpu: bool | str = "auto") -> None:
+    def __init__(self, vectors_NH: Vectors, ids_N: Ids | None = None, *, use_gpu: bool | str = "auto") -> None:
         self._faiss = _faiss()
-        index = self._faiss.IndexFlatIP(vectors_MH.shape[1])
-        index.add(np.ascontiguousarray(vectors_MH, dtype=np.float32))
+        index = self._faiss.IndexIDMap(self._faiss.IndexFlatIP(vectors_NH.shape[1]))
+        ids_N = np.arange(len(vectors_NH)) if ids_N is None else ids_N
+        index.add_with_ids(np.ascontiguousarray(vectors_NH, dtype=np.float32), ids_N.astype(np.int64))
         self._set(index, use_gpu)
 
     @classmethod
@@ -46,8 +50,8 @@ class SourceIndex:
     def __len__(self) -> int:
         return int(self._cpu.ntotal)
 
-    def search(self, vectors_BH: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        """Similarities and indices (B, K) of the K most similar, best first; ties by index, whatever the batch.
+    def search(self, vectors_BH: Vectors, k: int) -> tuple[Vectors, Ids]:
+        """Similarities and numbers (B, K) of the K most similar, best first; ties by place, whatever the batch.
 
         Raises:
             UserError: fewer than K vectors in the index.
@@ -60,14 +64,14 @@ class SourceIndex:
         similarity_BK, found_BK = self._index.search(np.ascontiguousarray(vectors_BH, dtype=np.float32), k)
         return similarity_BK, found_BK
 
-    def neighbours(self, vectors_BH: Vectors, k: int, *, own_B: NDArray[np.int64], owner_M: NDArray[np.int64]) -> Any:
-        """Indices (B, K) of the most similar whose owner is not the looked-up sentence's own.
+    def neighbours(self, vectors_BH: Vectors, k: int, *, own_B: Ids, owner_M: Ids) -> Ids:
+        """Numbers (B, K) of the most similar whose owner is not the looked-up sentence's own.
 
         Args:
             vectors_BH: unit vectors of the sentences looked up.
             k: how many neighbours each gets.
             own_B: an id per looked-up sentence: the same for exact duplicates and for windows of one sentence.
-            owner_M: the same ids for the vectors in the index.
+            owner_M: the same ids for all source windows, by number.
 
         Raises:
             UserError: K others are not to be had for some sentence.

@@ -54,6 +54,14 @@ class Source:
         """Unit vectors (M, H) of all windows."""
         return np.asarray(self.states.vectors(encoder, tick=tick).cpu().numpy(), dtype=np.float32)
 
+    def candidates(self, which: str) -> NDArray[np.int64]:
+        """The windows that may be support: `all`, or those `with_entities` among their scored words."""
+        if which == "all":
+            return np.arange(len(self.windows))
+        tags = [self.sentences[window.sentence].tags or () for window in self.windows]
+        found = [any(t[w] != "O" for w in range(*window.scored)) for t, window in zip(tags, self.windows, strict=True)]
+        return np.flatnonzero(found)
+
     def support(self, rows: Sequence[Sequence[int]]) -> list[list[tuple[Tensor, Tensor]]]:
         """Trunk states and tag ids of each row's windows, as `rows.pack` takes them."""
         states = self.states.states([i for row in rows for i in row])
@@ -78,5 +86,5 @@ def tag_set(sentences: Sequence[Sentence]) -> tuple[str, ...]:
 def neighbours_of_itself(
     source: Source, index: SourceIndex, vectors_MH: NDArray[np.float32], k: int
 ) -> NDArray[np.int64]:
-    """Each source window's K nearest others (M, K): not itself, its sentence, or an exact duplicate of it."""
+    """Each source window's K nearest others (M, K) in the index: not itself, its sentence, or an exact duplicate of it."""
     return np.asarray(index.neighbours(vectors_MH, k, own_B=source.owner_M, owner_M=source.owner_M), dtype=np.int64)

@@ -204,10 +204,11 @@ class AdaptiveTagger:
             budget_mb=self.config.train.trunk_cache_mb,
             batch_pieces=self.config.train.batch_pieces,
         )
-        if len(self._source.windows) != len(bundle.index):
+        candidates = len(self._source.candidates(self.config.retrieval.candidates))
+        if candidates != len(bundle.index):
             raise UserError(
                 f"{bundle.path}: the index holds {len(bundle.index)} vectors but the source sentences make "
-                f"{len(self._source.windows)} windows; the bundle was written by another version. Train it again."
+                f"{candidates} windows that may be support; the bundle was written by another version. Train it again."
             )
         # The kept trunk states and the model's hooks are shared by all threads.
         self._lock = threading.Lock()

@@ -72,6 +72,21 @@ def test_base_is_plain_fine_tuning(place: Path) -> None:
         assert torch.allclose(p.grad, grad, rtol=1e-3, atol=1e-6)
 
 
+def test_sentences_without_entities_are_queries_but_need_not_be_support(place: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "train.conll"
+    text = (place / "train.conll").read_text(encoding="utf-8")
+    corpus.write_text(text + "\n".join(f"{word} O" for word in ["Nothing", "happened", "last", "week", "."]) + "\n" * 2)
+    found = {}
+    for which in ("all", "with_entities"):
+        one = learner(place, f"data.source={corpus}", f"retrieval.candidates={which}", "episodes.support_size=12")
+        episodes = [episode for step in range(16) for episode in one.episodes.meta_batch(step)]
+        assert {episode.query for episode in episodes} == set(range(25))
+        found[which] = {i for episode in episodes for i in episode.support}
+    assert 24 in found["all"]
+    assert 24 not in found["with_entities"]
+    assert found["with_entities"] <= set(range(24))
+
+
 @pytest.mark.parametrize("overrides", [(), ("train.batch_pieces=64",), ("train.trunk_cache_mb=0",)])
 def test_memory_settings_do_not_change_the_result(place: Path, overrides: tuple[str, ...]) -> None:
     expected, other = learner(place), learner(place, *overrides)

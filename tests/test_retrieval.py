@@ -40,6 +40,20 @@ def test_neighbours_leave_out_the_sentence_and_its_duplicates_by_identity() -> N
     assert owners[index.neighbours(source[3:4], 1, own_B=np.array([99]), owner_M=owners)[0, 0]] == 3
 
 
+def test_an_index_of_some_windows_gives_their_numbers(tmp_path: Path) -> None:
+    source, some = unit_vectors(20), np.array([2, 3, 5, 7, 11, 13, 17, 19])
+    SourceIndex(source[some], some, use_gpu=False).save(tmp_path / "index.faiss")
+    index = SourceIndex.load(tmp_path / "index.faiss", use_gpu=False)
+    assert len(index) == 8
+    assert (index.search(source[some], 1)[1][:, 0] == some).all()
+    owners = np.arange(20)
+    found = index.neighbours(source, 3, own_B=owners, owner_M=owners)
+    similarity = source @ source.T
+    for row in range(20):
+        allowed = sorted((i for i in some if i != row), key=lambda i: -similarity[row, i])
+        assert found[row].tolist() == allowed[:3]
+
+
 def test_too_few_sentences() -> None:
     index = SourceIndex(unit_vectors(3), use_gpu=False)
     with pytest.raises(UserError, match=r"support_size=5 but the index holds 3 sentences\. Lower"):
