@@ -1,7 +1,7 @@
 """Attention as the encoders' layers call it: torch's fused kernel, but for bf16 on a CPU.
 
-There the fused kernel is slower in bf16 than in fp32, most of all its backward, while plain bf16 matrix products are fast;
-at the lengths of sentences the scores are small enough to be written out (`python -m benchmarks.attention`).
+There the fused kernel is slower in bf16 than in fp32, most of all its backward, while plain bf16 matrix products are
+fast; at the lengths of sentences the scores are small enough to be written out (`python -m benchmarks.attention`).
 
 Shapes: B rows, A heads, T word pieces, D a head's size.
 """

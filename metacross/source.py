@@ -86,5 +86,5 @@ def tag_set(sentences: Sequence[Sentence]) -> tuple[str, ...]:
 def neighbours_of_itself(
     source: Source, index: SourceIndex, vectors_MH: NDArray[np.float32], k: int
 ) -> NDArray[np.int64]:
-    """Each source window's K nearest others (M, K) in the index: not itself, its sentence, or an exact duplicate of it."""
+    """Each source window's K nearest others in the index (M, K): not itself, its sentence, or an exact duplicate."""
     return np.asarray(index.neighbours(vectors_MH, k, own_B=source.owner_M, owner_M=source.owner_M), dtype=np.int64)
