@@ -44,6 +44,12 @@ Overrides = Annotated[
 ]
 
 
+Examples = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Labelled sentences, in any language, that may shape answers too."),
+]
+
+
 class InputFormat(StrEnum):
     """What `metacross tag` reads."""
 
@@ -155,12 +161,14 @@ def evaluate(
         int | None, typer.Option(min=1, metavar="K", help="Source sentences that a sentence is adapted to.")
     ] = None,
     inner_lr: Annotated[float | None, typer.Option(metavar="X", help="Inner learning rate of the adaptation.")] = None,
+    examples: Examples = None,
 ) -> None:
     """Measure a tagger on labelled corpora: entity F1 in percent, without and with adaptation.
 
     \b
     metacross evaluate runs/en/bundle --data es=samples/es/test.conll --data nl=samples/nl/test.conll
     metacross evaluate runs/en/bundle --data de=de.conll --neighbours 4 --json de.json 'data.tag_map={OTH: O}'
+    metacross evaluate runs/en/bundle --data de=de.conll --examples a_few_labelled_german_sentences.conll
     """  # noqa: D301  # \b keeps the lines apart
     with _reporting():
         files = _data_options(data or ())
@@ -169,6 +177,7 @@ def evaluate(
         from metacross.tagger import AdaptiveTagger
 
         tagger = AdaptiveTagger.from_pretrained(bundle, overrides=overrides or ())
+        _add_examples(tagger, examples or ())
         results = _evaluate(tagger, files, limit, neighbours, inner_lr)
         _print(evaluation_table(results))
         for language, result in results.items():
@@ -191,6 +200,7 @@ def tag(
         bool, typer.Option("--explain", help="Also tell the source sentences adapted to, and what was found before.")
     ] = False,
     output: Annotated[OutputFormat, typer.Option(help="What to write.")] = OutputFormat.JSONL,
+    examples: Examples = None,
 ) -> None:
     """Tag text, line by line; a file of any length needs little memory.
 
@@ -208,11 +218,14 @@ def tag(
     with _reporting():
         if explain and no_adapt:
             raise UserError("--explain tells what adaptation did: leave out --no-adapt")
+        if examples and no_adapt:
+            raise UserError("--examples shape adaptation: leave out --no-adapt")
         with _opened(file) as stream:
             from metacross import streams
             from metacross.tagger import AdaptiveTagger
 
             tagger = AdaptiveTagger.from_pretrained(bundle)
+            _add_examples(tagger, examples or ())
             write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
             items = streams.read_items(stream, file, form.value if form else streams.guess_format(file))
             for group in streams.groups(items):
@@ -256,6 +269,17 @@ def data(
             raise UserError("no file given, only settings")
         if unreadable:
             raise typer.Exit(2)
+
+
+def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
+    from metacross.data import read_corpus, refuse_unknown_types, require_entities
+
+    settings = tagger.config.data
+    for file in files:
+        corpus = read_corpus(file, tag_map=settings.tag_map, max_words=settings.max_words)
+        require_entities(corpus)
+        refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
+        _say(f"{file}: {tagger.add_examples(corpus.sentences)} of {len(corpus.sentences)} sentences may shape answers")
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------

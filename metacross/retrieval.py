@@ -30,10 +30,8 @@ class SourceIndex:
 
     def __init__(self, vectors_NH: Vectors, ids_N: Ids | None = None, *, use_gpu: bool | str = "auto") -> None:
         self._faiss = _faiss()
-        index = self._faiss.IndexIDMap(self._faiss.IndexFlatIP(vectors_NH.shape[1]))
-        ids_N = np.arange(len(vectors_NH)) if ids_N is None else ids_N
-        index.add_with_ids(np.ascontiguousarray(vectors_NH, dtype=np.float32), ids_N.astype(np.int64))
-        self._set(index, use_gpu)
+        self._set(self._faiss.IndexIDMap(self._faiss.IndexFlatIP(vectors_NH.shape[1])), use_gpu)
+        self.add(vectors_NH, np.arange(len(vectors_NH)) if ids_N is None else ids_N)
 
     @classmethod
     def load(cls, path: Path, *, use_gpu: bool | str = "auto") -> SourceIndex:
@@ -43,8 +41,13 @@ class SourceIndex:
         self._set(self._faiss.read_index(str(path)), use_gpu)
         return self
 
+    def add(self, vectors_NH: Vectors, ids_N: Ids) -> None:
+        """Takes in further unit vectors under their windows' numbers."""
+        for index in {id(index): index for index in (self._cpu, self._index)}.values():
+            index.add_with_ids(np.ascontiguousarray(vectors_NH, dtype=np.float32), ids_N.astype(np.int64))
+
     def save(self, path: Path) -> None:
-        """Writes the index; a GPU index is brought to the CPU first."""
+        """Writes the index, in the form that any machine can read."""
         self._faiss.write_index(self._cpu, str(path))
 
     def __len__(self) -> int:

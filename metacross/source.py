@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,8 @@ class Source:
 
     Attributes:
         windows: of all sentences; a support "sentence" is a window (most sentences are one).
-        owner_M: an id per window, the same for windows of one sentence and for exact duplicates of it.
+        owner_M: an id per window, the same for windows of one sentence and for exact duplicates of it; M does not
+            count what `add` took in.
     """
 
     def __init__(
@@ -41,7 +43,8 @@ class Source:
         budget_mb: int,
         batch_pieces: int,
     ) -> None:
-        self.sentences = sentences
+        self.sentences = list(sentences)
+        self._encoder = pieces
         self.tag_index = {tag: i for i, tag in enumerate(tags)}
         self.windows = pieces.windows(sentences)
         self.states = TrunkCache(model, self.windows, budget_mb=budget_mb, batch_pieces=batch_pieces)
@@ -50,9 +53,18 @@ class Source:
             [owners.setdefault(sentences[w.sentence].text, len(owners)) for w in self.windows], dtype=np.int64
         )
 
-    def vectors(self, encoder: SentenceEncoder, *, tick: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Unit vectors (M, H) of all windows."""
-        return np.asarray(self.states.vectors(encoder, tick=tick).cpu().numpy(), dtype=np.float32)
+    def add(self, sentences: Sequence[Sentence]) -> int:
+        """Takes further labelled sentences in, for adaptation alone; returns the number of their first window."""
+        first, before = len(self.windows), len(self.sentences)
+        self.sentences += sentences
+        self.windows += [replace(w, sentence=before + w.sentence) for w in self._encoder.windows(sentences)]
+        return first
+
+    def vectors(
+        self, encoder: SentenceEncoder, *, first: int = 0, tick: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Unit vectors (M, H) of all windows, or of those from `first` on."""
+        return np.asarray(self.states.vectors(encoder, first=first, tick=tick).float().cpu().numpy(), dtype=np.float32)
 
     def candidates(self, which: str) -> NDArray[np.int64]:
         """The windows that may be support: `all`, or those `with_entities` among their scored words."""

@@ -234,6 +234,39 @@ class AdaptiveTagger:
         refuse_learned_keys(loaded.config, wanted)
         return cls(loaded, device=place, config=wanted)
 
+    def add_examples(self, sentences: Sequence[Sentence]) -> int:
+        """Lets further labelled sentences, in any language, shape answers from now on; theta stays as it is.
+
+        This is the cheapest form of the paper's low-resource setting: nothing is trained. The bundle on disk does not
+        change.
+
+        Args:
+            sentences: with IOB2 tags, such as `read_corpus(...).sentences`. With retrieval.candidates=with_entities,
+                those without entities are passed over, as they are among the source sentences.
+
+        Returns:
+            How many windows were added to the index.
+
+        Raises:
+            UserError: a sentence without tags, or with a tag that the tagger does not know; nothing was added.
+        """
+        for number, sentence in enumerate(sentences, 1):
+            unknown = sorted(set(sentence.tags or ("",)) - set(self.tags)) if sentence.words else []
+            if unknown:
+                raise UserError(
+                    f"{sentence.place or f'example {number}'}: "
+                    + (f"tag {unknown[0]} is not one of {', '.join(self.tags)}" if unknown[0] else "it has no tags")
+                )
+        with self._lock, torch.no_grad(), autocast(self.config.train.precision, self.device):
+            first = self._source.add(sentences)
+            if first == len(self._source.windows):
+                return 0
+            vectors_MH = self._source.vectors(self._sentence_encoder, first=first)
+            candidates = self._source.candidates(self.config.retrieval.candidates)
+            new = candidates[candidates >= first]
+            self.bundle.index.add(vectors_MH[new - first], new)
+            return len(new)
+
     @property
     def types(self) -> tuple[str, ...]:
         """The entity types it knows."""
@@ -421,7 +454,7 @@ class AdaptiveTagger:
         return tuple(tags), tuple(_entity(sentence, Entity(s.type, s.start, s.end), s.score) for s in spans)
 
     def _support(self, window: int, index: int, similarity: float) -> Support:
-        sentence = self.bundle.sentences[self._source.windows[index].sentence]
+        sentence = self._source.sentences[self._source.windows[index].sentence]
         labels = tuple(_entity(sentence, entity, None) for entity in entities(sentence.tags or ()))
         return Support(window, similarity, sentence.text, labels, sentence.place)
 

@@ -322,10 +322,28 @@ def test_evaluate_takes_settings(tiny_bundle: Path, dev: Path, tmp_path: Path) -
     assert record["en"]["difference"]["f1"] == 0
 
 
+def test_examples_shape_what_is_measured_and_tagged(tiny_bundle: Path, dev: Path, tmp_path: Path) -> None:
+    out, shaped = tmp_path / "out.json", tmp_path / "shaped.json"
+    assert run("evaluate", tiny_bundle, "--data", f"en={dev}", "--json", out).status == 0
+    found = run("evaluate", tiny_bundle, "--data", f"en={dev}", "--json", shaped, "--examples", dev)
+    assert (found.status, found.err) == (0, f"{dev}: 12 of 12 sentences may shape answers\n")
+    before, after = (json.loads(path.read_text(encoding="utf-8"))["en"] for path in (out, shaped))
+    assert before["plain"] == after["plain"]
+    assert after["adapted"]["f1"] >= before["adapted"]["f1"]
+    text = read_corpus(dev).sentences[0].text
+    (record,) = tagged(tiny_bundle, "-", "--explain", "--examples", dev, stdin=text).records
+    assert record["support"][0]["text"] == text
+    assert record["support"][0]["similarity"] == pytest.approx(1, abs=1e-5)
+    (record,) = tagged(tiny_bundle, "-", "--explain", stdin=text).records
+    assert record["support"][0]["text"] != text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "nothing to measure on"),
+        (["--data", "en={dev}", "--examples", "{unknown}"], "'data.tag_map={OTH: O}'"),
+        (["--data", "en={dev}", "--examples", "{nothing}"], "no entities"),
         (["--data", "dev.conll"], "expected a language and a file"),
         (["--data", "en="], "expected a language and a file"),
         (["--data", "en={dev}", "--data", "en={dev}"], "en was given before"),
@@ -346,7 +364,7 @@ def test_evaluate_names_what_is_wrong(
     places["empty"].touch()
     places["nothing"].write_text("Oslo O\n")
     places["unknown"].write_text("Oslo B-LOC\nEuro B-OTH\n")
-    given = [a.format(dev=dev, **places) if a.startswith("en={") else a for a in arguments]
+    given = [a.format(dev=dev, **places) if a.startswith(("en={", "{")) else a for a in arguments]
     found = run("evaluate", tiny_bundle, *given)
     assert found.status == 2
     assert message in found.err

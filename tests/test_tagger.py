@@ -123,6 +123,42 @@ def test_explain_tells_support_and_what_was_found_before(tagger: AdaptiveTagger)
     assert {"plain"} <= found[0].keys()
 
 
+def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path) -> None:
+    fresh = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
+    theta = [p.clone() for p in fresh.bundle.model.theta()]
+    sentence = sentence_from_words(["Zoe", "Quist", "flew", "to", "Xanten", "."])
+    before = fresh.probabilities([sentence])[0]
+    example = replace(sentence, tags=("B-PER", "I-PER", "O", "O", "B-LOC", "O"), place="mine:1")
+    empty = sentence_from_words(["Nothing", "flew", "."])
+    assert fresh.add_examples([example, replace(empty, tags=("O", "O", "O"))]) == 1
+    assert len(fresh.bundle.index) == 25
+
+    (tagged,) = fresh.tag_sentences([sentence], explain=True)
+    assert (tagged.support[0].place, tagged.support[0].text) == ("mine:1", sentence.text)
+    assert tagged.support[0].similarity == pytest.approx(1, abs=1e-5)
+    assert [e.type for e in tagged.support[0].entities] == ["PER", "LOC"]
+    tags = [fresh.tags.index(tag) for tag in example.tags or ()]
+    after = fresh.probabilities([sentence])[0]
+    assert after[range(6), tags].log().mean() > before[range(6), tags].log().mean()
+    torch.testing.assert_close(fresh.bundle.model.theta(), theta, rtol=0, atol=0)
+    # The bundle on disk is what it was.
+    assert torch.equal(AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu").probabilities([sentence])[0], before)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [(None, "example 2: it has no tags"), (("B-CAT", "O"), "example 2: tag B-CAT is not one of O, B-LOC")],
+)
+def test_examples_that_teach_nothing_are_refused(
+    tagger: AdaptiveTagger, tags: tuple[str, ...] | None, message: str
+) -> None:
+    good = replace(sentence_from_words(["Anna", "left"]), tags=("B-PER", "O"))
+    with pytest.raises(UserError, match=message):
+        tagger.add_examples([good, replace(good, tags=tags)])
+    assert len(tagger.bundle.index) == 24
+    assert tagger.add_examples([]) == 0
+
+
 def test_long_sentences_have_windows_with_neighbours_of_their_own(tagger: AdaptiveTagger) -> None:
     words = ("Anna Berg met Otto Klein in Madrid and " * 12).split()
     (tagged,) = tagger.tag_sentences([sentence_from_words(words)], explain=True)
