@@ -48,6 +48,10 @@ class DataConfig(Section):
         Annotated[str, Field(min_length=1)] | FileNames, Field(description="a file name or a list of file names")
     ]
     source_dev: FilledText
+    target_dev: Annotated[
+        dict[Annotated[str, Field(pattern="^[a-z]{2,3}$")], Annotated[str, Field(min_length=1)]],
+        Field(description="a mapping from language code to file name, such as {es: es.conll}"),
+    ]
     source_language: Annotated[str, Field(pattern="^[a-z]{2,3}$", description="a language code, such as en")]
     tag_map: Annotated[
         dict[str, str],

@@ -82,7 +82,8 @@ def describe(event: dict[str, Any]) -> str:
         case "step":
             return f"step {event['step']} of {event['steps']}: {_pace(event)}"
         case "eval":
-            found = [f"{event[key]:.2f} {key}" for key in ("adapted", "plain") if key in event]
+            keys = ("adapted", "plain", "target_adapted", "target_plain")
+            found = [f"{event[key]:.2f} {key.replace('_', ' ')}" for key in keys if key in event]
             return f"step {event['step']}: dev F1 {', '.join(found)}"
         case "note":
             return str(event["text"])

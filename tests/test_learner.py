@@ -14,7 +14,7 @@ from torch.nn import functional
 from metacross import checkpoint
 from metacross.errors import RunError, UserError
 from metacross.learner import Learner, Team, learning_rate, run
-from tests.tiny_bundle import tiny_config, write_inputs
+from tests.tiny_bundle import tiny_config, write_corpus, write_inputs
 
 GOLDEN = Path(__file__).parent / "golden" / "ten_steps.json"
 CPU = torch.device("cpu")
@@ -140,6 +140,28 @@ def test_each_worker_does_its_share(place: Path) -> None:
     total = (parts[0] + parts[1])[:-2]
     total *= min(1.0, alone.config.train.clip_norm / float(total.norm()))
     assert float((total - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_target_languages_choose_where_there_are_development_sets(place: Path, tmp_path: Path) -> None:
+    few = write_corpus(tmp_path / "few.conll", first=3, sentences=5)
+    overrides = ("train.steps=3", "train.eval_every=1", "train.lr=1e-2")
+    both = learner(place, f"data.target_dev={{es: {place / 'dev.conll'}, de: {few}}}", *overrides)
+    found = run(both, tmp_path / "both")
+    # The same run, measured on the one file and on the other.
+    histories = [found["history"]]
+    for name in ("dev.conll", "few.conll"):
+        file = few if name == "few.conll" else place / name
+        histories.append(
+            run(learner(place, f"data.source_dev={file}", *overrides), tmp_path / f"run-{name}")["history"]
+        )
+    for measured, first, second in zip(*histories, strict=True):
+        for how in ("plain", "adapted"):
+            assert measured[how] == pytest.approx(first[how])
+            assert measured[f"target_{how}"] == pytest.approx((first[how] + second[how]) / 2)
+    assert len({measured["target_adapted"] for measured in found["history"]}) > 1
+    assert found["best"] == max(measured["target_adapted"] for measured in found["history"])
+    metrics = json.loads((tmp_path / "both" / "bundle" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["dev_f1"] == found["best"]
 
 
 def test_more_neighbours_than_sentences(place: Path) -> None:
