@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, tag, data.
+"""The command line: train, tune, evaluate, tag, data.
 
 What a command needs is imported when it runs, so that help comes at once. Exit status: 0 done; 2 the user can mend it;
 1 a run failed, or a fault of the program; 130 interrupted.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from metacross.data import Corpus, Summary
+    from metacross.sweep import Sweep
     from metacross.tagger import AdaptiveTagger
 
 app = typer.Typer(
@@ -141,6 +142,63 @@ def train(
             _say(f"stopped at step {result.step}; go on with: metacross train --resume {result.run_dir}")
             raise typer.Exit(130)
         print(result.bundle)
+
+
+@app.command(short_help="Search for good settings.")
+def tune(
+    overrides: Overrides = None,
+    space: Annotated[Path | None, typer.Option(metavar="FILE", help="The search space; see tune_spaces/.")] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Settings over those of ray_config.yaml; may be given again."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, metavar="N", help="In place of the space's number.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the sweep, below train.storage_path.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run the trials that are left of the sweep in this directory.")
+    ] = None,
+) -> None:
+    """Search for good settings: every trial is a training run; bad ones are stopped early.
+
+    The best settings are chosen on development data and left as best.yaml, for `metacross train --config`; beside it
+    are results.csv, plots and report.html. Ctrl-C keeps what is finished.
+
+    \b
+    metacross tune --space tune_spaces/smoke.yaml
+    metacross tune --space tune_spaces/paper.yaml --trials 30 data.source=my/train.conll data.source_dev=my/dev.conll
+    metacross tune --resume runs/sweep-20260101-120000
+    metacross train --config runs/sweep-20260101-120000/best.yaml
+    """  # noqa: D301  # \b keeps the lines apart
+    with _reporting():
+        if (space is None) == (resume is None):
+            raise UserError("give a search space (--space FILE), or a sweep to go on with (--resume DIR)")
+        if resume and (config or overrides or trials or name):
+            raise UserError("a resumed sweep has its own settings: leave out everything but --resume")
+        from rich.console import Console
+
+        from metacross.config import load_config
+        from metacross.display import Display
+        from metacross.sweep_report import summary, write_report
+        from metacross.tune import sweep_directory
+        from metacross.tune import tune as run
+
+        settings = load_config(config, overrides or ())
+        directory = resume or sweep_directory(settings, name)
+        with Display(Console(stderr=True)) as show:
+            sweep = run(settings, space, directory=directory, resume=resume is not None, trials=trials, show=show)
+        files = write_report(sweep)
+        _print(trials_table(sweep))
+        _say(summary(sweep))
+        for trial in sweep.trials:
+            if trial.error:
+                _say(f"trial {trial.id} failed: {trial.error}")
+        if sweep.interrupted:
+            _say(f"interrupted; go on with: metacross tune --resume {sweep.directory}")
+            raise typer.Exit(130)
+        if all(trial.state == "failed" for trial in sweep.trials):
+            raise RunError(f"every trial failed; what happened stands in {sweep.directory / 'trials'}/ID/error.log")
+        for path in files:
+            print(path)
 
 
 @app.command(short_help="Measure a tagger on labelled corpora.")
@@ -280,6 +338,26 @@ def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
         require_entities(corpus)
         refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
         _say(f"{file}: {tagger.add_examples(corpus.sentences)} of {len(corpus.sentences)} sentences may shape answers")
+
+
+# --- tune ------------------------------------------------------------------------------------------------------------
+
+
+def trials_table(sweep: Sweep) -> Table:
+    """The best trials of a sweep."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from metacross.sweep_report import SHOWN, rows
+
+    best = rows(sweep)[:SHOWN]
+    table = Table(box=box.SIMPLE, title=f"the best of {len(sweep.trials)} trials")
+    for name in best[0] if best else ():
+        table.add_column(name, no_wrap=name != "error")
+    for row in best:
+        table.add_row(*(escape(f"{value:.4g}" if isinstance(value, float) else str(value)) for value in row.values()))
+    return table
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------

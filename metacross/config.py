@@ -159,7 +159,13 @@ def default_path() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = (), *, alone: bool = False) -> Config:
+def load_config(
+    paths: Sequence[Path] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    alone: bool = False,
+    base: Config | None = None,
+) -> Config:
     """Put a configuration together from files and command-line overrides.
 
     A list or a mapping such as ``data.tag_map`` is one value: a later one takes the earlier one's place.
@@ -169,6 +175,7 @@ def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = 
         overrides: ``key=value`` with dotted keys, applied last. Values are YAML, but where a key takes nothing else
             than text they are taken as they stand (so that ``train.storage_path=a: b`` is not read as a mapping).
         alone: the files are whole by themselves, as a bundle's is: whatever default file is near is not looked at.
+        base: a whole configuration in the default file's place.
 
     Returns:
         The complete configuration.
@@ -176,10 +183,10 @@ def load_config(paths: Sequence[Path] | None = None, overrides: Sequence[str] = 
     Raises:
         UserError: A file cannot be read, a key is unknown, given twice in a file or missing, or a value is not allowed.
     """
-    default = None if alone else default_path()
-    if default is None and not paths:
+    default = None if alone or base else default_path()
+    if default is None and not paths and not base:
         raise UserError(f"No {FILE_NAME} in the current directory or the project's root. Name a file with --config.")
-    settings: dict[str, _Setting] = {}
+    settings = {name: _Setting(value, "base") for name, value in dotted(base).items()} if base else {}
     for path in ([default] if default else []) + list(paths or ()):
         settings |= _file_settings(path)
     for override in overrides:
@@ -206,7 +213,27 @@ def _leaves() -> dict[str, FieldInfo]:
     }
 
 
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, by the same rules as the configuration; keys are text.
+
+    Raises:
+        UserError: it cannot be read, is empty or broken, or a key is given twice (the line).
+    """
+    node = _composed(path)
+    try:
+        return _plain(node, str(path), lambda at: f"{path}:{at.start_mark.line + 1}")
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply.") from None
+
+
 def _file_settings(path: Path) -> dict[str, _Setting]:
+    node = _composed(path)
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"The configuration file {path} must hold sections with keys, such as train: {{steps: 100}}.")
+    return _collect("", node, lambda at: f"{path}:{at.start_mark.line + 1}")
+
+
+def _composed(path: Path) -> yaml.Node:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -218,9 +245,7 @@ def _file_settings(path: Path) -> dict[str, _Setting]:
     node = _compose(text, str(path))
     if node is None:
         raise UserError(f"The configuration file {path} is empty.")
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"The configuration file {path} must hold sections with keys, such as train: {{steps: 100}}.")
-    return _collect("", node, lambda at: f"{path}:{at.start_mark.line + 1}")
+    return node
 
 
 def _override_settings(override: str) -> dict[str, _Setting]:

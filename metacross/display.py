@@ -85,9 +85,20 @@ def describe(event: dict[str, Any]) -> str:
             keys = ("adapted", "plain", "target_adapted", "target_plain")
             found = [f"{event[key]:.2f} {key.replace('_', ' ')}" for key in keys if key in event]
             return f"step {event['step']}: dev F1 {', '.join(found)}"
+        case "trial":
+            chosen = ", ".join(f"{key}={_short(value)}" for key, value in event["chosen"].items())
+            return f"trial {event['id']}: {chosen}"
+        case "measured":
+            return f"trial {event['id']}, step {event['step']}: dev F1 {event['score']:.2f}"
+        case "ended":
+            return f"trial {event['id']} {event['state']}{': ' if event['error'] else ''}{event['error']}"
         case "note":
             return str(event["text"])
     return ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _pace(event: dict[str, Any]) -> str:

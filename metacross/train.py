@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -77,6 +78,7 @@ def train(
     resume: bool = False,
     show: Show | None = None,
     cpus_per_worker: float | None = None,
+    gpus_per_worker: float = 1.0,
 ) -> TrainResult:
     """Trains on Ray Train workers, to the end or until it is stopped.
 
@@ -91,6 +93,7 @@ def train(
         show: is called, in the caller's thread, with every event of progress.jsonl as it happens.
         cpus_per_worker: CPUs that Ray reserves for a worker, and its threads. By default all of this machine's go to
             the workers where Ray was started here; elsewhere it is 1.
+        gpus_per_worker: GPUs that Ray reserves for a worker that uses one; a fraction lets several share it.
 
     Raises:
         UserError: something in the configuration, the corpora or `run_dir` has to be changed first.
@@ -107,9 +110,13 @@ def train(
         _refuse_used(run_dir)
     _open_run(run_dir, config, fresh=not resume)
     try:
-        with _ray_session() as ours:
+        with ray_session() as ours:
             use_gpu, resources = worker_resources(
-                config.train, _cluster_resources(), ours=ours, cpus_per_worker=cpus_per_worker
+                config.train,
+                cluster_resources(),
+                ours=ours,
+                cpus_per_worker=cpus_per_worker,
+                gpus_per_worker=gpus_per_worker,
             )
             job = Job(config, run_dir, Path.cwd(), use_gpu, _threads(resources["CPU"], ours=ours))
             found = _drive(job, _trainer(job, resources), show or (lambda event: None))
@@ -139,33 +146,44 @@ def resume_config(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def worker_resources(
-    train: TrainConfig, cluster: Mapping[str, float], *, ours: bool, cpus_per_worker: float | None = None
+    train: TrainConfig,
+    cluster: Mapping[str, float],
+    *,
+    ours: bool,
+    cpus_per_worker: float | None = None,
+    gpus_per_worker: float = 1.0,
 ) -> tuple[bool, dict[str, float]]:
-    """Whether workers get a GPU, and the CPUs that Ray reserves for each.
+    """Whether workers get a GPU, and what Ray reserves for each: CPUs, and the GPU's share.
 
     Args:
         train: says how many workers, and whether on GPUs.
         cluster: what Ray has, as `ray.cluster_resources` tells it.
         ours: Ray was started for this run alone, on this machine; it will not grow.
         cpus_per_worker: the caller's choice.
+        gpus_per_worker: the caller's choice; 0 keeps workers off GPUs.
 
     Raises:
-        UserError: there are GPUs, but fewer than workers.
+        UserError: there are GPUs, but fewer than workers need.
     """
-    gpus = int(cluster.get("GPU", 0))
+    if train.use_gpu is True and not gpus_per_worker:
+        raise UserError("train.use_gpu=true but workers are to get 0 GPUs. Set one of the two.")
+    gpus = int(cluster.get("GPU", 0)) if gpus_per_worker else 0
     if ours and train.use_gpu == "auto":
         gpus = min(gpus, torch.cuda.device_count())  # Ray may see more than this build of torch can use
-    short = gpus < train.workers
+    room = int(gpus / gpus_per_worker) if gpus else 0
+    short = room < train.workers
     if short and ((train.use_gpu is True and ours) or (train.use_gpu == "auto" and gpus)):
-        fix = f"train.workers={gpus} or train.use_gpu=false" if gpus else "train.use_gpu=false"
+        fix = f"train.workers={room} or train.use_gpu=false" if room else "train.use_gpu=false"
         raise UserError(
-            f"train.workers={train.workers} but Ray sees {gpus} GPUs, and every worker needs one. Set {fix}."
+            f"train.workers={train.workers} but Ray sees {gpus} GPUs, and every worker needs {gpus_per_worker:g}. "
+            f"Set {fix}."
         )
     share = cluster.get("CPU", 1.0) / train.workers if ours else 1.0
     if cpus_per_worker is None:
         # Ray takes whole CPUs, or fractions below one where there are fewer CPUs than workers.
         cpus_per_worker = math.floor(share) if share >= 1 else math.floor(share * 100) / 100
-    return train.use_gpu is True or (train.use_gpu == "auto" and not short), {"CPU": cpus_per_worker}
+    use_gpu = train.use_gpu is True or (train.use_gpu == "auto" and not short)
+    return use_gpu, {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
 
 
 @dataclass(frozen=True)
@@ -293,8 +311,11 @@ def _open_run(run_dir: Path, config: Config, *, fresh: bool) -> None:
 
 
 @contextmanager
-def _ray_session() -> Iterator[bool]:
-    """Ray, initialised; gives whether it was started here, for this run alone."""
+def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
+    """Ray, initialised; gives whether it was started here, for this run alone.
+
+    Tune needs the dashboard: Ray Train asks it whether a trial still lives, and frees its resources where it does not.
+    """
     if ray.is_initialized():
         yield False
         return
@@ -308,8 +329,9 @@ def _ray_session() -> Iterator[bool]:
             # RAY_AUTH_MODE stays what it is: unset, Ray guards a local cluster with a token in ~/.ray, so that other
             # users of this machine cannot run code in it.
             ray.init(
+                **(_known_address() if dashboard else {}),
                 address="local",
-                include_dashboard=False,
+                include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
@@ -323,13 +345,30 @@ def _ray_session() -> Iterator[bool]:
             else f"Is there a cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']}? Without it, Ray is started here."
         )
         raise UserError(f"Ray did not start: {error}. {fix}") from error
+    finally:
+        if dashboard:
+            os.environ.pop("RAY_GCS_SERVER_PORT", None)
     try:
         yield ours
     finally:
         ray.shutdown()
 
 
-def _cluster_resources() -> dict[str, float]:
+def _known_address() -> dict[str, Any]:
+    """Arguments of `ray.init` for a local Ray whose address all its processes are told.
+
+    What asks the dashboard looks for "the" cluster of this machine. Where another Ray runs it finds two and gives up:
+    so does what frees a stopped trial's resources.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+    return {"_node_ip_address": "127.0.0.1", "runtime_env": {"env_vars": {"RAY_ADDRESS": f"127.0.0.1:{port}"}}}
+
+
+def cluster_resources() -> dict[str, float]:
+    """What Ray has, in use or not."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
 
@@ -361,7 +400,7 @@ def _drive(job: Job, trainer: ray.train.torch.TorchTrainer, show: Show) -> dict[
 
     # Not in this thread: there, Ray would put a SIGINT handler of its own in place, which aborts without a checkpoint.
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    events = _Tail(job.run_dir / "progress.jsonl")
+    events = Tail(job.run_dir / "progress.jsonl")
     with _signals_stop(job.run_dir) as notes:
         thread.start()
         began, quiet = time.monotonic(), True
@@ -411,7 +450,7 @@ def _explain(error: BaseException, run_dir: Path) -> dict[str, Any]:
     raise RunError(f"a worker failed: {type(causes[0]).__name__}: {summary} (all of it: {log}).{hint}") from error
 
 
-class _Tail:
+class Tail:
     """Reads the lines that are added to a file from now on; it need not exist yet."""
 
     def __init__(self, path: Path) -> None:

@@ -326,7 +326,20 @@ def test_resources_of_workers(
 ) -> None:
     settings = config("any", train__workers=workers, train__use_gpu=use_gpu).train
     found = train.worker_resources(settings, {"CPU": cpus, "GPU": gpus}, ours=ours)
-    assert found == (expected[0], {"CPU": expected[1]})
+    assert found == (expected[0], {"CPU": expected[1], "GPU": 1.0} if expected[0] else {"CPU": expected[1]})
+
+
+def test_workers_that_share_a_gpu() -> None:
+    settings = config("any", train__workers=3, train__use_gpu="auto").train
+    found = train.worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.25)
+    assert found == (True, {"CPU": 1.0, "GPU": 0.25})
+    none = train.worker_resources(settings, {"CPU": 8, "GPU": 4}, ours=False, gpus_per_worker=0)
+    assert none == (False, {"CPU": 1.0})
+    with pytest.raises(UserError, match=r"every worker needs 0\.5\. Set train\.workers=2"):
+        train.worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.5)
+    with pytest.raises(UserError, match="0 GPUs"):
+        given = config("any", train__use_gpu="true").train
+        train.worker_resources(given, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +383,7 @@ def test_cause_is_preferred_to_its_consequences(tmp_path: Path) -> None:
 def test_events_are_read_once_and_whole(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
     path.write_text('{"event": "old"}\n')
-    events = train._Tail(path)
+    events = train.Tail(path)
     assert events.new() == []
     with path.open("a") as file:
         file.write('{"event": "a"}\n{"event"')

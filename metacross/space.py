@@ -1,0 +1,138 @@
+"""Search spaces: what a sweep varies, how, and what all its trials share. A YAML file, read strictly.
+
+    trials: 16                            # settings that are tried
+    searcher: optuna                      # optuna (TPE, learns from the trials before) or random
+    scheduler: asha                       # asha (bad trials are stopped early) or none
+    reduction: 3                          # asha: one trial in this many goes on beyond each rung
+    seed: 95                              # of the searcher
+    resources: {cpus: 1, gpus: 0}         # of a Ray Train worker; fractions of a GPU let several share one
+    fixed: {train.steps: 600}             # settings of all trials, over those of the configuration
+    space:                                # dotted settings, each with a distribution
+      inner.lr: {loguniform: [0.01, 0.3]}
+
+Distributions: uniform, loguniform [low, high]; quniform, qloguniform [low, high, step]; randint [low, high] (high left
+out); choice [one, two, ...]. Every key, and every distribution's ends, are checked against the configuration before the
+first trial starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from metacross.config import Config, load_config, read_yaml
+from metacross.errors import UserError
+
+NUMBERS = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2}  # how many each takes
+KINDS = (*NUMBERS, "choice")
+
+
+class Resources(BaseModel):
+    """What one Ray Train worker of a trial reserves."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    cpus: Annotated[float, Field(gt=0)]
+    gpus: Annotated[float, Field(ge=0)]
+
+
+class Space(BaseModel):
+    """A search space, whole and valid by itself; `load_space` checks it against a configuration too."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    trials: Annotated[int, Field(ge=1)]
+    searcher: Literal["optuna", "random"]
+    scheduler: Literal["asha", "none"]
+    reduction: Annotated[int, Field(ge=2)]
+    seed: Annotated[int, Field(ge=0)]
+    resources: Resources
+    fixed: dict[str, Any]
+    space: Annotated[dict[str, Any], Field(min_length=1)]
+
+
+def load_space(path: Path, base: Config) -> Space:
+    """Reads a search space and tries its ends on a configuration.
+
+    Args:
+        path: the YAML file.
+        base: what the trials' settings are put over.
+
+    Raises:
+        UserError: the file cannot be read, a key is unknown or given twice, a distribution makes no sense, or one of
+            its values is not allowed for the key it varies.
+    """
+    try:
+        space = Space.model_validate(read_yaml(path))
+    except ValidationError as error:
+        lines = []
+        for detail in error.errors():
+            name = ".".join(map(str, detail["loc"])) or "the file"
+            lines.append(f"{path}: {name}: {detail['msg'].lower()} (found {json.dumps(detail['input'], default=str)})")
+        raise UserError("\n".join(lines)) from None
+    both = space.fixed.keys() & space.space.keys()
+    if both:
+        raise UserError(f"{path}: {', '.join(sorted(both))} is fixed and searched at once. Remove one.")
+    for key, distribution in space.space.items():
+        for value in _ends(path, key, distribution):
+            trial_config(base, space, {key: value}, place=str(path))
+    return space
+
+
+def trial_config(base: Config, space: Space, chosen: Mapping[str, Any], *, place: str = "trial") -> Config:
+    """The configuration of a trial: the base, what all trials share, and what was chosen for it.
+
+    Raises:
+        UserError: a key is unknown, or a value is not allowed; begins with `place`.
+    """
+    settings = {**space.fixed, **chosen}
+    try:
+        return load_config(None, [_override(key, value) for key, value in settings.items()], base=base)
+    except UserError as error:
+        raise UserError(f"{place}: {str(error).replace('(command line)', '(search space)')}") from None
+
+
+def sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Dotted settings as the sections of a configuration file.
+
+    >>> sections({"inner.lr": 0.1, "inner.steps": 2, "train.lr": 1e-4})
+    {'inner': {'lr': 0.1, 'steps': 2}, 'train': {'lr': 0.0001}}
+    """
+    out: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        section, key = name.split(".")
+        out.setdefault(section, {})[key] = value
+    return out
+
+
+def _override(key: str, value: Any) -> str:
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _ends(path: Path, key: str, distribution: Any) -> Sequence[Any]:
+    """The values between which a distribution draws, or all there are."""
+    if not isinstance(distribution, dict) or len(distribution) != 1 or next(iter(distribution)) not in KINDS:
+        raise UserError(
+            f"{path}: {key} is {json.dumps(distribution, default=str)}; expected a distribution such as "
+            f"{{loguniform: [0.01, 0.3]}}, one of {', '.join(KINDS)}."
+        )
+    ((kind, values),) = distribution.items()
+    if kind == "choice":
+        if not isinstance(values, list) or not values:
+            raise UserError(f"{path}: {key}: choice needs a list of values, such as [1, 2].")
+        return values
+    count = NUMBERS[kind]
+    numbers = (int,) if kind == "randint" else (int, float)
+    good = isinstance(values, list) and len(values) == count and all(type(v) in numbers for v in values)
+    if not good or not values[0] < values[1] or ("log" in kind and values[0] <= 0) or (count == 3 and values[2] <= 0):
+        form = ["low", "high", "step"][:count]
+        rules = ", above 0" if "log" in kind else ""
+        raise UserError(
+            f"{path}: {key}: {kind} needs [{', '.join(form)}], low below high{rules}"
+            f"{', whole numbers' if kind == 'randint' else ''}; found {json.dumps(values, default=str)}."
+        )
+    return [values[0], values[1] - 1 if kind == "randint" else values[1]]
