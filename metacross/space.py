@@ -5,7 +5,7 @@
     scheduler: asha                       # asha (bad trials are stopped early) or none
     reduction: 3                          # asha: one trial in this many goes on beyond each rung
     seed: 95                              # of the searcher
-    resources: {cpus: 1, gpus: 0}         # of a Ray Train worker; fractions of a GPU let several share one
+    resources: {cpus: 1, gpus: 1}         # of a worker; gpus where there are any: 0.5 lets two share one, 0 means never
     fixed: {train.steps: 600}             # settings of all trials, over those of the configuration
     space:                                # dotted settings, each with a distribution
       inner.lr: {loguniform: [0.01, 0.3]}

@@ -19,7 +19,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from ray.tune.search import BasicVariantGenerator, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from metacross import checkpoint, train
-from metacross.config import FILE_NAME, Config, load_config
+from metacross.config import FILE_NAME, Config, TrainConfig, load_config
 from metacross.errors import UserError
 from metacross.learner import score_of
 from metacross.space import Space, load_space, trial_config
@@ -84,7 +84,7 @@ def tune(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables of Tune's own, and no tracebacks: trials tell what went wrong
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with train.ray_session(dashboard=True):
-        at_once = trials_at_once(space, config.train.workers, train.cluster_resources())
+        at_once = trials_at_once(space, config.train, train.cluster_resources())
         if not resume:
             _open_sweep(directory, config, space)
         tuner = _restored(config, space, directory) if resume else _tuner(config, space, directory, at_once=at_once)
@@ -99,13 +99,15 @@ def sweep_directory(config: Config, name: str | None) -> Path:
     return Path(config.train.storage_path).expanduser() / (name or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def trials_at_once(space: Space, workers: int, cluster: dict[str, float]) -> int:
-    """How many trials a cluster has room for.
+def trials_at_once(space: Space, settings: TrainConfig, cluster: Mapping[str, float]) -> int:
+    """How many trials a cluster has room for; a GPU's share counts where GPUs are used.
 
     Raises:
         UserError: not even for one.
     """
-    need = {"CPU": workers * space.resources.cpus + DRIVER_CPUS, "GPU": workers * space.resources.gpus}
+    workers, gpus = settings.workers, space.resources.gpus
+    on_gpu = settings.use_gpu is True or (settings.use_gpu == "auto" and cluster.get("GPU", 0) > 0)
+    need = {"CPU": workers * space.resources.cpus + DRIVER_CPUS, "GPU": workers * gpus if on_gpu else 0}
     room = {key: int(cluster.get(key, 0) / amount + 1e-9) for key, amount in need.items() if amount}
     if not min(room.values()):
         has = ", ".join(f"{cluster.get(key, 0):g} {key}" for key in room)
@@ -121,7 +123,7 @@ def _open_sweep(directory: Path, config: Config, space: Space) -> None:
     if (directory / SPACE_FILE).exists():
         raise UserError(f"{directory} already holds a sweep. Choose another --name, or go on: --resume {directory}")
     try:
-        (directory / "trials").mkdir(parents=True)
+        (directory / "trials").mkdir(parents=True, exist_ok=True)
         (directory / "trials.jsonl").touch()
         (directory / FILE_NAME).write_text(config.to_yaml(), encoding="utf-8")
         (directory / SPACE_FILE).write_text(json.dumps(space.model_dump(), indent=1), encoding="utf-8")

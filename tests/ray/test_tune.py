@@ -93,14 +93,15 @@ def test_an_interrupted_sweep_goes_on_and_a_failed_trial_sinks_nothing(place: Pa
 
 
 def test_trials_at_once(place: Path) -> None:
-    base = tiny_config(place)
-    space = load_space(place / "space.yaml", base)
-    assert trials_at_once(space, 1, {"CPU": 8.0}) == 7  # drivers count too
-    assert trials_at_once(space, 3, {"CPU": 8.0, "GPU": 4.0}) == 2
+    one, many = (tiny_config(place, f"train.workers={n}", "train.use_gpu=auto").train for n in (1, 4))
+    space = load_space(place / "space.yaml", tiny_config(place))
+    assert trials_at_once(space, one, {"CPU": 8.0}) == 7  # drivers count too
+    assert trials_at_once(space, many, {"CPU": 9.0, "GPU": 4.0}) == 2
     shared = space.model_copy(update={"resources": space.resources.model_copy(update={"gpus": 0.25})})
-    assert trials_at_once(shared, 1, {"CPU": 64.0, "GPU": 2.0}) == 8
+    assert trials_at_once(shared, one, {"CPU": 64.0, "GPU": 2.0}) == 8
+    assert trials_at_once(shared, many, {"CPU": 64.0}) == 15
     with pytest.raises(UserError, match=r"a trial needs 4\.01 CPU .* Ray has 2 CPU"):
-        trials_at_once(space, 4, {"CPU": 2.0})
+        trials_at_once(space, many, {"CPU": 2.0})
 
 
 def test_nothing_to_resume(tmp_path: Path, place: Path) -> None:
