@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 NAME = "metacross"  # as an encoder's `attn_implementation`
 
@@ -54,3 +55,5 @@ def written_out_attention(
 
 
 AttentionInterface.register(NAME, attention)
+# Without this a whole model would run without any mask, and look at padding.
+AttentionMaskInterface.register(NAME, sdpa_mask)

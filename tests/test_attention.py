@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from metacross.attention import attention, written_out_attention
+from metacross.attention import NAME, attention, written_out_attention
+from tests.tiny import tiny_model
 
 
 def inputs(dtype: torch.dtype) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -43,6 +44,16 @@ def test_bf16_on_a_cpu_is_as_near_to_exact_as_the_fused_kernel_in_bf16() -> None
     assert ours.dtype == torch.bfloat16
     error, errors_of_fused = (ours.double() - exact).norm(), (fused(tensors, mask).double() - exact).norm()
     assert 0 < error < 2 * errors_of_fused
+
+
+def test_a_whole_model_does_not_look_at_padding() -> None:
+    model = tiny_model("bert").classifier
+    ids = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    model.set_attn_implementation(NAME)
+    padded = model(input_ids=ids, attention_mask=mask).logits[1, :5]
+    torch.testing.assert_close(padded, model(input_ids=ids[1:, :5]).logits[0])
 
 
 def test_fp32_takes_the_fused_kernel() -> None:
