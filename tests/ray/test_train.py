@@ -181,7 +181,7 @@ def test_one_worker_learns_what_the_learner_alone_learns(local_ray: None, alone:
     assert_same(state(result.run_dir), state(alone))
     assert (checkpoint.latest_progress(alone) or {})["history"] == result.history
     written = [json.loads(line) for line in (result.run_dir / "progress.jsonl").read_text().splitlines()]
-    assert events == written
+    assert [event for event in events if event["event"] != "note"] == written  # a slow start is worth a note
     measured = [{key: value for key, value in e.items() if key != "event"} for e in events if e["event"] == "eval"]
     assert measured == result.history
     assert [m["step"] for m in measured] == [20, 40, 60, 80, 100]
