@@ -13,7 +13,7 @@ from metacross.config import load_config
 from metacross.errors import UserError
 from metacross.space import Resources, Space
 from metacross.sweep import Sweep, read_trials
-from metacross.sweep_report import SHOWN, best_settings, rows, write_report
+from metacross.sweep_report import best_settings, write_report
 
 ROOT = Path(__file__).parent.parent
 SPACE = Space(
@@ -97,8 +97,7 @@ def test_the_report_holds_every_trial(sweep: Sweep) -> None:
     assert page.count("data:image/png;base64,") == 3
     assert "the loss &lt;or&gt; its gradient" in page
     assert "4 of 4 trials: 1 finished, 1 stopped, 1 failed, 1 unfinished" in page
-    assert "http" not in page.replace("data:image", "")
-    assert len(rows(sweep)) <= SHOWN
+    assert "://" not in page, "the page asks for nothing outside"
     assert not list(sweep.directory.glob(".*"))
 
 
