@@ -38,7 +38,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that a training run left.")]
+BundleArgument = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="What a training run left: its directory, or its address (s3://...).")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings in place of the file's, such as train.lr=2e-4."),
@@ -107,10 +109,13 @@ def train(
         typer.Option(metavar="FILE", help="Settings over those of ray_config.yaml; may be given again."),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with the run in this directory, from its last checkpoint.")
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Go on with the run in this directory (or at this address), from its last checkpoint."
+        ),
     ] = None,
 ) -> None:
-    """Train a tagger. A run is a directory; its last line names the bundle, which the other commands take.
+    """Train a tagger. A run is a directory; the last line names the bundle in it, which the other commands take.
 
     The first Ctrl-C stops after the step under way and leaves a checkpoint and a bundle; the second stops at once.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from metacross.errors import UserError
@@ -33,6 +33,12 @@ Ratio = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
 Switch = Annotated[bool, Field(description="true or false")]
 FilledText = Annotated[str, Field(min_length=1, description="text that is not empty")]
 FileNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+
+def _rising(pair: list[int]) -> list[int]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first is greater than the second")
+    return pair
 
 
 class Section(BaseModel):
@@ -128,8 +134,16 @@ class TrainConfig(Section):
             description='"", or letters, digits, dots, dashes and underscores, starting with a letter or a digit',
         ),
     ]
-    workers: Count
+    workers: Annotated[
+        Count | Annotated[list[Count], Field(min_length=2, max_length=2), AfterValidator(_rising)],
+        Field(description="a whole number, 1 or more, or the fewest and the most, such as [2, 8]"),
+    ]
+    max_failures: CountOrZero
     use_gpu: Annotated[bool | Literal["auto"], Field(description="true, false or auto")]
+
+    def worker_range(self) -> tuple[int, int]:
+        """The fewest and the most workers."""
+        return (self.workers, self.workers) if isinstance(self.workers, int) else (self.workers[0], self.workers[1])
 
 
 class Config(Section):

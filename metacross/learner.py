@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,22 @@ from transformers import AutoTokenizer
 
 from metacross import checkpoint
 from metacross.algorithm import InnerLoop, query_losses
-from metacross.bundle import save_bundle, tidy
+from metacross.bundle import save_bundle
 from metacross.config import Config, InnerConfig
 from metacross.data import Sentence, read_corpus, refuse_unknown_types, require_entities
 from metacross.device import autocast
+from metacross.directories import tidy
 from metacross.embedded import embedded_encoder
 from metacross.encoding import PieceEncoder, Window, decode
 from metacross.episodes import Episode, EpisodeSource, shares
 from metacross.errors import RunError, UserError
-from metacross.evaluation import scores
+from metacross.evaluation import score_of, scores
 from metacross.hub import only_local
 from metacross.model import SentenceEncoder, TagModel, load_classifier
 from metacross.retrieval import SourceIndex
 from metacross.rows import budgeted, pack, trunk_states
 from metacross.source import Source, neighbours_of_itself, tag_set
+from metacross.storage import Mirror
 from metacross.tagging import tag_windows
 
 Report = Callable[[dict[str, Any]], None]
@@ -310,68 +312,118 @@ def run(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_eval: Callable[[dict[str, float]], None] = lambda found: None,
+    mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
 
-    A checkpoint is written every `train.checkpoint_every` steps and when stopped; a run whose `run_dir` has one goes
-    on from it. `on_eval` gets every measurement, on every worker. Returns {"step", "stopped", "best", "history"}.
+    A checkpoint is written every `train.checkpoint_every` steps, at every new best and when stopped; a run whose
+    `run_dir` has one goes on from it.
+
+    Args:
+        learner: this worker's.
+        run_dir: where to write; every worker reads, the first one writes.
+        should_stop: is asked before every step.
+        on_eval: gets every measurement, on every worker.
+        mirror: of a run that is kept at an address; `run_dir` is its copy here.
+
+    Returns {"step", "stopped", "best", "history"}.
     """
-    train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
-    if first:
+    keeper = checkpoint.Keeper(run_dir, tags=learner.tags, mirror=mirror)
+    try:
+        _restore(learner, run_dir, mirror)
+        stopped = _train(learner, keeper, should_stop, on_eval)
+        keeper.wait()
+    finally:
+        keeper.close()
+    learner.team.gather(None)  # nobody leaves before rank 0 has written
+    progress = learner.progress
+    return {"step": progress.step, "stopped": stopped, "best": progress.best, "history": progress.history}
+
+
+def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
+    """Brings the whole team to the newest checkpoint that is whole."""
+    progress = learner.progress
+    if learner.team.rank == 0:
         tidy(run_dir)
-        tidy(run_dir / "checkpoints")
-    checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
-    bundle = run_dir / "bundle"
+        tidy(run_dir / checkpoint.FOLDER)
+    if mirror:
+        checkpoint.fetch(mirror)
+    damage = checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
     if len(set(learner.team.gather(progress.step))) > 1:
         raise UserError(
             f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see"
         )
+    for what in damage:
+        learner.report({"event": "note", "text": f"warning: {what} Going on from step {progress.step}."})
+    if damage and learner.team.rank == 0:
+        checkpoint.drop_damaged(run_dir, mirror)
+
+
+def _train(
+    learner: Learner,
+    keeper: checkpoint.Keeper,
+    should_stop: Callable[[], bool],
+    on_eval: Callable[[dict[str, float]], None],
+) -> bool:
+    """Steps to the end or until someone stops it: whether someone did."""
+    train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
     stopped = False
-    began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
+    pace = Pace(learner)
     while progress.step < train.steps and not stopped:
-        pieces += learner.pieces_of(learner.episodes.meta_batch(progress.step))
+        pieces = learner.pieces_of(learner.episodes.meta_batch(progress.step))
         loss, stopped = learner.step(should_stop())
-        loss_sum += loss
-        seconds = time.monotonic() - began
-        if seconds > 1 or progress.step == train.steps:
-            learner.report(
-                {
-                    "event": "step",
-                    "step": progress.step,
-                    "steps": train.steps,
-                    "loss": loss_sum / (progress.step - reported),
-                    "pieces_per_second": pieces / seconds,
-                    "steps_per_second": (progress.step - reported) / seconds,
-                }
-            )
-            began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
+        pace.count(pieces, loss)
         ends = progress.step == train.steps
+        better = False
         if progress.step % train.eval_every == 0 or ends:
             found = learner.evaluate()
             learner.report({"event": "eval", **found})
             on_eval(found)
             score = score_of(found)
-            if score > progress.best:
+            if better := score > progress.best:
                 progress.best = score
                 if first:
-                    learner.save(bundle, {"steps": progress.step, "dev_f1": score, "history": progress.history})
-            began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
-        if first and (progress.step % train.checkpoint_every == 0 or ends or stopped):
-            checkpoint.save(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
-    if first and not bundle.exists():
-        learner.save(bundle, {"steps": progress.step, "dev_f1": None, "history": progress.history})
-    learner.team.gather(None)  # nobody leaves before rank 0 has written
-    stopped = stopped and progress.step < train.steps
-    return {"step": progress.step, "stopped": stopped, "best": progress.best, "history": progress.history}
+                    metrics = {"steps": progress.step, "dev_f1": score, "history": progress.history}
+                    keeper.bundle(lambda path, metrics=metrics: learner.save(path, metrics))  # type: ignore[misc]
+            pace.begin()
+        if first and (progress.step % train.checkpoint_every == 0 or ends or stopped or better):
+            keeper.checkpoint(learner.model, learner.optimizer, progress)
+    if first and progress.best < 0:  # stopped before the first measurement
+        keeper.bundle(
+            lambda path: learner.save(path, {"steps": progress.step, "dev_f1": None, "history": progress.history})
+        )
+    return stopped and progress.step < train.steps
 
 
-def score_of(found: Mapping[str, float]) -> float:
-    """The figure of a measurement by which bundles and trials are chosen: target languages' if there are any.
+class Pace:
+    """Reports how fast a learner gets on, about once a second."""
 
-    >>> score_of({"step": 300, "plain": 81.0, "adapted": 82.0, "target_plain": 70.0, "target_adapted": 71.0})
-    71.0
-    """
-    return next(found[key] for key in ("target_adapted", "target_plain", "adapted", "plain") if key in found)
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self.begin()
+
+    def begin(self) -> None:
+        """Starts counting anew, so that what took time in between is left out."""
+        self._began, self._pieces, self._losses = time.monotonic(), 0, list[float]()
+
+    def count(self, pieces: int, loss: float) -> None:
+        """Counts a step that was done."""
+        self._pieces += pieces
+        self._losses.append(loss)
+        step, steps = self._learner.progress.step, self._learner.config.train.steps
+        seconds = time.monotonic() - self._began
+        if seconds > 1 or step == steps:
+            self._learner.report(
+                {
+                    "event": "step",
+                    "step": step,
+                    "steps": steps,
+                    "loss": sum(self._losses) / len(self._losses),
+                    "pieces_per_second": self._pieces / seconds,
+                    "steps_per_second": len(self._losses) / seconds,
+                }
+            )
+            self.begin()
 
 
 def read_source(config: Config) -> list[Sentence]:

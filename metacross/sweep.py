@@ -10,7 +10,7 @@ from typing import Any
 from metacross.config import Config
 from metacross.space import Space
 
-METRIC = "score"  # what trials are compared by: learner.score_of
+METRIC = "score"  # what trials are compared by: evaluation.score_of
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ from ray.tune.search.optuna import OptunaSearch
 from metacross import checkpoint, train
 from metacross.config import FILE_NAME, Config, TrainConfig, load_config
 from metacross.errors import UserError
-from metacross.learner import score_of
+from metacross.evaluation import score_of
+from metacross.ray_session import cluster_resources, ray_session
+from metacross.run_directory import Tail
 from metacross.space import Space, load_space, trial_config
 from metacross.sweep import METRIC, Sweep, read_trials
 
@@ -83,8 +85,8 @@ def tune(
         space = space.model_copy(update={"trials": trials})
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables of Tune's own, and no tracebacks: trials tell what went wrong
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with train.ray_session(dashboard=True):
-        at_once = trials_at_once(space, config.train, train.cluster_resources())
+    with ray_session(dashboard=True):
+        at_once = trials_at_once(space, config.train, cluster_resources())
         if not resume:
             _open_sweep(directory, config, space)
         tuner = _restored(config, space, directory) if resume else _tuner(config, space, directory, at_once=at_once)
@@ -105,7 +107,7 @@ def trials_at_once(space: Space, settings: TrainConfig, cluster: Mapping[str, fl
     Raises:
         UserError: not even for one.
     """
-    workers, gpus = settings.workers, space.resources.gpus
+    (_, workers), gpus = settings.worker_range(), space.resources.gpus
     on_gpu = settings.use_gpu is True or (settings.use_gpu == "auto" and cluster.get("GPU", 0) > 0)
     need = {"CPU": workers * space.resources.cpus + DRIVER_CPUS, "GPU": workers * gpus if on_gpu else 0}
     room = {key: int(cluster.get(key, 0) / amount + 1e-9) for key, amount in need.items() if amount}
@@ -252,7 +254,7 @@ class _Log(ray.tune.Callback):
 @contextmanager
 def _shown(path: Path, show: train.Show | None) -> Iterator[None]:
     """Hands the events that are added to a file inside the block to `show`, in a thread of its own."""
-    events, over = train.Tail(path), threading.Event()
+    events, over = Tail(path), threading.Event()
 
     def follow() -> None:
         while show is not None:

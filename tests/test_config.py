@@ -182,7 +182,8 @@ def test_every_wrong_value_is_told_with_its_line(tmp_path: Path):
     message = refused(path, "train.workers=0")
     assert f'train.lr is "fast" ({path}:2); it must be a number greater than 0.' in message.splitlines()
     assert f"loss.mask_ratio is 2 ({path}:6); it must be a number from 0 to 1." in message.splitlines()
-    assert "train.workers is 0 (command line); it must be a whole number, 1 or more." in message.splitlines()
+    workers = "it must be a whole number, 1 or more, or the fewest and the most, such as [2, 8]."
+    assert f"train.workers is 0 (command line); {workers}" in message.splitlines()
     assert len(message.splitlines()) == 3
 
 
@@ -324,3 +325,10 @@ def test_no_override_is_met_with_anything_else_than_a_users_error(text: str):
             load_config(None, [override])
         except UserError as error:
             assert str(error)
+
+
+def test_workers_are_a_number_or_a_range(path: Path) -> None:
+    train = [load_config([path], [f"train.workers={value}"]).train for value in ("3", "[2, 8]")]
+    assert [one.worker_range() for one in train] == [(3, 3), (2, 8)]
+    for wrong in ("[4, 2]", "[2]", "[1, 2, 3]", "[0, 2]"):
+        assert f"train.workers is {wrong}" in refused(path, f"train.workers={wrong}")

@@ -31,6 +31,8 @@ from metacross.bundle import load_bundle
 from metacross.config import Config, load_config
 from metacross.errors import RunError, UserError
 from metacross.learner import Learner, run
+from metacross.ray_session import worker_resources
+from metacross.run_directory import Run, Tail, refuse_used
 from tests.tiny import SIZES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -263,7 +265,9 @@ def test_user_error_of_a_worker_reaches_the_driver(local_ray: None, place: Path)
     with pytest.raises(UserError) as caught:
         train.train(impossible)
     assert str(caught.value) == str(expected.value)
-    train._refuse_used(place / "runs" / "impossible")  # nothing was trained, so the name can be used again
+    refuse_used(
+        Run(run_dir := place / "runs" / "impossible", run_dir, None)
+    )  # nothing was trained, so the name can be used again
 
 
 @pytest.mark.ray
@@ -283,11 +287,6 @@ def test_run_directory_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ray_config.yaml").touch()
     with pytest.raises(UserError, match=f"Choose another train.name, or .* --resume {tmp_path}"):
         train.train(config("any"), run_dir=tmp_path)
-
-
-def test_storage_path_that_is_an_address_is_refused() -> None:
-    with pytest.raises(UserError, match="s3://bucket is an address"):
-        train.train(config("any", train__storage_path="s3://bucket"))
 
 
 def test_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
@@ -325,21 +324,29 @@ def test_resources_of_workers(
     cpus: int, gpus: int, workers: int, use_gpu: str, ours: bool, expected: tuple[bool, float]
 ) -> None:
     settings = config("any", train__workers=workers, train__use_gpu=use_gpu).train
-    found = train.worker_resources(settings, {"CPU": cpus, "GPU": gpus}, ours=ours)
+    found = worker_resources(settings, {"CPU": cpus, "GPU": gpus}, ours=ours)
     assert found == (expected[0], {"CPU": expected[1], "GPU": 1.0} if expected[0] else {"CPU": expected[1]})
+
+
+def test_resources_of_a_changing_number_of_workers() -> None:
+    settings = config("any", train__workers="[2, 4]", train__use_gpu="auto").train
+    assert worker_resources(settings, {"CPU": 8, "GPU": 0}, ours=True) == (False, {"CPU": 2})
+    assert worker_resources(settings, {"CPU": 8, "GPU": 2}, ours=False) == (True, {"CPU": 1.0, "GPU": 1.0})
+    with pytest.raises(UserError, match=r"Set train\.workers=1"):
+        worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False)
 
 
 def test_workers_that_share_a_gpu() -> None:
     settings = config("any", train__workers=3, train__use_gpu="auto").train
-    found = train.worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.25)
+    found = worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.25)
     assert found == (True, {"CPU": 1.0, "GPU": 0.25})
-    none = train.worker_resources(settings, {"CPU": 8, "GPU": 4}, ours=False, gpus_per_worker=0)
+    none = worker_resources(settings, {"CPU": 8, "GPU": 4}, ours=False, gpus_per_worker=0)
     assert none == (False, {"CPU": 1.0})
     with pytest.raises(UserError, match=r"every worker needs 0\.5\. Set train\.workers=2"):
-        train.worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.5)
+        worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.5)
     with pytest.raises(UserError, match="0 GPUs"):
         given = config("any", train__use_gpu="true").train
-        train.worker_resources(given, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0)
+        worker_resources(given, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +360,7 @@ def test_workers_that_share_a_gpu() -> None:
 def test_too_few_gpus(gpus: int, use_gpu: str, ours: bool, fix: str) -> None:
     settings = config("any", train__workers=3, train__use_gpu=use_gpu).train
     with pytest.raises(UserError, match=fix):
-        train.worker_resources(settings, {"CPU": 8, "GPU": gpus}, ours=ours)
+        worker_resources(settings, {"CPU": 8, "GPU": gpus}, ours=ours)
 
 
 def test_first_signal_asks_the_second_aborts(tmp_path: Path) -> None:
@@ -370,20 +377,40 @@ def test_first_signal_asks_the_second_aborts(tmp_path: Path) -> None:
 def test_other_errors_are_logged(tmp_path: Path) -> None:
     failed = ray.train.WorkerGroupError("Traceback: all of it", {1: ValueError("odd\nmore")})
     with pytest.raises(RunError, match=r"^a worker failed: ValueError: odd \("):
-        train._explain(failed, tmp_path)
+        train._raise(Run(tmp_path, tmp_path, None), failed)
     assert "all of it" in (tmp_path / "error.log").read_text()
 
 
 def test_cause_is_preferred_to_its_consequences(tmp_path: Path) -> None:
     failed = ray.train.WorkerGroupError("", {0: RuntimeError("connection closed by peer"), 1: UserError("disk full")})
     with pytest.raises(UserError, match="disk full"):
-        train._explain(failed, tmp_path)
+        train._raise(Run(tmp_path, tmp_path, None), failed)
+
+
+@pytest.mark.parametrize(
+    ("causes", "expected"),
+    [
+        ({0: ray.exceptions.ActorDiedError()}, True),
+        ({0: RuntimeError("Connection closed by peer"), 1: ray.exceptions.ActorDiedError()}, True),
+        ({0: OSError("Stale file handle")}, True),
+        ({0: RuntimeError("Connection closed by peer"), 1: UserError("no such file")}, False),
+        ({0: RunError("step 3: the loss is not finite")}, False),
+        ({0: ValueError("odd")}, False),
+        ({0: torch.OutOfMemoryError("CUDA out of memory")}, False),
+    ],
+)
+def test_only_what_machines_do_is_worth_another_attempt(causes: dict[int, Exception], expected: bool) -> None:
+    assert train._worth_another(ray.train.WorkerGroupError("", causes)) is expected
+
+
+def test_loss_of_a_node_while_workers_start_is_worth_another_attempt() -> None:
+    assert train._worth_another(ray.train.ControllerError(ray.exceptions.ActorDiedError()))
 
 
 def test_events_are_read_once_and_whole(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
     path.write_text('{"event": "old"}\n')
-    events = train.Tail(path)
+    events = Tail(path)
     assert events.new() == []
     with path.open("a") as file:
         file.write('{"event": "a"}\n{"event"')

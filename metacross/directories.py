@@ -1,0 +1,111 @@
+"""Directories that are there whole or not at all, and manifests that tell whether they still are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metacross.errors import UserError
+
+MANIFEST = "manifest.json"  # SHA-256 and size of every other file of a directory
+
+
+def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
+    """Fills a temporary directory beside `path` and renames it there; on failure nothing of it stays.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    old = temporary.with_suffix(".old")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another place."
+        ) from error
+    except BaseException as error:
+        # safetensors and FAISS have exceptions of their own for a full disk.
+        if type(error).__module__.split(".")[0] in {"safetensors", "safetensors_rust"} or "faiss" in str(error).lower():
+            raise UserError(f"{path}: cannot be written ({error}). Free some space or choose another place.") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Removes from `folder` what a `write_directory` that was killed left there, and puts back what it moved away."""
+    for old in folder.glob(".*.old"):
+        path = folder / old.name[1:].rsplit(".", 2)[0]
+        if not path.exists():
+            old.rename(path)
+    for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def write_manifest(folder: Path, form: int) -> None:
+    """Lists all files of `folder`; to be written last. `form` counts the versions of the directory's layout."""
+    files = {
+        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    write_json(folder / MANIFEST, {"format": form, "files": files})
+
+
+def check_manifest(folder: Path, form: int, *, kind: str, hint: str = "") -> None:
+    """Checks that all files of `folder` are as they were written.
+
+    Args:
+        folder: a directory that `write_manifest` listed.
+        form: the layout that is read here.
+        kind: what it is, in a word.
+        hint: what to do where it is none.
+
+    Raises:
+        UserError: a file is missing or changed (which one), or the layout is another one.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{folder}: not a {kind} (no {MANIFEST}). {hint}".rstrip()) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / MANIFEST}: unreadable; the {kind} is damaged. Copy or train it again.") from error
+    if manifest.get("format") != form:
+        raise UserError(f"{folder}: {kind} format {manifest.get('format')}, this version reads {form}. Train it again.")
+    for name, expected in sorted(files.items()):
+        file = folder / name
+        if not file.is_file():
+            raise UserError(f"{file}: missing from the {kind}. Copy it again from where it was trained.")
+        if file.stat().st_size != expected["bytes"] or sha256(file) != expected["sha256"]:
+            raise UserError(
+                f"{file}: not as it was written (SHA-256 differs). Copy it again from where it was trained."
+            )
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON and waits until it is on disk."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())

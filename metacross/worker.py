@@ -1,0 +1,109 @@
+"""What runs on every Ray Train worker: a coat around `learner.run`, which does the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from metacross import learner, storage
+from metacross.config import Config
+from metacross.device import pick_device
+
+PREPARE_SECONDS = 0.2  # between two events of the preparation
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told."""
+
+    config: Config
+    place: Path | str  # the run's directory, or its address
+    working_directory: Path  # the driver's: relative corpus paths start there
+    use_gpu: bool
+    threads: int
+
+
+def work(job: Job) -> dict[str, Any]:
+    """A worker's part: runs inside Ray Train, in a process of its own, with torch's process group up."""
+    if job.working_directory.is_dir():
+        os.chdir(job.working_directory)  # Ray Train has gone to a directory of its own
+    torch.set_num_threads(job.threads)
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    team = learner.Team(rank, size, all_reduce=_sum_over_workers, gather=_gather_from_workers)
+    with storage.opened(job.place) as (run_dir, mirror), _events_carried(mirror if rank == 0 else None):
+        events = _EventLog(run_dir) if rank == 0 else None
+        stop = run_dir / "STOP"
+        one = learner.Learner(job.config, device=_device(job.use_gpu), team=team, report=events)
+        return learner.run(
+            one,
+            run_dir,
+            should_stop=stop.exists if rank == 0 else lambda: False,
+            # On every rank: Ray's report waits for all of them.
+            on_eval=lambda found: ray.train.report(dict(found)),
+            mirror=mirror,
+        )
+
+
+@contextmanager
+def _events_carried(mirror: storage.Mirror | None) -> Iterator[None]:
+    """Inside the block, events go to the run's address and STOP comes from there."""
+    if mirror is None:
+        yield
+        return
+    mirror.pull("progress.jsonl")  # of earlier attempts
+    with mirror.follow(up=["progress.jsonl"], down=["STOP"]):
+        yield
+
+
+class Stopped(Exception):
+    """Someone stopped the run while it was being prepared."""
+
+
+class _EventLog:
+    """Appends events to progress.jsonl; while the run is being prepared it also looks for STOP.
+
+    From the first step on, `learner.run` looks for it, since then all workers must stop at the same step.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._file = (run_dir / "progress.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._stop = run_dir / "STOP"
+        self._prepared = float("-inf")
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "prepare":
+            if self._stop.exists():
+                raise Stopped
+            now = time.monotonic()
+            if now - self._prepared < PREPARE_SECONDS and event["done"] < event["total"]:
+                return
+            self._prepared = now
+        self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
+
+
+def _sum_over_workers(flat: Tensor) -> None:
+    dist.all_reduce(flat)
+
+
+def _gather_from_workers(part: Any) -> list[Any]:
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+def _device(use_gpu: bool) -> torch.device:
+    device = pick_device(use_gpu)
+    return ray.train.torch.get_device() if device.type == "cuda" else device
