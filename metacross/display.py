@@ -73,12 +73,17 @@ def describe(event: dict[str, Any]) -> str:
 
     >>> describe({"event": "eval", "step": 300, "plain": 81.25, "adapted": 83.5})
     'step 300: dev F1 83.50 adapted, 81.25 plain'
+    >>> describe({"event": "start", "step": 300, "workers": 2})
+    'training on 2 workers, from step 300'
     >>> describe({"event": "prepare", "what": "encoding source", "done": 64, "total": 1000})
     'encoding source: 64 of 1000'
     """
     match event["event"]:
         case "prepare":
             return f"{event['what']}: {event['done']} of {event['total']}"
+        case "start":
+            of = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
+            return f"training on {of}, from step {event['step']}"
         case "step":
             return f"step {event['step']} of {event['steps']}: {_pace(event)}"
         case "eval":

@@ -357,6 +357,7 @@ def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
         learner.report({"event": "note", "text": f"warning: {what} Going on from step {progress.step}."})
     if damage and learner.team.rank == 0:
         checkpoint.drop_damaged(run_dir, mirror)
+    learner.report({"event": "start", "step": progress.step, "workers": learner.team.size})
 
 
 def _train(

@@ -42,6 +42,19 @@ from metacross.worker import Job, Stopped, work
 Show = Callable[[dict[str, Any]], None]
 
 POLL_SECONDS = 0.2  # between two looks of the driver at progress.jsonl
+# A fault of the program, or too large a model, shows in one of these, and would again.
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    torch.OutOfMemoryError,
+)
 COLLECTIVE_SECONDS = 900  # how long a worker waits for the others, who may still be encoding or writing a bundle
 RESIZE_SECONDS = 60.0  # between two looks whether there is room for more workers
 PATIENCE_SECONDS = 60.0  # without a word from the workers, before the driver says what it waits for
@@ -255,13 +268,9 @@ def _causes(error: BaseException) -> list[BaseException]:
 def _worth_another(error: BaseException) -> bool:
     """Whether an attempt may have failed by its machines alone.
 
-    A worker that died tells nothing itself; the others then lose their connections, which are RuntimeErrors.
+    A worker that died shows as an error of Ray's, and the others lose their connections, which are RuntimeErrors.
     """
-    return all(
-        isinstance(cause, (ray.exceptions.RayError, ray.train.ControllerError, RuntimeError, OSError))
-        and not isinstance(cause, (UserError, RunError, torch.OutOfMemoryError, NotImplementedError, RecursionError))
-        for cause in _causes(error)
-    )
+    return not any(isinstance(cause, (UserError, RunError, *FAULTS)) for cause in _causes(error))
 
 
 def _stopped_early(run: Run, error: BaseException) -> dict[str, Any] | None:

@@ -1,0 +1,120 @@
+"""A Ray cluster of several nodes on this machine, and what can happen to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+STORE_BYTES = 80 << 20
+# Ray would take 15 seconds to find out that a node has died.
+QUICK_DEATH = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 2,
+}
+
+
+class Machines:
+    """A cluster: a head without CPUs, on which the driver is, and nodes with one CPU each."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.nodes: list[Any] = []
+
+    def join(self) -> None:
+        """A node more; to be called in the main thread."""
+        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
+
+    def lose(self, number: int) -> None:
+        """The node goes, without a word to anyone."""
+        self.cluster.remove_node(self.nodes.pop(number), allow_graceful=False)
+
+    def workers(self, number: int) -> list[int]:
+        """Process ids of the training workers on a node."""
+        raylet = self.nodes[number].all_processes["raylet"][0].process.pid
+        return [pid for pid in children(raylet) if b"RayTrainWorker" in command(pid)]
+
+    def kill_worker(self, number: int) -> None:
+        """SIGKILL to a worker on a node."""
+        (pid,) = self.workers(number)
+        os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def machines(nodes: int) -> Iterator[Machines]:
+    """A cluster with that many nodes besides its head; the driver is connected to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "object_store_memory": STORE_BYTES,
+                "include_dashboard": False,
+                "_system_config": QUICK_DEATH,
+            },
+        )
+        try:
+            found = Machines(cluster)
+            for _ in range(nodes):
+                found.join()
+            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            yield found
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+def at_steps(*happenings: tuple[int, Callable[[], None]], events: list[dict[str, Any]]) -> Callable[[Any], None]:
+    """A `show` for `train.train`: keeps events, and lets things happen in order, each once a measured step is reached."""
+    left = list(happenings)
+
+    def show(event: dict[str, Any]) -> None:
+        events.append(event)
+        if left and event["event"] == "eval" and event["step"] >= left[0][0]:
+            left.pop(0)[1]()
+
+    return show
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
+    """What `what` returns once that is true."""
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def children(parent: int) -> list[int]:
+    """Process ids of a process's children."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = status.read_text().splitlines()
+        except OSError:  # gone in the meantime
+            continue
+        if f"PPid:\t{parent}" in lines:
+            found.append(int(status.parent.name))
+    return found
+
+
+def command(pid: int) -> bytes:
+    """A process's command line; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,149 @@
+"""Training on several nodes, of which workers, nodes and the driver are lost: it ends as an undisturbed run does.
+
+The long forms are in test_chaos.py (`make chaos`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metacross import checkpoint, train
+from metacross.config import Config
+from metacross.learner import Learner, run
+from tests.ray.inputs import ROOT, assert_same, config, state, theta, write_inputs
+from tests.ray.machines import Machines, at_steps, machines, wait_for
+
+pytestmark = pytest.mark.ray
+STEPS = 240
+KILLED_DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from metacross import train
+from metacross.config import load_config
+
+train.POLL_SECONDS = 0.01
+
+def show(event):
+    if event["event"] == "eval" and event["step"] >= 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train.train(load_config([Path(sys.argv[1])]), show=show)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_inputs(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here(place: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(train, "POLL_SECONDS", 0.01)
+        patch.setattr(train, "RESIZE_SECONDS", 1.0)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path, here: None) -> Path:
+    """An undisturbed run without Ray."""
+    run_dir = place / "runs" / "alone"
+    run(Learner(settings("alone"), device=torch.device("cpu")), run_dir)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machines]:
+    with machines(nodes=2) as found:
+        yield found
+
+
+def settings(name: str, **changes: Any) -> Config:
+    few = {"train__steps": STEPS, "train__eval_every": 10, "train__checkpoint_every": 10}
+    return config(name, **{**few, **changes})
+
+
+def assert_close(found: Path, expected: Path) -> None:
+    """The same weights, up to the order in which workers' parts are summed."""
+    one, other = theta(found), theta(expected)
+    assert torch.linalg.vector_norm(one - other) < 1e-5 * torch.linalg.vector_norm(other)
+
+
+def sizes(events: list[dict[str, Any]]) -> list[int]:
+    return [event["workers"] for event in events if event["event"] == "start"]
+
+
+def test_a_killed_worker_a_lost_node_and_a_new_one(cluster: Machines, alone: Path) -> None:
+    events: list[dict[str, Any]] = []
+    show = at_steps(
+        (30, lambda: cluster.kill_worker(0)), (60, lambda: cluster.lose(1)), (120, cluster.join), events=events
+    )
+    result = train.train(settings("disturbed", train__workers="[1, 2]"), show=show)
+
+    assert (result.step, result.stopped) == (STEPS, False)
+    assert sizes(events) == [2, 2, 1, 2]  # the whole, again after the kill, what was left, with the new node
+    starts = [event["step"] for event in events if event["event"] == "start"]
+    assert starts[0] == 0
+    assert 20 <= starts[1] <= starts[2] <= starts[3] < STEPS
+    assert sum(event["event"] == "note" and event["text"].startswith("lost workers") for event in events) == 2
+    assert_close(result.run_dir, alone)
+
+
+def test_a_node_lost_while_workers_start(cluster: Machines, alone: Path) -> None:
+    """Ray does not retry this itself."""
+    assert len(cluster.nodes) == 2
+    before = [set(cluster.workers(number)) for number in range(2)]
+    events: list[dict[str, Any]] = []
+    lost = threading.Event()
+
+    def lose() -> None:
+        wait_for(lambda: set(cluster.workers(0)) - before[0] and set(cluster.workers(1)) - before[1])
+        cluster.lose(1)
+        lost.set()
+
+    def show(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "note" and event["text"].startswith("lost workers"):
+            cluster.join()
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    result = train.train(settings("early", train__workers=2), show=show)
+    thread.join()
+    assert lost.is_set()
+    assert result.step == STEPS
+    assert sizes(events)[-1] == 2
+    assert any(event["event"] == "note" and event["text"].startswith("lost workers") for event in events)
+    assert_close(result.run_dir, alone)
+
+
+def test_the_driver_killed_and_started_again(alone: Path, place: Path) -> None:
+    file = place / "driver.yaml"
+    file.write_text(settings("driver").to_yaml(), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_DRIVER, str(file)], env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    run_dir = place / "runs" / "driver"
+    assert checkpoint.found(run_dir)
+
+    one = Learner(train.resume_config(run_dir), device=torch.device("cpu"))
+    found = run(one, run_dir)  # what a worker does; on Ray in test_chaos.py
+    assert found["step"] == STEPS
+    assert_same(state(run_dir), state(alone))
