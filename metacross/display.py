@@ -79,6 +79,8 @@ def describe(event: dict[str, Any]) -> str:
     match event["event"]:
         case "prepare":
             return f"{event['what']}: {event['done']} of {event['total']}"
+        case "start":
+            return f"going on after step {event['step']} of {event['steps']}" if event["step"] else ""
         case "step":
             return f"step {event['step']} of {event['steps']}: {_pace(event)}"
         case "eval":
@@ -102,10 +104,9 @@ def _short(value: Any) -> str:
 
 
 def _pace(event: dict[str, Any]) -> str:
-    left = (event["steps"] - event["step"]) / max(event["steps_per_second"], 1e-9)
     return (
         f"loss {event['loss']:.4f}, {event['steps_per_second']:.2f} steps/s, "
-        f"{event['pieces_per_second']:.0f} pieces/s, {clock(left)} left"
+        f"{event['pieces_per_second']:.0f} pieces/s, {clock(event['seconds_left'])} left"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from metacross.embedded import embedded_encoder
 from metacross.encoding import PieceEncoder, Window, decode
 from metacross.episodes import Episode, EpisodeSource, shares
 from metacross.errors import RunError, UserError
+from metacross.estimate import Estimate
 from metacross.evaluation import scores
 from metacross.hub import only_local
 from metacross.model import SentenceEncoder, TagModel, load_classifier
@@ -310,11 +312,13 @@ def run(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_eval: Callable[[dict[str, float]], None] = lambda found: None,
+    around_step: Callable[[int], AbstractContextManager[None]] = lambda done: nullcontext(),
 ) -> dict[str, Any]:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
 
     A checkpoint is written every `train.checkpoint_every` steps and when stopped; a run whose `run_dir` has one goes
-    on from it. `on_eval` gets every measurement, on every worker. Returns {"step", "stopped", "best", "history"}.
+    on from it. `on_eval` gets every measurement, on every worker. Every meta-step is taken inside of what
+    `around_step` gives for the number of steps done. Returns {"step", "stopped", "best", "history"}.
     """
     train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
     if first:
@@ -326,11 +330,14 @@ def run(
         raise UserError(
             f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see"
         )
+    learner.report({"event": "start", "step": progress.step, "steps": train.steps})
+    estimate = Estimate(progress.step, train.steps, period=train.eval_every)
     stopped = False
     began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step
     while progress.step < train.steps and not stopped:
         pieces += learner.pieces_of(learner.episodes.meta_batch(progress.step))
-        loss, stopped = learner.step(should_stop())
+        with around_step(progress.step):
+            loss, stopped = learner.step(should_stop())
         loss_sum += loss
         seconds = time.monotonic() - began
         if seconds > 1 or progress.step == train.steps:
@@ -340,8 +347,10 @@ def run(
                     "step": progress.step,
                     "steps": train.steps,
                     "loss": loss_sum / (progress.step - reported),
+                    "learning_rate": learner.optimizer.param_groups[0]["lr"],
                     "pieces_per_second": pieces / seconds,
                     "steps_per_second": (progress.step - reported) / seconds,
+                    "seconds_left": estimate.seconds_left(progress.step),
                 }
             )
             began, pieces, loss_sum, reported = time.monotonic(), 0, 0.0, progress.step

@@ -6,6 +6,8 @@ A run is a directory, seen by the driver and by every node:
     progress.jsonl       one event a line, as it happened: what `show` gets
     checkpoints/step-N   to resume from
     bundle/              what the run leaves: see bundle.py
+    tensorboard/         the figures of progress.jsonl for TensorBoard; mlflow.json: the run's id in MLflow
+    profile/             a trace of some steps, where train.profile is set: see profile.py
     STOP                 whoever creates this file stops the run after the step it is in
     error.log            the worker's traceback of a run that failed
     ray/                 Ray's own files, a new directory for every attempt, so that Ray resumes nothing by itself
@@ -23,7 +25,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -40,10 +42,13 @@ from metacross import checkpoint, learner
 from metacross.config import FILE_NAME, Config, TrainConfig, dotted, load_config
 from metacross.device import pick_device
 from metacross.errors import RunError, UserError
+from metacross.profile import profiled
+from metacross.trackers import tracked
 
 Show = Callable[[dict[str, Any]], None]
 
-CHANGEABLE = ("train.workers", "train.use_gpu", "train.trunk_cache_mb")  # by a resumed run
+# By a resumed run:
+CHANGEABLE = ("train.workers", "train.use_gpu", "train.trunk_cache_mb", "train.profile", "train.mlflow_uri")
 OBJECT_STORE_BYTES = 100 << 20  # training keeps nothing in it
 PREPARE_SECONDS = 0.2  # between two events of the preparation
 POLL_SECONDS = 0.2  # between two looks of the driver at progress.jsonl
@@ -204,17 +209,28 @@ def work(job: Job) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
-    events = _EventLog(job.run_dir) if rank == 0 else None
     stop = job.run_dir / "STOP"
     team = learner.Team(rank, size, all_reduce=_sum_over_workers, gather=_gather_from_workers)
-    one = learner.Learner(job.config, device=_device(job.use_gpu), team=team, report=events)
-    return learner.run(
-        one,
-        job.run_dir,
-        should_stop=stop.exists if rank == 0 else lambda: False,
-        # On every rank: Ray's report waits for all of them.
-        on_eval=lambda found: ray.train.report(dict(found)),
-    )
+    with ExitStack() as stack:
+        report = stack.enter_context(tracked(job.config, job.run_dir, _EventLog(job.run_dir))) if rank == 0 else None
+        one = learner.Learner(job.config, device=_device(job.use_gpu), team=team, report=report)
+        around_step = stack.enter_context(
+            profiled(
+                job.run_dir / "profile",
+                wanted=job.config.train.profile and rank == 0,
+                steps=job.config.train.steps,
+                device=one.device,
+                report=one.report,
+            )
+        )
+        return learner.run(
+            one,
+            job.run_dir,
+            should_stop=stop.exists if rank == 0 else lambda: False,
+            # On every rank: Ray's report waits for all of them.
+            on_eval=lambda found: ray.train.report(dict(found)),
+            around_step=around_step,
+        )
 
 
 class _Stopped(Exception):
@@ -300,7 +316,7 @@ def _open_run(run_dir: Path, config: Config, *, fresh: bool) -> None:
     temporary = run_dir / f".{FILE_NAME}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        for name in ("STOP", "error.log", *(("progress.jsonl",) if fresh else ())):
+        for name in ("STOP", "error.log", *(("progress.jsonl", "mlflow.json") if fresh else ())):
             (run_dir / name).unlink(missing_ok=True)
         temporary.write_text(config.to_yaml(), encoding="utf-8")
         temporary.replace(run_dir / FILE_NAME)
