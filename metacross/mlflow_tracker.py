@@ -122,9 +122,8 @@ class MLflow:
 
         client = self._connected()
         if self._run_id is None:
-            run_id = client.create_run(self._experiment_id(), run_name=self._run_dir.name).info.run_id
-            _write_whole(self._run_dir / "mlflow.json", json.dumps({"uri": self._uri, "run_id": run_id}) + "\n")
-            self._run_id = run_id
+            self._run_id = client.create_run(self._experiment_id(), run_name=self._run_dir.name).info.run_id
+        _write_whole(self._run_dir / "mlflow.json", json.dumps({"uri": self._uri, "run_id": self._run_id}) + "\n")
         run = client.get_run(self._run_id)
         # A param cannot be changed in MLflow: those of the first start stay.
         missing = [Param(k, str(v)) for k, v in dotted(self._config).items() if k not in run.data.params]

@@ -79,6 +79,7 @@ def in_mlflow(database: str, run_dir: Path) -> tuple[Run, dict[str, list[tuple[i
 
 def test_a_run_that_died_and_went_on_is_tracked_as_if_it_had_not(place: Path, tmp_path: Path, database: str) -> None:
     run_dir = tmp_path / "died"
+    run_dir.mkdir()
     settings = ("train.steps=10", "train.eval_every=2", "train.checkpoint_every=3", f"train.mlflow_uri={database}")
     config = tiny_config(place, *settings)
     events: list[Event] = []
@@ -141,6 +142,7 @@ def test_tensorboard_goes_on_in_another_file_after_half_a_point(
 
     def half(record: Any) -> None:
         writer._py_recordio_writer._writer.write(b"half a record")
+        writer.flush()
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(writer, "write_event", half)
