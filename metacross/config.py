@@ -140,6 +140,16 @@ class TrainConfig(Section):
     ]
     max_failures: CountOrZero
     use_gpu: Annotated[bool | Literal["auto"], Field(description="true, false or auto")]
+    profile: Switch
+    # Configurations are passed on with bundles: no passwords in them.
+    mlflow_uri: Annotated[
+        str,
+        Field(
+            pattern=r"^([A-Za-z][A-Za-z0-9+.-]*:[^@\s]+)?$",
+            description='"", or an MLflow tracking URI such as http://host:5000 or sqlite:///mlflow.db, without name '
+            "and password (MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)",
+        ),
+    ]
 
     def worker_range(self) -> tuple[int, int]:
         """The fewest and the most workers."""

@@ -73,8 +73,8 @@ def describe(event: dict[str, Any]) -> str:
 
     >>> describe({"event": "eval", "step": 300, "plain": 81.25, "adapted": 83.5})
     'step 300: dev F1 83.50 adapted, 81.25 plain'
-    >>> describe({"event": "start", "step": 300, "workers": 2})
-    'training on 2 workers, from step 300'
+    >>> describe({"event": "start", "step": 300, "steps": 7200, "workers": 2})
+    'going on after step 300 of 7200 (2 workers)'
     >>> describe({"event": "prepare", "what": "encoding source", "done": 64, "total": 1000})
     'encoding source: 64 of 1000'
     """
@@ -82,8 +82,8 @@ def describe(event: dict[str, Any]) -> str:
         case "prepare":
             return f"{event['what']}: {event['done']} of {event['total']}"
         case "start":
-            of = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
-            return f"training on {of}, from step {event['step']}"
+            what = f"going on after step {event['step']} of {event['steps']}" if event["step"] else "training"
+            return f"{what} ({event['workers']} worker{'s' if event['workers'] > 1 else ''})"
         case "step":
             return f"step {event['step']} of {event['steps']}: {_pace(event)}"
         case "eval":
@@ -107,10 +107,9 @@ def _short(value: Any) -> str:
 
 
 def _pace(event: dict[str, Any]) -> str:
-    left = (event["steps"] - event["step"]) / max(event["steps_per_second"], 1e-9)
     return (
         f"loss {event['loss']:.4f}, {event['steps_per_second']:.2f} steps/s, "
-        f"{event['pieces_per_second']:.0f} pieces/s, {clock(left)} left"
+        f"{event['pieces_per_second']:.0f} pieces/s, {clock(event['seconds_left'])} left"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from metacross.embedded import embedded_encoder
 from metacross.encoding import PieceEncoder, Window, decode
 from metacross.episodes import Episode, EpisodeSource, shares
 from metacross.errors import RunError, UserError
+from metacross.estimate import Estimate
 from metacross.evaluation import score_of, scores
 from metacross.hub import only_local
 from metacross.model import SentenceEncoder, TagModel, load_classifier
@@ -39,6 +41,7 @@ from metacross.storage import Mirror
 from metacross.tagging import tag_windows
 
 Report = Callable[[dict[str, Any]], None]
+AroundStep = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -312,6 +315,7 @@ def run(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_eval: Callable[[dict[str, float]], None] = lambda found: None,
+    around_step: AroundStep = lambda done: nullcontext(),
     mirror: Mirror | None = None,
 ) -> dict[str, Any]:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
@@ -324,6 +328,7 @@ def run(
         run_dir: where to write; every worker reads, the first one writes.
         should_stop: is asked before every step.
         on_eval: gets every measurement, on every worker.
+        around_step: every meta-step is taken inside of what it gives for the number of steps done.
         mirror: of a run that is kept at an address; `run_dir` is its copy here.
 
     Returns {"step", "stopped", "best", "history"}.
@@ -331,7 +336,7 @@ def run(
     keeper = checkpoint.Keeper(run_dir, tags=learner.tags, mirror=mirror)
     try:
         _restore(learner, run_dir, mirror)
-        stopped = _train(learner, keeper, should_stop, on_eval)
+        stopped = _train(learner, keeper, should_stop, on_eval, around_step)
         keeper.wait()
     finally:
         keeper.close()
@@ -357,7 +362,8 @@ def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
         learner.report({"event": "note", "text": f"warning: {what} Going on from step {progress.step}."})
     if damage and learner.team.rank == 0:
         checkpoint.drop_damaged(run_dir, mirror)
-    learner.report({"event": "start", "step": progress.step, "workers": learner.team.size})
+    steps = learner.config.train.steps
+    learner.report({"event": "start", "step": progress.step, "steps": steps, "workers": learner.team.size})
 
 
 def _train(
@@ -365,6 +371,7 @@ def _train(
     keeper: checkpoint.Keeper,
     should_stop: Callable[[], bool],
     on_eval: Callable[[dict[str, float]], None],
+    around_step: AroundStep,
 ) -> bool:
     """Steps to the end or until someone stops it: whether someone did."""
     train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
@@ -372,7 +379,8 @@ def _train(
     pace = Pace(learner)
     while progress.step < train.steps and not stopped:
         pieces = learner.pieces_of(learner.episodes.meta_batch(progress.step))
-        loss, stopped = learner.step(should_stop())
+        with around_step(progress.step):
+            loss, stopped = learner.step(should_stop())
         pace.count(pieces, loss)
         ends = progress.step == train.steps
         better = False
@@ -401,6 +409,8 @@ class Pace:
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
+        train = learner.config.train
+        self._estimate = Estimate(learner.progress.step, train.steps, period=train.eval_every)
         self.begin()
 
     def begin(self) -> None:
@@ -420,8 +430,10 @@ class Pace:
                     "step": step,
                     "steps": steps,
                     "loss": sum(self._losses) / len(self._losses),
+                    "learning_rate": self._learner.optimizer.param_groups[0]["lr"],
                     "pieces_per_second": self._pieces / seconds,
                     "steps_per_second": len(self._losses) / seconds,
+                    "seconds_left": self._estimate.seconds_left(step),
                 }
             )
             self.begin()

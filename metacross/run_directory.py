@@ -15,7 +15,14 @@ from metacross.config import FILE_NAME, Config, dotted, load_config
 from metacross.errors import UserError
 
 # What a resumed run may do otherwise.
-CHANGEABLE = ("train.workers", "train.max_failures", "train.use_gpu", "train.trunk_cache_mb")
+CHANGEABLE = (
+    "train.workers",
+    "train.max_failures",
+    "train.use_gpu",
+    "train.trunk_cache_mb",
+    "train.profile",
+    "train.mlflow_uri",
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def open_run(run: Run, config: Config, *, fresh: bool) -> None:
     """Makes the directory and writes the configuration, whole or not at all."""
     try:
         run.local.mkdir(parents=True, exist_ok=True)
-        for name in ("STOP", "error.log", *(("progress.jsonl",) if fresh else ())):
+        for name in ("STOP", "error.log", *(("progress.jsonl", "mlflow.json") if fresh else ())):
             run.remove(name)
         run.write(FILE_NAME, config.to_yaml())
     except OSError as error:

@@ -143,26 +143,25 @@ class Mirror:
 
     @contextmanager
     def follow(self, *, up: Sequence[str] = (), down: Sequence[str] = ()) -> Iterator[None]:
-        """Keeps small files alike inside the block, in a thread: those of `up` are carried there, of `down` here.
+        """Keeps what is small alike inside the block: files and folders of `up` go there, files of `down` come here.
 
-        A look that fails is made again; at the end there is one more.
+        A thread looks after it. A look that fails is made again; at the end there is one more.
         """
         over = threading.Event()
         seen: dict[str, Any] = {}
 
         def look() -> None:
             for name in up:
-                file = self.local / name
-                state = (file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None
-                if state not in (None, seen.get(name)):
+                files = [self.local / name, *(self.local / name).rglob("*")]
+                state = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+                if state and state != seen.get(name):
                     self.push(name)
                     seen[name] = state
             for name in down:
                 info = self.filesystem.get_file_info(self.path(name))
-                state = (info.mtime_ns, info.size)
-                if info.is_file and state != seen.get(name):
+                if info.is_file and (info.mtime_ns, info.size) != seen.get(name):
                     self.pull(name)
-                    seen[name] = state
+                    seen[name] = (info.mtime_ns, info.size)
 
         def run() -> None:
             while True:

@@ -6,6 +6,8 @@ A run is a directory that the driver and every node see, or an address that they
     progress.jsonl       one event a line, as it happened: what `show` gets
     checkpoints/step-N   to resume from
     bundle/              what the run leaves: see bundle.py
+    tensorboard/         the figures of progress.jsonl for TensorBoard; mlflow.json: the run's id in MLflow
+    profile/             a trace of some steps, where train.profile is set: see profile.py
     STOP                 whoever creates this file stops the run after the step it is in
     error.log            the worker's traceback of a run that failed
     ray/                 Ray's own files, a new directory for every attempt, so that Ray resumes nothing by itself

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from torch import Tensor
 from metacross import learner, storage
 from metacross.config import Config
 from metacross.device import pick_device
+from metacross.profile import profiled
+from metacross.trackers import tracked
 
+CARRIED = ("progress.jsonl", "mlflow.json", "tensorboard", "profile")  # to a run's address, besides what is learned
 PREPARE_SECONDS = 0.2  # between two events of the preparation
 
 
@@ -43,29 +46,39 @@ def work(job: Job) -> dict[str, Any]:
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     team = learner.Team(rank, size, all_reduce=_sum_over_workers, gather=_gather_from_workers)
-    with storage.opened(job.place) as (run_dir, mirror), _events_carried(mirror if rank == 0 else None):
-        events = _EventLog(run_dir) if rank == 0 else None
-        stop = run_dir / "STOP"
-        one = learner.Learner(job.config, device=_device(job.use_gpu), team=team, report=events)
+    with ExitStack() as stack:
+        run_dir, mirror = stack.enter_context(storage.opened(job.place))
+        report = stack.enter_context(_reporting(job, run_dir, mirror)) if rank == 0 else None
+        one = learner.Learner(job.config, device=_device(job.use_gpu), team=team, report=report)
+        around_step = stack.enter_context(
+            profiled(
+                run_dir / "profile",
+                wanted=job.config.train.profile and rank == 0,
+                steps=job.config.train.steps,
+                device=one.device,
+                report=one.report,
+            )
+        )
         return learner.run(
             one,
             run_dir,
-            should_stop=stop.exists if rank == 0 else lambda: False,
+            should_stop=(run_dir / "STOP").exists if rank == 0 else lambda: False,
             # On every rank: Ray's report waits for all of them.
             on_eval=lambda found: ray.train.report(dict(found)),
+            around_step=around_step,
             mirror=mirror,
         )
 
 
 @contextmanager
-def _events_carried(mirror: storage.Mirror | None) -> Iterator[None]:
-    """Inside the block, events go to the run's address and STOP comes from there."""
-    if mirror is None:
-        yield
-        return
-    mirror.pull("progress.jsonl")  # of earlier attempts
-    with mirror.follow(up=["progress.jsonl"], down=["STOP"]):
-        yield
+def _reporting(job: Job, run_dir: Path, mirror: storage.Mirror | None) -> Iterator[learner.Report]:
+    """Rank 0's report: events go to progress.jsonl and to trackers; at an address they are carried on."""
+    with ExitStack() as stack:
+        if mirror:
+            for name in CARRIED:  # of earlier attempts
+                mirror.pull(name)
+            stack.enter_context(mirror.follow(up=CARRIED, down=["STOP"]))
+        yield stack.enter_context(tracked(job.config, run_dir, _EventLog(run_dir)))
 
 
 class Stopped(Exception):

@@ -14,7 +14,7 @@ PREPARE = {"event": "prepare", "what": "encoding [source]", "done": 3, "total": 
 
 
 def step(number: int) -> dict[str, Any]:
-    pace = {"loss": 0.5, "pieces_per_second": 1234.5, "steps_per_second": 2.0}
+    pace = {"loss": 0.5, "pieces_per_second": 1234.5, "steps_per_second": 2.0, "seconds_left": (7200 - number) / 2}
     return {"event": "step", "step": number, "steps": 7200, **pace}
 
 
@@ -49,6 +49,13 @@ def test_terminal_shows_bars_and_measurements() -> None:
     assert "3600/7200" in text
     assert "0:30:00 left" in text
     assert "step 300: dev F1 82.50 adapted, 80.00 plain" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_resumed_run_says_where_it_goes_on(terminal: bool) -> None:
+    start = {"event": "start", "step": 300, "steps": 7200, "workers": 2}
+    assert "going on after step 300 of 7200 (2 workers)" in shown(start, terminal=terminal)
+    assert "training (1 worker)" in shown({**start, "step": 0, "workers": 1}, terminal=terminal)
 
 
 def test_unknown_events_are_passed_over() -> None:

@@ -79,7 +79,7 @@ def machines(nodes: int) -> Iterator[Machines]:
 
 
 def at_steps(*happenings: tuple[int, Callable[[], None]], events: list[dict[str, Any]]) -> Callable[[Any], None]:
-    """A `show` for `train.train`: keeps events, and lets things happen in order, each once a measured step is reached."""
+    """A `show` for `train.train`: keeps events, lets things happen in order, each once a measured step is reached."""
     left = list(happenings)
 
     def show(event: dict[str, Any]) -> None:
