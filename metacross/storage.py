@@ -6,6 +6,7 @@ directory is carried with its manifest last, so what was cut off on the way is s
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import threading
@@ -62,12 +63,17 @@ class Mirror:
         local: the directory.
 
     Raises:
-        UserError: no such kind of filesystem, or it cannot be reached.
+        UserError: no such kind of filesystem, it cannot be reached, or the address holds a key.
     """
 
     def __init__(self, address: str, local: Path) -> None:
         from pyarrow import fs
 
+        if re.match(r"[^/]*//[^/@]*:[^/@]*@", address):
+            raise UserError(
+                "a key stands in an address of a run, which is shown and written down. Leave it out, and set the "
+                "variables of the service instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on every node."
+            )
         self.address, self.local = address, local
         try:
             self.filesystem, root = fs.FileSystem.from_uri(address)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 
 from metacross import AdaptiveTagger, checkpoint, storage
 from metacross.errors import UserError
 from metacross.learner import Learner, run
+from tests.s3 import s3_server
 from tests.tiny_bundle import tiny_config, write_inputs
 
 CPU = torch.device("cpu")
@@ -21,16 +21,8 @@ SETTINGS = ("train.steps=10", "train.plain_steps=0", "train.eval_every=5", "trai
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """Options of addresses that lead to an S3 server on this machine."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in keys.items():
-            patch.setenv(name, value)
-        yield f"?scheme=http&endpoint_override={host}:{port}&region=us-east-1&allow_bucket_creation=true"
-    server.stop()
+    with s3_server() as options:
+        yield options
 
 
 @pytest.fixture(params=["s3", "file"])
@@ -173,6 +165,15 @@ def test_damage_at_the_address_is_passed_over(address: str, place: Path) -> None
 def test_an_address_that_leads_nowhere(bad: str) -> None:
     with pytest.raises(UserError, match=r"cannot be opened .*Check the address"), storage.opened(bad):
         pass
+
+
+def test_keys_stay_out_of_addresses() -> None:
+    with (
+        pytest.raises(UserError, match="AWS_SECRET_ACCESS_KEY") as caught,
+        storage.opened("s3://me:hidden@bucket/runs"),
+    ):
+        pass
+    assert "hidden" not in str(caught.value)
 
 
 def test_storage_that_cannot_be_written(place: Path, tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ import torch
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metacross import checkpoint, train
+from metacross import checkpoint, storage, train
 from metacross.bundle import load_bundle
 from metacross.errors import RunError, UserError
 from metacross.learner import Learner, run
 from metacross.ray_session import worker_resources
 from metacross.run_directory import Run, Tail, refuse_used
 from tests.ray.inputs import ROOT, STEPS, assert_same, config, state, theta, write_inputs
+from tests.s3 import s3_server
 
 DRIVER = """
 import json, os, signal, sys
@@ -65,7 +66,13 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
+def s3() -> Iterator[str]:
+    with s3_server() as options:
+        yield options
+
+
+@pytest.fixture(scope="module")
+def local_ray(s3: str) -> Iterator[None]:
     """Ray with more (logical) CPUs than any test needs, since a failed run may hold on to its own for a while."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less for every run
@@ -124,6 +131,52 @@ def test_mlflow_is_reached_from_the_worker(local_ray: None, place: Path) -> None
     assert client.get_run(kept["run_id"]).info.status == "FINISHED"
     points = {point.step: point.value for point in client.get_metric_history(kept["run_id"], "dev_f1/adapted")}
     assert points == {m["step"]: m["adapted"] for m in result.history}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_learn_what_one_learns(local_ray: None, place: Path, workers: int) -> None:
+    settings = config(f"team-{workers}", train__workers=workers, train__steps=20)
+    result = train.train(settings)
+    run(Learner(settings, device=torch.device("cpu")), place / "runs" / f"one-of-{workers}")
+    found, expected = theta(result.run_dir), theta(place / "runs" / f"one-of-{workers}")
+    assert torch.linalg.vector_norm(found - expected) < 1e-5 * torch.linalg.vector_norm(expected)
+
+
+@pytest.mark.ray
+def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped and gone on with, it ends as a run in a directory does; driver and worker share no directory."""
+    monkeypatch.setattr(storage, "FOLLOW_SECONDS", 0.1)
+    address = f"s3://metacross-runs/some{s3}"
+    events: list[dict[str, Any]] = []
+
+    def stop(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "eval":
+            with storage.opened(storage.join(address, "moved")) as (local, mirror):
+                (local / "STOP").touch()
+                assert mirror is not None
+                mirror.push("STOP")
+
+    settings = config("moved", train__storage_path=address, train__steps=STEPS)
+    first = train.train(settings, show=stop)
+    assert first.run_dir == storage.join(address, "moved")
+    with pytest.raises(UserError, match="already holds a run"):
+        train.train(settings)
+    resumed = train.resume_config(str(first.run_dir))
+    assert resumed == settings
+    result = train.train(resumed, run_dir=first.run_dir, resume=True, show=events.append)
+    assert (result.step, result.stopped) == (STEPS, False)
+    assert [m["step"] for m in result.history] == [20, 40, 60, 80, 100]
+    assert {event["step"] for event in events if event["event"] == "eval"} == {20, 40, 60, 80, 100}
+    with storage.opened(str(first.run_dir)) as (local, mirror):
+        assert mirror is not None
+        assert {"bundle", "checkpoints", "progress.jsonl", "ray_config.yaml", "tensorboard"} <= set(mirror.names(""))
+        assert not mirror.exists("STOP")
+        checkpoint.fetch(mirror)
+        assert_same(state(local), state(alone))
+    assert result.bundle is not None
+    assert load_bundle(result.bundle).metrics["dev_f1"] == result.best
 
 
 @pytest.mark.ray

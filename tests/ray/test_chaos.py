@@ -1,0 +1,166 @@
+"""The long forms of test_faults.py: `make chaos`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metacross import checkpoint, storage, train
+from metacross.errors import UserError
+from metacross.learner import Learner, run
+from tests.ray.inputs import ROOT, assert_same, state
+from tests.ray.inputs import write_inputs as write_inputs
+from tests.ray.machines import Machines, at_steps, machines
+from tests.ray.test_faults import KILLED_DRIVER, assert_close, settings, sizes
+from tests.s3 import s3_server
+
+pytestmark = pytest.mark.chaos
+LONG = 600
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_inputs(tmp_path_factory.mktemp("chaos"))
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server() as options:
+        yield options
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(train, "RESIZE_SECONDS", 1.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Machines]:
+    with machines(nodes=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path, s3: str) -> Path:
+    """An undisturbed run without Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        torch.set_num_threads(1)
+        run_dir = place / "runs" / "alone"
+        run(Learner(settings("alone", train__steps=LONG), device=torch.device("cpu")), run_dir)
+    return run_dir
+
+
+def test_workers_killed_again_and_again(cluster: Machines) -> None:
+    """The same workers in the end, so the same bits."""
+    undisturbed = train.train(settings("undisturbed", train__steps=LONG, train__workers=2))
+    draw = random.Random(5)
+    steps = sorted(draw.sample(range(20, LONG - 50, 10), 4))
+    events: list[dict[str, Any]] = []
+    kills = [(step, lambda number=number % 2: cluster.kill_worker(number)) for number, step in enumerate(steps)]
+    result = train.train(settings("killed", train__steps=LONG, train__workers=2), show=at_steps(*kills, events=events))
+    assert sizes(events) == [2] * 5
+    assert_same(state(Path(result.run_dir)), state(Path(undisturbed.run_dir)))
+
+
+def test_nodes_come_and_go(cluster: Machines, alone: Path) -> None:
+    events: list[dict[str, Any]] = []
+    happenings = [
+        (60, lambda: cluster.lose(0)),
+        (150, cluster.join),
+        (300, lambda: cluster.lose(1)),
+        (400, cluster.join),
+    ]
+    result = train.train(
+        settings("nodes", train__steps=LONG, train__workers="[1, 2]"), show=at_steps(*happenings, events=events)
+    )
+    assert sizes(events) == [2, 1, 2, 1, 2]
+    assert_close(Path(result.run_dir), alone)
+
+
+def test_the_driver_killed_and_started_again_on_ray(place: Path, alone: Path) -> None:
+    file = place / "driver.yaml"
+    file.write_text(settings("driver", train__steps=LONG).to_yaml(), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_DRIVER, str(file)], env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    again = [sys.executable, "-m", "metacross", "train", "--resume", str(place / "runs" / "driver")]
+    done = subprocess.run(again, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(place / "runs" / "driver" / "bundle")
+    assert "going on after step" in done.stderr
+    assert_same(state(place / "runs" / "driver"), state(alone))
+
+
+def test_a_disk_that_is_full_at_a_workers_checkpoint(cluster: Machines, alone: Path) -> None:
+    def fill_disk() -> None:
+        for number in range(2):
+            for pid in cluster.workers(number):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    full = settings("full", train__steps=LONG)
+    events: list[dict[str, Any]] = []
+    with pytest.raises(UserError, match=r"cannot be written \(.*File too large"):
+        train.train(full, show=at_steps((100, fill_disk), events=events))
+    run_dir = Path("runs/full").absolute()
+    assert len(sizes(events)) == 1  # the user's to mend: not tried again
+    newest, damage = checkpoint.newest_whole(run_dir)
+    assert newest is not None
+    assert newest == checkpoint.found(run_dir)[-1]
+    assert damage == []
+    train.train(train.resume_config(run_dir), run_dir=run_dir, resume=True)
+    assert_same(state(run_dir), state(alone))
+
+
+def test_a_truncated_checkpoint(cluster: Machines, alone: Path) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "eval" and event["step"] >= 100:
+            Path("runs/truncated/STOP").touch()
+
+    first = train.train(settings("truncated", train__steps=LONG), show=stop)
+    run_dir = Path(first.run_dir)
+    *_, before, newest = checkpoint.found(run_dir)
+    os.truncate(newest / "state.safetensors", 1000)
+    events: list[dict[str, Any]] = []
+    train.train(train.resume_config(run_dir), run_dir=run_dir, resume=True, show=events.append)
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert any(note.startswith("warning:") and newest.name in note for note in notes)
+    (start,) = [event for event in events if event["event"] == "start"]
+    assert start["step"] == checkpoint.read_progress(before)["step"] if before.exists() else start["step"] < first.step
+    assert_same(state(run_dir), state(alone))
+
+
+def test_a_node_lost_by_a_run_at_an_address(cluster: Machines, alone: Path, s3: str) -> None:
+    events: list[dict[str, Any]] = []
+    show = at_steps((60, lambda: (cluster.lose(0), cluster.join())), events=events)
+    address = f"s3://chaos{s3}"
+    result = train.train(settings("moved", train__steps=LONG, train__workers=2, train__storage_path=address), show=show)
+    assert result.step == LONG
+    assert len(sizes(events)) == 2
+    with storage.opened(str(result.run_dir)) as (local, mirror):
+        assert mirror is not None
+        checkpoint.fetch(mirror)
+        assert_close(local, alone)
+        assert mirror.pull("progress.jsonl")
+        written = [json.loads(line) for line in (local / "progress.jsonl").read_text().splitlines()]
+    assert sizes(written) == [2, 2]
