@@ -28,7 +28,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from metacross.config import Config, load_config
 from metacross.data import Sentence
-from metacross.errors import UserError
+from metacross.errors import RunError, UserError
 from metacross.model import SentenceEncoder, TagModel, load_classifier
 from metacross.retrieval import SourceIndex
 
@@ -164,6 +164,8 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another place."
         ) from error
+    except (UserError, RunError):
+        raise
     except BaseException as error:
         # safetensors and FAISS have exceptions of their own for a full disk.
         if type(error).__module__.split(".")[0] in {"safetensors", "safetensors_rust"} or "faiss" in str(error).lower():

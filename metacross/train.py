@@ -311,8 +311,10 @@ def _open_run(run_dir: Path, config: Config, *, fresh: bool) -> None:
 
 
 @contextmanager
-def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
+def ray_session(*, dashboard: bool = False, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[bool]:
     """Ray, initialised; gives whether it was started here, for this run alone.
+
+    `object_store_bytes` is what a Ray that is started here sets aside; a cluster has its own.
 
     Tune needs the dashboard: Ray Train asks it whether a trial still lives, and frees its resources where it does not.
     """
@@ -334,7 +336,7 @@ def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
                 include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
+                object_store_memory=object_store_bytes,
             )
         else:
             ray.init(logging_level=logging.WARNING)
