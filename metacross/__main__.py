@@ -1,4 +1,4 @@
-"""The command line: train, tune, evaluate, tag, data.
+"""The command line: train, tune, evaluate, tag, data, index.
 
 What a command needs is imported when it runs, so that help comes at once. Exit status: 0 done; 2 the user can mend it;
 1 a run failed, or a fault of the program; 130 interrupted.
@@ -332,6 +332,46 @@ def data(
             raise UserError("no file given, only settings")
         if unreadable:
             raise typer.Exit(2)
+
+
+@app.command(short_help="Encode and index a source once, for many runs.")
+def index(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; what an earlier call left is replaced.")],
+    overrides: Overrides = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Settings over those of ray_config.yaml; may be given again."),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Encoders side by side: by default one per GPU, or per four CPUs."),
+    ] = None,
+) -> None:
+    """Encode the source sentences and index them, on all of Ray's GPUs or CPUs, once for many runs.
+
+    Memory stays bounded whatever the size of the source, if it comes in files of a bounded size.
+
+    \b
+    metacross index --out prepared data.source=my/train.conll
+    metacross train data.source=my/train.conll retrieval.prepared=prepared
+    """  # noqa: D301  # \b keeps the lines apart
+    with _reporting():
+        from rich.console import Console
+
+        from metacross.config import load_config
+        from metacross.display import Display
+        from metacross.ray_encoding import prepare_on_ray
+
+        settings = load_config(config, overrides or ())
+        with Display(Console(stderr=True)) as show:
+            facts = prepare_on_ray(settings, out, actors=actors, show=show)
+        parts = ", ".join(f"{name} {seconds} s" for name, seconds in facts["seconds"].items())
+        _say(f"{facts['sentences']} sentences, {facts['windows']} windows; {parts}")
+        _say(
+            f"index {facts['index']} over {facts['indexed']} windows: recall@{facts['recall_at']} against exact search "
+            f"{facts['recall']:.3f}"
+        )
+        print(out)
 
 
 def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:

@@ -82,6 +82,9 @@ class RetrievalConfig(Section):
     pooling: Literal["mean", "cls"]
     layer: CountOrZero
     candidates: Literal["all", "with_entities"]
+    index: FilledText
+    lists_searched: Count
+    prepared: Annotated[str, Field(description='"", or a directory that `metacross index` made')]
 
 
 class EpisodesConfig(Section):

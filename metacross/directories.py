@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from metacross.errors import UserError
+from metacross.errors import RunError, UserError
 
 MANIFEST = "manifest.json"  # SHA-256 and size of every other file of a directory
 
@@ -36,6 +36,8 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}). Free some space or choose another place."
         ) from error
+    except (UserError, RunError):
+        raise
     except BaseException as error:
         # safetensors and FAISS have exceptions of their own for a full disk.
         if type(error).__module__.split(".")[0] in {"safetensors", "safetensors_rust"} or "faiss" in str(error).lower():

@@ -60,7 +60,7 @@ class Display:
 
     def _draw(self, event: dict[str, Any]) -> None:
         if event["event"] == "prepare":
-            name, done, total, note = event["what"], event["done"], event["total"], ""
+            name, done, total, note = event["what"], event["done"], event["total"], _left(event)
         else:
             name, done, total, note = "training", event["step"], event["steps"], _pace(event)
         if name not in self._tasks:
@@ -77,10 +77,12 @@ def describe(event: dict[str, Any]) -> str:
     'going on after step 300 of 7200 (2 workers)'
     >>> describe({"event": "prepare", "what": "encoding source", "done": 64, "total": 1000})
     'encoding source: 64 of 1000'
+    >>> describe({"event": "prepare", "what": "encoding source", "done": 64, "total": 1000, "left": 61})
+    'encoding source: 64 of 1000, 0:01:01 left'
     """
     match event["event"]:
         case "prepare":
-            return f"{event['what']}: {event['done']} of {event['total']}"
+            return f"{event['what']}: {event['done']} of {event['total']}{', ' * ('left' in event)}{_left(event)}"
         case "start":
             what = f"going on after step {event['step']} of {event['steps']}" if event["step"] else "training"
             return f"{what} ({event['workers']} worker{'s' if event['workers'] > 1 else ''})"
@@ -100,6 +102,10 @@ def describe(event: dict[str, Any]) -> str:
         case "note":
             return str(event["text"])
     return ""
+
+
+def _left(event: dict[str, Any]) -> str:
+    return f"{clock(event['left'])} left" if "left" in event else ""
 
 
 def _short(value: Any) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
@@ -23,7 +25,7 @@ from metacross import checkpoint
 from metacross.algorithm import InnerLoop, query_losses
 from metacross.bundle import save_bundle
 from metacross.config import Config, InnerConfig
-from metacross.data import Sentence, read_corpus, refuse_unknown_types, require_entities
+from metacross.data import Corpus, Sentence, read_corpus, refuse_unknown_types, require_entities
 from metacross.device import autocast
 from metacross.directories import tidy
 from metacross.embedded import embedded_encoder
@@ -34,7 +36,8 @@ from metacross.estimate import Estimate
 from metacross.evaluation import score_of, scores
 from metacross.hub import only_local
 from metacross.model import SentenceEncoder, TagModel, load_classifier
-from metacross.retrieval import SourceIndex
+from metacross.prepared import SourceDigest, encoder_digest, made_from, open_prepared
+from metacross.retrieval import SourceIndex, factory_string
 from metacross.rows import budgeted, pack, trunk_states
 from metacross.source import Source, neighbours_of_itself, tag_set
 from metacross.storage import Mirror
@@ -114,15 +117,7 @@ class Learner:
                 budget_mb=config.train.trunk_cache_mb,
                 batch_pieces=config.train.batch_pieces,
             )
-            vectors_MH = self.source.vectors(
-                self.sentence_encoder, tick=self._ticker("encoding source", len(self.source.windows))
-            )
-            candidates = self.source.candidates(config.retrieval.candidates)
-            self.index = SourceIndex(
-                vectors_MH[candidates], candidates, use_gpu=False if device.type == "cpu" else "auto"
-            )
-            k = config.episodes.support_size
-            neighbours_MK = neighbours_of_itself(self.source, self.index, vectors_MH, k)
+            self.index, neighbours_MK = self._prepared() if config.retrieval.prepared else self._encode_source()
             every = {"": dev, **targets}
             tick = self._ticker("encoding dev", sum(map(len, every.values())))
             tick(0)
@@ -143,6 +138,35 @@ class Learner:
         self.max_weight = 0.0 if self.plain else config.loss.max_weight
         self.inner = inner_loop(config.inner, max_weight=self.max_weight, second_order=config.inner.second_order)
         self.optimizer = make_optimizer(self.model.theta(), config.train.weight_decay)
+
+    def _encode_source(self) -> tuple[SourceIndex, NDArray[np.int64]]:
+        """The index over the source windows, and each window's neighbours (M, K)."""
+        retrieval = self.config.retrieval
+        vectors_MH = self.source.vectors(
+            self.sentence_encoder, tick=self._ticker("encoding source", len(self.source.windows))
+        )
+        candidates = self.source.candidates(retrieval.candidates)
+        index = SourceIndex(
+            vectors_MH[candidates],
+            candidates,
+            use_gpu=False if self.device.type == "cpu" else "auto",
+            factory=factory_string(retrieval.index, len(candidates), vectors_MH.shape[1]),
+            lists_searched=retrieval.lists_searched,
+        )
+        return index, neighbours_of_itself(self.source, index, vectors_MH, self.config.episodes.support_size)
+
+    def _prepared(self) -> tuple[SourceIndex, NDArray[np.int64]]:
+        """The same, as `metacross index` left it."""
+        prepared = open_prepared(
+            Path(self.config.retrieval.prepared),
+            made_from(
+                self.config,
+                source=SourceDigest(self.source.sentences),
+                encoder=encoder_digest(self.model, self.tokenizer),
+            ),
+        )
+        neighbours_MK = prepared.neighbours(self.config.episodes.support_size)
+        return prepared.index(use_gpu=False if self.device.type == "cpu" else "auto"), neighbours_MK
 
     def step(self, stop: bool = False) -> tuple[float, bool]:
         """One meta-step of the whole team: the loss, and whether any worker wants to stop.
@@ -441,15 +465,17 @@ class Pace:
 
 def read_source(config: Config) -> list[Sentence]:
     """The labelled source sentences of a configuration."""
-    paths = [config.data.source] if isinstance(config.data.source, str) else config.data.source
-    sentences: list[Sentence] = []
-    for path in paths:
+    return [sentence for corpus in source_corpora(config) for sentence in corpus.sentences]
+
+
+def source_corpora(config: Config) -> Iterator[Corpus]:
+    """The corpora of labelled source sentences, one file after the other."""
+    for path in [config.data.source] if isinstance(config.data.source, str) else config.data.source:
         corpus = read_corpus(
             path, tag_map=config.data.tag_map, language=config.data.source_language, max_words=config.data.max_words
         )
         require_entities(corpus)
-        sentences += corpus.sentences
-    return sentences
+        yield corpus
 
 
 def read_dev(config: Config, file: str, language: str, tags: Sequence[str]) -> list[Sentence]:

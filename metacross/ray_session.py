@@ -20,8 +20,10 @@ OBJECT_STORE_BYTES = 100 << 20  # training keeps nothing in it
 
 
 @contextmanager
-def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
+def ray_session(*, dashboard: bool = False, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[bool]:
     """Ray, initialised; gives whether it was started here, for this run alone.
+
+    `object_store_bytes` is what a Ray that is started here sets aside; a cluster has its own.
 
     Tune needs the dashboard: Ray Train asks it whether a trial still lives, and frees its resources where it does not.
     """
@@ -43,7 +45,7 @@ def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
                 include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
+                object_store_memory=object_store_bytes,
             )
         else:
             ray.init(logging_level=logging.WARNING)
