@@ -29,6 +29,7 @@ from metacross.window_vectors import Encoded, Show, WindowEncoder, encode_here, 
 
 QUERIES = 500  # windows looked up for the recall
 RECALL_AT = 10  # neighbours compared for it
+ROUNDING = 1e-6  # similarities closer than this are equal
 
 Encode = Callable[[Path, Path, int], None]  # sentences/, vectors/ (empty), how many sentences
 
@@ -47,23 +48,24 @@ def build_index(
 
 
 def measure_recall(encoded: Encoded, candidates: NDArray[np.int64], index: SourceIndex, *, k: int) -> float:
-    """The share of the K nearest others, by exact search, that the index finds, from 0 to 1.
+    """The share of what the index finds that is as near as the K nearest others by exact search, from 0 to 1.
 
-    Up to QUERIES windows, spread evenly, are looked up; exact search goes over the files, not over the index.
+    Up to QUERIES windows, spread evenly, are looked up; exact search goes over the files, not over the index. Windows
+    that are equally near are as good as each other.
     """
     queries = candidates[evenly(len(candidates), QUERIES)]
     vectors_QH, owner_Q = encoded.gather(queries), encoded.owner_M[queries]
     found_QK = index.neighbours(vectors_QH, k, own_B=owner_Q, owner_M=encoded.owner_M)
     best_QK = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    exact_QK = np.full((len(queries), k), -1, dtype=np.int64)
+    similarity_QK = np.full((len(queries), k), -np.inf, dtype=np.float32)  # of what was found
     for numbers, vectors_NH in encoded.batches(candidates):
         similarity_QN = vectors_QH @ vectors_NH.T
+        at_QK = np.searchsorted(numbers, found_QK).clip(max=len(numbers) - 1)
+        here_QK = numbers[at_QK] == found_QK
+        similarity_QK[here_QK] = np.take_along_axis(similarity_QN, at_QK, 1)[here_QK]
         similarity_QN[owner_Q[:, None] == encoded.owner_M[numbers]] = -np.inf
-        all_Q = np.concatenate([best_QK, similarity_QN], axis=1)
-        all_numbers = np.concatenate([exact_QK, np.broadcast_to(numbers, similarity_QN.shape)], axis=1)
-        top = np.argpartition(-all_Q, k - 1, axis=1)[:, :k]
-        best_QK, exact_QK = np.take_along_axis(all_Q, top, 1), np.take_along_axis(all_numbers, top, 1)
-    return float((found_QK[:, :, None] == exact_QK[:, None, :]).any(axis=1).mean())
+        best_QK = -np.partition(-np.concatenate([best_QK, similarity_QN], axis=1), k - 1, axis=1)[:, :k]
+    return float((similarity_QK >= best_QK.min(axis=1, keepdims=True) - ROUNDING).mean())
 
 
 def find_neighbours(encoded: Encoded, index: SourceIndex, *, k: int, show: Show) -> NDArray[np.int64]:

@@ -73,7 +73,7 @@ def test_a_run_ends_with_the_same_weights(place: Path, prepared: Path, tmp_path:
     ends = [torch.cat([p.detach().flatten() for p in one.model.theta()]) for one in (without, taken)]
     moved = float((ends[0] - start).norm())
     assert moved > 0
-    assert float((ends[0] - ends[1]).norm()) < 1e-4 * moved  # trunk states come from batches of other lengths
+    assert float((ends[0] - ends[1]).norm()) < 1e-3 * moved  # trunk states come from batches of other lengths
     assert without.progress.history == taken.progress.history
 
 
@@ -115,8 +115,8 @@ def test_another_encoder_under_the_same_name(place: Path, prepared: Path, tmp_pa
 
 def test_the_number_of_neighbours(place: Path, prepared: Path) -> None:
     fewer = with_prepared(place, prepared, "episodes.support_size=2")
-    alone = Learner(settings(place, "episodes.support_size=2"), device=CPU)
-    assert (fewer.episodes.neighbours_MK == alone.episodes.neighbours_MK).all()
+    alone = Learner(settings(place), device=CPU)
+    assert (fewer.episodes.neighbours_MK == alone.episodes.neighbours_MK[:, :2]).all()
     with pytest.raises(UserError, match=r"support_size=5, but .* prepared with episodes\.support_size=3"):
         with_prepared(place, prepared, "episodes.support_size=5")
 
