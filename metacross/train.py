@@ -36,7 +36,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from metacross import checkpoint, learner
+from metacross import checkpoint, jobs, learner
 from metacross.config import FILE_NAME, Config, TrainConfig, dotted, load_config
 from metacross.device import pick_device
 from metacross.errors import RunError, UserError
@@ -76,6 +76,7 @@ def train(
     *,
     run_dir: Path | None = None,
     resume: bool = False,
+    auto_resume: bool = False,
     show: Show | None = None,
     cpus_per_worker: float | None = None,
     gpus_per_worker: float = 1.0,
@@ -88,8 +89,11 @@ def train(
 
     Args:
         config: of the run; for a resumed one, what `resume_config` returns.
-        run_dir: where to write; train.storage_path/train.name by default.
+        run_dir: where to write; train.storage_path/train.name by default. Without a name, a run that is a Ray job
+            takes the job's submission id, and `auto_resume` is on: a job that is submitted again goes on.
         resume: go on from the newest checkpoint in `run_dir`.
+        auto_resume: where the directory holds a run with this configuration, go on with it, from the start if it has
+            no checkpoint, or return what it came to if it is done; else start it.
         show: is called, in the caller's thread, with every event of progress.jsonl as it happens.
         cpus_per_worker: CPUs that Ray reserves for a worker, and its threads. By default all of this machine's go to
             the workers where Ray was started here; elsewhere it is 1.
@@ -106,8 +110,15 @@ def train(
         run_dir = run_dir.absolute()
         _refuse_changes(run_dir, config)
     else:
+        auto_resume = auto_resume or not (run_dir or config.train.name or not jobs.submission_id())
         run_dir = (run_dir or _default_run_dir(config.train)).absolute()
-        _refuse_used(run_dir)
+        if auto_resume and (run_dir / FILE_NAME).exists():
+            _refuse_changes(run_dir, config)
+            if done := _done(run_dir, config.train.steps):
+                return done
+            resume = bool(checkpoint.found(run_dir))
+        else:
+            _refuse_used(run_dir)
     _open_run(run_dir, config, fresh=not resume)
     try:
         with ray_session() as ours:
@@ -270,8 +281,19 @@ def _default_run_dir(train: TrainConfig) -> Path:
             f"train.storage_path={train.storage_path} is an address. Give a directory (one that all nodes see, "
             "where there are several)."
         )
-    name = train.name or f"{train.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    jobs.refuse_unpacked(train.storage_path)
+    name = train.name or jobs.submission_id() or f"{train.method}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Path(train.storage_path).expanduser() / name
+
+
+def _done(run_dir: Path, steps: int) -> TrainResult | None:
+    """What a run came to that has done all its steps; None for one that has not."""
+    progress = checkpoint.latest_progress(run_dir)
+    bundle = run_dir / "bundle"
+    if progress is None or progress["step"] < steps or not bundle.exists():
+        return None
+    found = {key: progress[key] for key in ("step", "best", "history")}
+    return TrainResult(run_dir=run_dir, bundle=bundle, stopped=False, **found)
 
 
 def _refuse_used(run_dir: Path) -> None:
