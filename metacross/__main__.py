@@ -47,6 +47,12 @@ Overrides = Annotated[
 ]
 
 
+AutoResume = Annotated[
+    bool,
+    typer.Option("--auto-resume", help="Go on if there is one of this name and these settings, else start it."),
+]
+
+
 Examples = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="Labelled sentences, in any language, that may shape answers too."),
@@ -114,6 +120,7 @@ def train(
             metavar="DIR", help="Go on with the run in this directory (or at this address), from its last checkpoint."
         ),
     ] = None,
+    auto_resume: AutoResume = False,
 ) -> None:
     """Train a tagger. A run is a directory; the last line names the bundle in it, which the other commands take.
 
@@ -124,21 +131,27 @@ def train(
     metacross train data.source=my/train.conll data.source_dev=my/dev.conll train.steps=1000
     metacross train --config quick.yaml model.encoder=/models/xlm-roberta-base
     metacross train --resume runs/en
+    metacross train --auto-resume train.name=en train.storage_path=/shared/runs
     """  # noqa: D301  # \b keeps the lines apart
     with _reporting():
         if resume and config:
             raise UserError("a resumed run has its own configuration: leave out --config, or --resume")
+        if auto_resume and resume:
+            raise UserError("--auto-resume finds its run by its name, --resume by its directory: leave out one")
         from rich.console import Console
 
         from metacross.config import load_config
         from metacross.display import Display
+        from metacross.jobs import submission_id
         from metacross.train import resume_config
         from metacross.train import train as run
 
         settings = resume_config(resume, overrides or ()) if resume else load_config(config, overrides or ())
+        if auto_resume and not (settings.train.name or submission_id()):
+            raise UserError("--auto-resume needs the run's name: give train.name=NAME")
         try:
             with Display(Console(stderr=True)) as show:
-                result = run(settings, run_dir=resume, resume=resume is not None, show=show)
+                result = run(settings, run_dir=resume, resume=resume is not None, auto_resume=auto_resume, show=show)
         except KeyboardInterrupt:
             place = resume or f"DIR (the run's directory, below {settings.train.storage_path})"
             _say(f"interrupted; if a checkpoint had been written, go on with: metacross train --resume {place}")
@@ -162,6 +175,7 @@ def tune(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run the trials that are left of the sweep in this directory.")
     ] = None,
+    auto_resume: AutoResume = False,
 ) -> None:
     """Search for good settings: every trial is a training run; bad ones are stopped early.
 
@@ -177,20 +191,31 @@ def tune(
     with _reporting():
         if (space is None) == (resume is None):
             raise UserError("give a search space (--space FILE), or a sweep to go on with (--resume DIR)")
-        if resume and (config or overrides or trials or name):
+        if resume and (config or overrides or trials or name or auto_resume):
             raise UserError("a resumed sweep has its own settings: leave out everything but --resume")
         from rich.console import Console
 
         from metacross.config import load_config
         from metacross.display import Display
+        from metacross.jobs import submission_id
         from metacross.sweep_report import summary, write_report
         from metacross.tune import sweep_directory
         from metacross.tune import tune as run
 
         settings = load_config(config, overrides or ())
+        if auto_resume and not (name or submission_id()):
+            raise UserError("--auto-resume needs the sweep's name: give --name NAME")
         directory = resume or sweep_directory(settings, name)
         with Display(Console(stderr=True)) as show:
-            sweep = run(settings, space, directory=directory, resume=resume is not None, trials=trials, show=show)
+            sweep = run(
+                settings,
+                space,
+                directory=directory,
+                resume=resume is not None,
+                auto_resume=auto_resume or bool(submission_id() and not (resume or name)),
+                trials=trials,
+                show=show,
+            )
         files = write_report(sweep)
         _print(trials_table(sweep))
         _say(summary(sweep))

@@ -86,9 +86,14 @@ class EpisodeSource:
         return np.random.default_rng([self.seed, *key])
 
 
+def cost(episode: Episode, windows: Sequence[Window]) -> int:
+    """What an episode takes, in word pieces: a support piece counts 2, a query piece 3."""
+    return 2 * sum(len(windows[i]) for i in episode.support) + 3 * len(windows[episode.query])
+
+
 def shares(episodes: Sequence[Episode], windows: Sequence[Window], workers: int) -> list[list[int]]:
-    """Each worker's episodes (indices into the meta-batch), balanced by pieces: largest first, to the least loaded."""
-    pieces = [2 * sum(len(windows[i]) for i in e.support) + 3 * len(windows[e.query]) for e in episodes]
+    """Each worker's episodes (indices into the meta-batch), balanced by `cost`: largest first, to the least loaded."""
+    pieces = [cost(e, windows) for e in episodes]
     load = [0] * workers
     out: list[list[int]] = [[] for _ in range(workers)]
     for i in sorted(range(len(episodes)), key=lambda i: (-pieces[i], i)):

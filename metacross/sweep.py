@@ -49,7 +49,8 @@ class Sweep:
     @property
     def interrupted(self) -> bool:
         """Whether trials are left to be run; `tune` with resume=True goes on."""
-        return len(self.trials) < self.space.trials or any(trial.state == "unfinished" for trial in self.trials)
+        # One that its driver's death made Tune forget stays unfinished for ever; another has run in its place.
+        return sum(trial.state != "unfinished" for trial in self.trials) < self.space.trials
 
 
 def read_trials(directory: Path, steps: int) -> list[Trial]:

@@ -34,7 +34,7 @@ import ray.train
 import ray.train.torch
 import torch
 
-from metacross import storage
+from metacross import jobs, storage
 from metacross.config import FILE_NAME, Config, TrainConfig, load_config
 from metacross.errors import RunError, UserError
 from metacross.ray_session import cluster_resources, ray_session, worker_resources, worker_threads
@@ -88,6 +88,7 @@ def train(
     *,
     run_dir: Path | str | None = None,
     resume: bool = False,
+    auto_resume: bool = False,
     show: Show | None = None,
     cpus_per_worker: float | None = None,
     gpus_per_worker: float = 1.0,
@@ -100,8 +101,12 @@ def train(
 
     Args:
         config: of the run; for a resumed one, what `resume_config` returns.
-        run_dir: where to write, a directory or an address; train.storage_path/train.name by default.
+        run_dir: where to write, a directory or an address; train.storage_path/train.name by default. Without a name, a
+            run that is a Ray job takes the job's submission id, and `auto_resume` is on: a job that is submitted again
+            goes on.
         resume: go on from the newest checkpoint in `run_dir`.
+        auto_resume: where the directory holds a run with this configuration, go on with it, from the start if it has
+            no checkpoint, or return what it came to if it is done; else start it.
         show: is called, in the caller's thread, with every event of progress.jsonl as it happens.
         cpus_per_worker: CPUs that Ray reserves for a worker, and its threads. By default all of this machine's go to
             the workers where Ray was started here; elsewhere it is 1.
@@ -114,11 +119,17 @@ def train(
     """
     if resume and run_dir is None:
         raise UserError("which run is to be resumed? Name its directory: --resume DIR")
+    auto_resume = auto_resume or not (resume or run_dir or config.train.name or not jobs.submission_id())
     place = _absolute(run_dir or _default_run_dir(config.train))
     with storage.opened(place) as (local, mirror):
         run = Run(place, local, mirror)
         run.fetch_settings()
-        if resume:
+        if auto_resume and run.has(FILE_NAME):
+            refuse_changes(run, config)
+            if done := _done(run, config.train.steps):
+                return done
+            resume = run.newest() > 0
+        elif resume:
             refuse_changes(run, config)
         else:
             refuse_used(run)
@@ -163,8 +174,18 @@ def _absolute(place: Path | str) -> Path | str:
     return str(place) if storage.is_address(place) else Path(place).absolute()
 
 
+def _done(run: Run, steps: int) -> TrainResult | None:
+    """What a run came to that has done all its steps; None for one that has not."""
+    progress = run.progress()
+    if progress is None or progress["step"] < steps or not run.has("bundle"):
+        return None
+    found = {key: progress[key] for key in ("step", "best", "history")}
+    return TrainResult(run_dir=run.place, bundle=run.below("bundle"), stopped=False, **found)
+
+
 def _default_run_dir(train: TrainConfig) -> Path | str:
-    name = train.name or f"{train.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    jobs.refuse_unpacked(train.storage_path)
+    name = train.name or jobs.submission_id() or f"{train.method}-{time.strftime('%Y%m%d-%H%M%S')}"
     if storage.is_address(train.storage_path):
         return storage.join(train.storage_path, name)
     return Path(train.storage_path).expanduser() / name

@@ -31,8 +31,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from metacross import checkpoint, train
-from metacross.config import FILE_NAME, Config, TrainConfig, load_config
+from metacross import checkpoint, jobs, train
+from metacross.config import FILE_NAME, Config, TrainConfig, dotted, load_config
 from metacross.errors import UserError
 from metacross.evaluation import score_of
 from metacross.ray_session import cluster_resources, ray_session
@@ -52,6 +52,7 @@ def tune(
     *,
     directory: Path,
     resume: bool = False,
+    auto_resume: bool = False,
     trials: int | None = None,
     show: train.Show | None = None,
 ) -> Sweep:
@@ -64,6 +65,8 @@ def tune(
         space_file: the search space; with `resume` the sweep's own is taken.
         directory: where to write; must not hold a sweep yet, unless it is resumed.
         resume: run the trials that are left of the sweep in `directory`.
+        auto_resume: where the directory holds a sweep with this configuration and space, go on with it, or return what
+            it came to if it is done; else start it.
         trials: in place of the space's number.
         show: is called, in another thread, with every event as it happens.
 
@@ -83,6 +86,14 @@ def tune(
     space = load_space(space_file, config)
     if trials is not None:
         space = space.model_copy(update={"trials": trials})
+    if auto_resume and (directory / SPACE_FILE).is_file():
+        _refuse_changes(directory, config, space)
+        done = _read(directory, config, space)
+        if not done.interrupted:
+            return done
+        resume = any((directory / "tune" / "sweep").glob("experiment_state-*"))
+        if not resume:  # interrupted before its first trial
+            _clear(directory)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables of Tune's own, and no tracebacks: trials tell what went wrong
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with ray_session(dashboard=True):
@@ -92,13 +103,18 @@ def tune(
         tuner = _restored(config, space, directory) if resume else _tuner(config, space, directory, at_once=at_once)
         with _shown(directory / "trials.jsonl", show), _sigterm_interrupts():
             tuner.fit()
-    found = read_trials(directory, trial_config(config, space, {}).train.steps)
-    return Sweep(directory, config, space, found)
+    return _read(directory, config, space)
 
 
 def sweep_directory(config: Config, name: str | None) -> Path:
-    """Where a new sweep is written: below train.storage_path, under a name of its own."""
-    return Path(config.train.storage_path).expanduser() / (name or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}")
+    """Where a sweep is written: below train.storage_path, under its name, its Ray job's submission id, or the time.
+
+    Raises:
+        UserError: that is where a Ray job deletes it again.
+    """
+    jobs.refuse_unpacked(config.train.storage_path)
+    name = name or jobs.submission_id() or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path(config.train.storage_path).expanduser() / name
 
 
 def trials_at_once(space: Space, settings: TrainConfig, cluster: Mapping[str, float]) -> int:
@@ -131,6 +147,31 @@ def _open_sweep(directory: Path, config: Config, space: Space) -> None:
         (directory / SPACE_FILE).write_text(json.dumps(space.model_dump(), indent=1), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{directory}: cannot be written ({error.strerror or error}). Choose another place.") from error
+
+
+def _read(directory: Path, config: Config, space: Space) -> Sweep:
+    return Sweep(directory, config, space, read_trials(directory, trial_config(config, space, {}).train.steps))
+
+
+def _refuse_changes(directory: Path, config: Config, space: Space) -> None:
+    """Raises UserError where the sweep in `directory` began with another configuration or space."""
+    began = load_config([directory / FILE_NAME], alone=True)
+    before, now = dotted(began), dotted(config)
+    changed = [name for name in now if now[name] != before[name]]
+    if load_space(directory / SPACE_FILE, began) != space:
+        changed.append("the search space")
+    if changed:
+        raise UserError(
+            f"{directory} holds a sweep that began with other settings ({', '.join(changed)}). Give those, or choose "
+            "another --name."
+        )
+
+
+def _clear(directory: Path) -> None:
+    for folder in ("tune", "trials"):
+        shutil.rmtree(directory / folder, ignore_errors=True)
+    for file in ("trials.jsonl", SPACE_FILE):
+        (directory / file).unlink(missing_ok=True)
 
 
 def _trainable(config: Config, space: Space, directory: Path) -> Any:
@@ -275,12 +316,17 @@ def _shown(path: Path, show: train.Show | None) -> Iterator[None]:
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM, as `ray job stop` sends it, does what Ctrl-C does: Tune saves its state and returns."""
+    """SIGTERM, as `ray job stop` sends it, does what Ctrl-C does: Tune saves its state and returns.
+
+    Ray blocks SIGINT in all its processes, and so in a job's: here it is let through.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGTERM, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,21 @@ from benchmarks.flops import Sizes, counted, exact_flops
 from benchmarks.inputs import RANDOM_TAGS, MetaBatch, corpus_batches, make_classifier, random_batches, random_example
 from benchmarks.meta_step import compare, main
 from benchmarks.released_loop import BertAdam, ReleasedLoop
+from benchmarks.scaling_model import (
+    WORKERS,
+    Gpu,
+    Link,
+    Task,
+    all_reduce_seconds,
+    fastest,
+    imbalance,
+    step_seconds,
+    worthwhile,
+)
+from benchmarks.scaling_report import Step, rates, waiting
 from metacross.algorithm import InnerLoop
+from metacross.encoding import Window
+from metacross.episodes import Episode
 from metacross.errors import UserError
 
 INNER = InnerLoop(steps=2, lr=0.1, normalized=False, max_weight=2.0)
@@ -211,3 +226,41 @@ def test_corpus_batches_have_true_lengths(samples: Path) -> None:
     assert len({len(q) for b in found for q in b.query_E}) > 1
     with pytest.raises(UserError, match="too few"):
         batches(2)
+
+
+# --- scaling ---------------------------------------------------------------------------------------------------------
+
+LINK = Link("slow", 1e6, 0.0, 256, "")
+
+
+def task(**changes: Any) -> Task:
+    whole = {"name": "t", "episodes": 4, "flops": 8.0, "gradient_bytes": 2e6, "imbalance": dict.fromkeys(WORKERS, 1.0)}
+    return Task(**{**whole, **changes})
+
+
+def test_ring_all_reduce_by_hand() -> None:
+    assert all_reduce_seconds(8e6, 1, LINK) == 0
+    assert all_reduce_seconds(8e6, 4, LINK) == pytest.approx(12.0)  # 2 * 3/4 of 8 s
+    assert all_reduce_seconds(0, 4, Link("far", 1e6, 0.5, 4, "")) == pytest.approx(3.0)  # 6 hops
+
+
+def test_step_by_hand() -> None:
+    gpu = Gpu(flops_per_second=1.0, fixed_seconds=0.5)
+    assert step_seconds(task(), gpu, 1, LINK) == pytest.approx(8.5)
+    assert step_seconds(task(), gpu, 2, LINK) == pytest.approx(4 + 2 + 0.5)
+    assert step_seconds(task(overlapped=True), gpu, 2, LINK) == pytest.approx(4 + 0.5)
+    assert step_seconds(task(imbalance={2: 1.5}), gpu, 2, LINK) == pytest.approx(6 + 2 + 0.5)
+    assert [worthwhile(task(), gpu, LINK), fastest(task(), gpu, LINK)] == [2, 256]
+
+
+def test_rates_and_waiting_by_hand() -> None:
+    steps = [Step(0, 1, 0, 0, 3.0, 0.0, 1.0), Step(0, 2, 0, 0, 1.0, 0.75, 0.25), Step(0, 2, 1, 0, 1.5, 0.25, 0.25)]
+    assert rates(steps, [40], 1) == [10.0]
+    assert rates(steps, [40], 2) == [20.0]
+    assert waiting(steps) == (0.25, 0.25)
+
+
+def test_more_workers_than_episodes_idle() -> None:
+    windows = [Window(i, (1,) * n, (), 0, (0, 0)) for i, n in enumerate((4, 4, 4, 8))]
+    batch = [Episode(i, (), ()) for i in range(4)]
+    assert [imbalance([batch], windows, n) for n in (1, 2, 4, 8)] == pytest.approx([1, 1.2, 1.6, 3.2])
