@@ -169,7 +169,9 @@ def measure(config: Config, *, rounds: int, steps: int) -> list[dict[str, Any]]:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_work, (config, Path(folder), rounds, steps), nprocs=PAIR)
+        torch.multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
+            _work, (config, Path(folder), rounds, steps), nprocs=PAIR
+        )
         return [json.loads((Path(folder) / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(PAIR)]
 
 
