@@ -20,11 +20,11 @@ import torch
 from metacross import checkpoint, train
 from metacross.config import Config
 from metacross.learner import Learner, run
-from tests.ray.inputs import ROOT, assert_same, config, state, theta, write_inputs
+from tests.ray.inputs import ROOT, assert_same, config, state, write_inputs
 from tests.ray.machines import Machines, at_steps, machines, wait_for
 
 pytestmark = pytest.mark.ray
-STEPS = 240
+STEPS = 200
 KILLED_DRIVER = """
 import os, signal, sys
 from pathlib import Path
@@ -77,58 +77,45 @@ def settings(name: str, **changes: Any) -> Config:
     return config(name, **{**few, **changes})
 
 
-def assert_close(found: Path, expected: Path) -> None:
-    """The same weights, up to the order in which workers' parts are summed."""
-    one, other = theta(found), theta(expected)
-    assert torch.linalg.vector_norm(one - other) < 1e-5 * torch.linalg.vector_norm(other)
-
-
 def sizes(events: list[dict[str, Any]]) -> list[int]:
     return [event["workers"] for event in events if event["event"] == "start"]
 
 
-def test_a_killed_worker_a_lost_node_and_a_new_one(cluster: Machines, alone: Path) -> None:
+def test_a_killed_worker_and_a_lost_node(cluster: Machines) -> None:
+    """As many workers after it as before, so the same bits as without it."""
+    undisturbed = train.train(settings("undisturbed", train__workers=2))
     events: list[dict[str, Any]] = []
     show = at_steps(
-        (30, lambda: cluster.kill_worker(0)), (60, lambda: cluster.lose(1)), (120, cluster.join), events=events
+        (20, lambda: cluster.kill_worker(0)), (60, lambda: (cluster.lose(1), cluster.join())), events=events
     )
-    result = train.train(settings("disturbed", train__workers="[1, 2]"), show=show)
+    result = train.train(settings("disturbed", train__workers=2), show=show)
 
     assert (result.step, result.stopped) == (STEPS, False)
-    assert sizes(events) == [2, 2, 1, 2]  # the whole, again after the kill, what was left, with the new node
+    assert sizes(events) == [2, 2, 2]
     starts = [event["step"] for event in events if event["event"] == "start"]
-    assert starts[0] == 0
-    assert 20 <= starts[1] <= starts[2] <= starts[3] < STEPS
+    assert starts[0] == 0 < starts[1] < starts[2] < STEPS
     assert sum(event["event"] == "note" and event["text"].startswith("lost workers") for event in events) == 2
-    assert_close(result.run_dir, alone)
+    assert_same(state(Path(result.run_dir)), state(Path(undisturbed.run_dir)))
 
 
-def test_a_node_lost_while_workers_start(cluster: Machines, alone: Path) -> None:
-    """Ray does not retry this itself."""
+def test_a_node_lost_while_workers_start(cluster: Machines) -> None:
+    """Whether Ray tries again itself depends on the moment; the run goes on in any case once there is room."""
+    undisturbed = Path("runs/undisturbed")
     assert len(cluster.nodes) == 2
-    before = [set(cluster.workers(number)) for number in range(2)]
     events: list[dict[str, Any]] = []
-    lost = threading.Event()
-
-    def lose() -> None:
-        wait_for(lambda: set(cluster.workers(0)) - before[0] and set(cluster.workers(1)) - before[1])
-        cluster.lose(1)
-        lost.set()
-
-    def show(event: dict[str, Any]) -> None:
-        events.append(event)
-        if event["event"] == "note" and event["text"].startswith("lost workers"):
-            cluster.join()
-
-    thread = threading.Thread(target=lose)
+    before = [set(cluster.workers(number)) for number in range(2)]
+    thread = threading.Thread(
+        target=lambda: train.train(settings("early", train__workers=2), show=events.append), daemon=True
+    )
     thread.start()
-    result = train.train(settings("early", train__workers=2), show=show)
-    thread.join()
-    assert lost.is_set()
-    assert result.step == STEPS
+    wait_for(lambda: all(set(cluster.workers(number)) - before[number] for number in range(2)))
+    assert sizes(events) == []
+    cluster.lose(1)
+    cluster.join()  # only the main thread may
+    thread.join(200)
+    assert not thread.is_alive()
     assert sizes(events)[-1] == 2
-    assert any(event["event"] == "note" and event["text"].startswith("lost workers") for event in events)
-    assert_close(result.run_dir, alone)
+    assert_same(state(Path("runs/early")), state(undisturbed))
 
 
 def test_the_driver_killed_and_started_again(alone: Path, place: Path) -> None:
