@@ -22,11 +22,25 @@ from metacross.errors import UserError
 from metacross.learner import Learner, run
 from tests.ray.inputs import ROOT, assert_same, state, theta, write_inputs
 from tests.ray.machines import Machines, at_steps, machines
-from tests.ray.test_faults import KILLED_DRIVER, settings, sizes
+from tests.ray.test_faults import settings, sizes
 from tests.s3 import s3_server
 
 pytestmark = pytest.mark.chaos
 LONG = 600
+KILLED_DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from metacross import train
+from metacross.config import load_config
+
+train.POLL_SECONDS = 0.01
+
+def show(event):
+    if event["event"] == "eval" and event["step"] >= 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train.train(load_config([Path(sys.argv[1])]), show=show)
+"""
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,11 @@
-"""Training on several nodes, of which workers, nodes and the driver are lost: it ends as an undisturbed run does.
+"""Training on several nodes, of which workers and nodes are lost: it ends as an undisturbed run does.
 
-The long forms are in test_chaos.py (`make chaos`).
+The long forms, and drivers and disks, are in test_chaos.py (`make chaos`). Runs killed at any step, damaged checkpoints
+and full disks without Ray: test_checkpoint.py.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,28 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from metacross import checkpoint, train
+from metacross import train
 from metacross.config import Config
-from metacross.learner import Learner, run
-from tests.ray.inputs import ROOT, assert_same, config, state, write_inputs
+from tests.ray.inputs import assert_same, config, state, write_inputs
 from tests.ray.machines import Machines, at_steps, machines, wait_for
 
 pytestmark = pytest.mark.ray
 STEPS = 200
-KILLED_DRIVER = """
-import os, signal, sys
-from pathlib import Path
-from metacross import train
-from metacross.config import load_config
-
-train.POLL_SECONDS = 0.01
-
-def show(event):
-    if event["event"] == "eval" and event["step"] >= 40:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-train.train(load_config([Path(sys.argv[1])]), show=show)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +38,6 @@ def here(place: Path) -> Iterator[None]:
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def alone(place: Path, here: None) -> Path:
-    """An undisturbed run without Ray."""
-    run_dir = place / "runs" / "alone"
-    run(Learner(settings("alone"), device=torch.device("cpu")), run_dir)
-    return run_dir
 
 
 @pytest.fixture(scope="module")
@@ -116,21 +90,3 @@ def test_a_node_lost_while_workers_start(cluster: Machines) -> None:
     assert not thread.is_alive()
     assert sizes(events)[-1] == 2
     assert_same(state(Path("runs/early")), state(undisturbed))
-
-
-def test_the_driver_killed_and_started_again(alone: Path, place: Path) -> None:
-    file = place / "driver.yaml"
-    file.write_text(settings("driver").to_yaml(), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment.pop("RAY_ADDRESS", None)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED_DRIVER, str(file)], env=environment, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    run_dir = place / "runs" / "driver"
-    assert checkpoint.found(run_dir)
-
-    one = Learner(train.resume_config(run_dir), device=torch.device("cpu"))
-    found = run(one, run_dir)  # what a worker does; on Ray in test_chaos.py
-    assert found["step"] == STEPS
-    assert_same(state(run_dir), state(alone))
