@@ -1,37 +1,34 @@
-"""Encoding on Ray Data: sentences stream from Parquet through a pool of encoders to Parquet.
+"""Encoding on Ray Data: shards of sentences go through a pool of encoders, each to a shard of vectors.
 
-The coat around `window_vectors.WindowEncoder`, which does the work in every actor. Blocks are a shard each, so what is
-under way is a few shards per actor, whatever the size of the source.
+The coat around `window_vectors.WindowEncoder`, which does the work in every actor. What is under way is one shard per
+actor, whatever the size of the source.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import ray
 import ray.data
 import torch
+from numpy.typing import NDArray
 
 from metacross.config import Config
 from metacross.device import pick_device
 from metacross.errors import RunError, UserError
 from metacross.indexing import Clock, prepare
 from metacross.ray_session import cluster_resources, ray_session
-from metacross.window_vectors import BATCH, Show, WindowEncoder
+from metacross.window_vectors import Show, WindowEncoder, encode_shard
 
-OBJECT_STORE_BYTES = 256 << 20  # of a Ray that is started here; a shard's vectors are 6 MiB at a hidden size of 384
-BLOCK_BYTES = 32 << 20  # blocks above this are split; a shard is below it
-IO_CPUS = 0.25  # that Ray reserves for a task which reads or writes a shard
+OBJECT_STORE_BYTES = 100 << 20  # of a Ray that is started here: only paths and counts go through it
 ACTOR_CPUS = 4  # threads of an encoder on CPUs, where there are that many: more encoders would only take more memory
-POLL_SECONDS = 1.0  # between two looks at what is written
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Pool:
 
 
 def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None = None) -> Pool:
-    """An encoder per GPU, or else per four CPUs; something is left for reading and writing.
+    """An encoder per GPU, or else per four CPUs.
 
     Args:
         use_gpu: true, false, or `auto`: where there are any.
@@ -65,7 +62,7 @@ def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None =
     >>> pool("auto", {"CPU": 16.0, "GPU": 2.0})
     Pool(actors=2, use_gpu=True, cpus=1, threads=8)
     >>> pool("auto", {"CPU": 2.0})
-    Pool(actors=1, use_gpu=False, cpus=1, threads=2)
+    Pool(actors=1, use_gpu=False, cpus=2, threads=2)
     """
     cpus, gpus = int(cluster.get("CPU", 1)), 0 if use_gpu is False else int(cluster.get("GPU", 0))
     if use_gpu is True and not gpus:
@@ -74,8 +71,7 @@ def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None =
     if actors is not None and actors > room:
         raise UserError(f"--actors {actors}: Ray has {room} {'GPUs' if gpus else 'CPUs'}. Ask for at most {room}.")
     count = actors or gpus or max(1, cpus // ACTOR_CPUS)
-    # Whole CPUs or a fraction below one; a reading and a writing task fit in beside them.
-    share = (cpus - 2 * IO_CPUS) / count
+    share = cpus / count  # whole CPUs, or a fraction below one
     reserved = (1 if gpus else int(share)) if share >= 1 else int(share * 100) / 100
     return Pool(count, gpus > 0, reserved, max(1, cpus // count))
 
@@ -102,42 +98,60 @@ def encode_on_ray(
         UserError: there is no room for the encoders.
         RunError: an encoder failed.
     """
-    with ray_session(object_store_bytes=OBJECT_STORE_BYTES) as ours, _quiet_and_in_order():
+    with ray_session(object_store_bytes=OBJECT_STORE_BYTES) as ours, _quiet():
         cluster = cluster_resources()
         if ours and config.train.use_gpu == "auto":
             cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
         found = pool(config.train.use_gpu, cluster, actors=actors)
         show({"event": "note", "text": f"{found.actors} encoders, {'a GPU' if found.use_gpu else 'no GPU'} each"})
+        paths = [str(path.absolute()) for path in sorted(sentences.glob("*.parquet"))]
+        # A block is a shard's path: what an encoder makes of it is a file of its own, in whatever order they come.
+        encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(
+            Encoder,
+            fn_constructor_kwargs={
+                "config": config,
+                "use_gpu": found.use_gpu,
+                "threads": found.threads,
+                "vectors": vectors.absolute(),
+            },
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(found.actors, len(paths))),
+            num_cpus=found.cpus,
+            num_gpus=1 if found.use_gpu else 0,
+        )
+        clock, done = Clock("encoding source", total, show), 0
         try:
-            with _watched(vectors, total, show):
-                ray.data.read_parquet(str(sentences.absolute()), num_cpus=IO_CPUS).map_batches(
-                    Encoder,
-                    fn_constructor_kwargs={"config": config, "use_gpu": found.use_gpu, "threads": found.threads},
-                    batch_size=BATCH,
-                    batch_format="pyarrow",
-                    compute=ray.data.ActorPoolStrategy(size=found.actors),
-                    num_cpus=found.cpus,
-                    num_gpus=1 if found.use_gpu else 0,
-                ).write_parquet(str(vectors.absolute()), ray_remote_args={"num_cpus": IO_CPUS})
+            for row in encoded.iter_rows():
+                done += row["sentences"]
+                clock(done)
         except (ray.exceptions.RayError, RuntimeError, OSError) as error:
-            cause = getattr(error, "cause", None) or error
-            summary = (str(cause).strip() or "no message").splitlines()[-1]
-            raise RunError(f"encoding failed: {type(cause).__name__}: {summary}. Nothing was kept.") from error
+            raise RunError(f"encoding failed: {_first_cause(error)}. Nothing was kept.") from error
 
 
-class Encoder(WindowEncoder):
+def _first_cause(error: BaseException) -> str:
+    """What an encoder raised; Ray hands that on in the text of its own errors alone."""
+    text = str(error).strip() or type(error).__name__
+    raised = re.search(r"^(?!ray\.)[\w.]*(?:Error|Exception)\b.*$", text, re.MULTILINE)
+    return raised[0] if raised else f"{type(error).__name__}: {text.splitlines()[0]}"
+
+
+class Encoder:
     """A `WindowEncoder` in an actor of its own."""
 
-    def __init__(self, config: Config, use_gpu: bool, threads: int) -> None:
-        super().__init__(config, device=pick_device(use_gpu), threads=threads)
+    def __init__(self, config: Config, use_gpu: bool, threads: int, vectors: Path) -> None:
+        self._encoder = WindowEncoder(config, device=pick_device(use_gpu), threads=threads)
+        self._vectors = vectors
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
+        """Encodes shards, given by their paths; how many sentences each has."""
+        done = [encode_shard(self._encoder, Path(shard), self._vectors) for shard in batch["item"]]
+        return {"sentences": np.array(done)}
 
 
 @contextmanager
-def _quiet_and_in_order() -> Iterator[None]:
-    """Ray Data's settings for the block: files keep the order of the sentences, and nothing is printed."""
+def _quiet() -> Iterator[None]:
+    """Ray Data prints nothing inside the block."""
     context = ray.data.DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logger = logging.getLogger("ray.data")
@@ -148,33 +162,3 @@ def _quiet_and_in_order() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def _watched(vectors: Path, total: int, show: Show) -> Iterator[None]:
-    """Tells, from a thread, how many windows stand in the files that are finished, and once more at the end."""
-    clock, over = Clock("encoding source", total, show), threading.Event()
-    rows: dict[Path, int] = {}
-
-    def look() -> None:
-        before = len(rows)
-        for file in set(vectors.glob("*.parquet")) - rows.keys():
-            try:
-                rows[file] = pq.read_metadata(file).num_rows
-            except (OSError, pa.ArrowInvalid):  # still being written
-                continue
-        if len(rows) > before:
-            clock(min(sum(rows.values()), total))
-
-    def watch() -> None:
-        while not over.wait(POLL_SECONDS):
-            look()
-
-    thread = threading.Thread(target=watch, name="encoding-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    look()

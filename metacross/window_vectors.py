@@ -10,6 +10,7 @@ Shapes: M windows, H vector size, S windows gathered.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,12 +166,20 @@ class WindowEncoder:
         )
 
 
+def encode_shard(encoder: WindowEncoder, shard: Path, vectors: Path) -> int:
+    """Encodes one shard into a file of the same name in `vectors`, whole or not at all; its sentences."""
+    table = pq.read_table(shard)
+    parts = [encoder(table.slice(start, BATCH)) for start in range(0, len(table), BATCH)]
+    temporary = vectors / f".{shard.name}.{uuid.uuid4().hex[:8]}.tmp"
+    pq.write_table(pa.concat_tables(parts), temporary)
+    temporary.replace(vectors / shard.name)
+    return len(table)
+
+
 def encode_here(encoder: WindowEncoder, sentences: Path, vectors: Path, total: int) -> None:
     """Encodes all shards in this process."""
     for shard in sorted(sentences.glob("*.parquet")):
-        table = pq.read_table(shard)
-        parts = [encoder(table.slice(start, BATCH)) for start in range(0, len(table), BATCH)]
-        pq.write_table(pa.concat_tables(parts), vectors / shard.name)
+        encode_shard(encoder, shard, vectors)
 
 
 @dataclass(frozen=True)
@@ -190,12 +199,10 @@ class Encoded:
             RunError: not every one of the `sentences` is there exactly once, in order.
         """
         columns = ["sentence", "window", "owner", "with_entities"]
-        parts = {file: pq.read_table(file, columns=columns) for file in folder.glob("*.parquet")}
-        parts = {file: table for file, table in parts.items() if len(table)}
+        parts = {file: pq.read_table(file, columns=columns) for file in sorted(folder.glob("*.parquet"))}
         if not parts:
             raise RunError(f"{folder}: nothing was encoded, of {sentences} sentences. Run the command again.")
-        files = sorted(parts, key=lambda file: (parts[file]["sentence"][0].as_py(), parts[file]["window"][0].as_py()))
-        table = pa.concat_tables(parts[file] for file in files)
+        table = pa.concat_tables(parts.values())
         number, window = table["sentence"].to_numpy(), table["window"].to_numpy()
         begins = window == 0  # a sentence's first window; the others follow on it
         if not (np.array_equal(number[begins], np.arange(sentences)) and (np.diff(window)[~begins[1:]] == 1).all()):
@@ -204,8 +211,8 @@ class Encoded:
                 f"({len(np.unique(number))} sentences in {len(number)} windows). Run the command again."
             )
         return cls(
-            files,
-            [len(parts[file]) for file in files],
+            list(parts),
+            [len(part) for part in parts.values()],
             table["owner"].to_numpy(),
             table["with_entities"].to_numpy(zero_copy_only=False),
         )

