@@ -35,6 +35,7 @@ def ray_session(*, dashboard: bool = False, object_store_bytes: int = OBJECT_STO
     if ours:
         # How often Ray looks at the workers (2 s otherwise): a measurement, and the end, may wait for that long.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
     try:
         if ours:
             # RAY_AUTH_MODE stays what it is: unset, Ray guards a local cluster with a token in ~/.ray, so that other

@@ -510,7 +510,9 @@ def fake_train(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> Callable[[
     def install(outcome: Any) -> dict[str, Any]:
         called: dict[str, Any] = {}
 
-        def train(config: Config, *, run_dir: Any = None, resume: bool = False, show: Any = None) -> Any:
+        def train(
+            config: Config, *, run_dir: Any = None, resume: bool = False, auto_resume: bool = False, show: Any = None
+        ) -> Any:
             called.update(config=config, run_dir=run_dir, resume=resume)
             show({"event": "note", "text": "hello"})
             if isinstance(outcome, BaseException):
@@ -551,7 +553,7 @@ def test_a_stopped_run_tells_how_to_go_on(fake_train: Any) -> None:
     found = run("train", "--resume", "runs/x", "train.workers=2")
     assert found.status == 130
     assert "stopped at step 3; go on with: metacross train --resume runs/x" in found.err
-    assert (called["resume"], called["run_dir"], called["overrides"]) == (True, Path("runs/x"), ["train.workers=2"])
+    assert (called["resume"], called["run_dir"], called["overrides"]) == (True, "runs/x", ["train.workers=2"])
 
 
 @pytest.mark.parametrize(
@@ -606,3 +608,17 @@ def test_the_program_by_itself_is_quiet_and_can_be_interrupted(tiny_bundle: Path
     program.send_signal(signal.SIGINT)
     _, error = program.communicate(timeout=240)
     assert (program.returncode, error) == (130, b"interrupted\n")
+
+
+def test_a_source_that_cannot_be_prepared(tmp_path: Path) -> None:
+    found = run("index", "--out", tmp_path / "prepared", "data.source=no/such.conll")
+    assert (found.status, found.out) == (2, "")
+    assert "error: no/such.conll" in found.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resuming_by_name_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert "train.name=NAME" in run("train", "--auto-resume").err
+    assert "--name NAME" in run("tune", "--space", "tune_spaces/smoke.yaml", "--auto-resume").err
+    assert "leave out one" in run("train", "--auto-resume", "--resume", "runs/x").err
