@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format clean
+.PHONY: help demo test cluster chaos check format clean
 
 # Variables of your own: make test PYTHON=/opt/python3.12/bin/python3
 PYTHON ?= python3.11 python3# interpreters to try, in this order, for a new .venv
@@ -23,14 +23,17 @@ help: ## explain every target
 	@echo "  TORCH_INDEX=url    package index with CPU-only builds of torch; without it, Linux gets the CUDA build (GBs)"
 
 # Ray's token authentication is for clusters that others can reach; these start their own on this machine.
-demo test chaos: export RAY_AUTH_MODE = disabled
-demo test chaos: export RAY_USAGE_STATS_ENABLED = 0
+demo test cluster chaos: export RAY_AUTH_MODE = disabled
+demo test cluster chaos: export RAY_USAGE_STATS_ENABLED = 0
 
 demo: .venv/.stamp ## show the whole method on the small corpus in samples/
 	$(BIN)/python samples/demo.py
 
 test: .venv/.stamp ## run the test suite (a few minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+cluster: .venv/.stamp ## test jobs, sweeps and lost nodes on Ray clusters of this machine (minutes)
+	$(BIN)/python -m pytest -m cluster -n 2 --dist loadfile
 
 chaos: .venv/.stamp ## lose workers, nodes, drivers and disks again and again (many minutes)
 	$(BIN)/python -m pytest -m chaos

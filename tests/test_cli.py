@@ -599,6 +599,8 @@ def test_the_program_by_itself_is_quiet_and_can_be_interrupted(tiny_bundle: Path
         bufsize=0,
         cwd=root,
         env=environment,
+        # Whoever runs the tests in the background may have it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert program.stdin and program.stdout
     program.stdin.write(f"{TEXT}\n".encode() * streams.GROUP_ITEMS)

@@ -19,7 +19,7 @@ from metacross.config import Config
 from tests.ray.inputs import assert_same, config, state, write_inputs
 from tests.ray.machines import Machines, at_steps, machines, wait_for
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.cluster
 STEPS = 200
 
 

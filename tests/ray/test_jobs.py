@@ -152,7 +152,7 @@ def connected(address: str, head: subprocess.Popen[bytes], log: Path) -> JobSubm
             return client
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_stopped_job_that_is_submitted_again_goes_on(cluster: Cluster, place: Path) -> None:
     run_dir = place / "runs" / "raysubmit_again"
     cluster.submit("raysubmit_again", "train", "--config", place / "job.yaml")
@@ -188,7 +188,7 @@ def test_a_stopped_job_that_is_submitted_again_goes_on(cluster: Cluster, place: 
     assert re.search(r"^\s*en\s+12\s", log, re.MULTILINE), log
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_failed_job_says_why(cluster: Cluster, place: Path) -> None:
     cluster.submit("unwritten", "train", "--config", place / "job.yaml", "train.storage_path=runs")
     cluster.submit("failed", "train", "--config", place / "job.yaml", "episodes.support_size=1000")
