@@ -240,6 +240,9 @@ class _Job:
         resume = bool(checkpoint.found(run_dir))
         if not resume:
             shutil.rmtree(run_dir, ignore_errors=True)  # one that was interrupted before its first checkpoint
+        # The last measurements may have come after Tune had stopped listening; those it knows are not counted twice.
+        for found in (checkpoint.latest_progress(run_dir) or {"history": []})["history"]:
+            _report({"event": "eval", **found})
         try:
             train.train(
                 config,
