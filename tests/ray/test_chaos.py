@@ -107,8 +107,14 @@ def test_nodes_come_and_go(cluster: Machines, place: Path) -> None:
     """As many workers as there is room for."""
     elastic = {"train__steps": 1500, "train__eval_every": 20, "train__workers": "[1, 2]"}
     events: list[dict[str, Any]] = []
-    happenings = [(20, lambda: cluster.kill_worker(0)), (40, lambda: cluster.lose(0)), (60, cluster.join)]
-    result = train.train(settings("nodes", **elastic), show=at_steps(*happenings, events=events))
+    happen = at_steps((20, lambda: cluster.kill_worker(0)), (40, lambda: cluster.lose(0)), events=events)
+
+    def show(event: dict[str, Any]) -> None:
+        happen(event)
+        if event["event"] == "start" and event["workers"] == 1:
+            cluster.join()
+
+    result = train.train(settings("nodes", **elastic), show=show)
     assert sizes(events) == [2, 2, 1, 2]
     starts = [event["step"] for event in events if event["event"] == "start"]
     assert 0 < starts[1] <= starts[2] < starts[3] < 1500
