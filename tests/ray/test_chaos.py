@@ -105,7 +105,7 @@ def assert_close(found: Path, expected: Path, start: Tensor) -> None:
 
 def test_nodes_come_and_go(cluster: Machines, place: Path) -> None:
     """As many workers as there is room for."""
-    elastic = {"train__steps": 1500, "train__eval_every": 20, "train__workers": "[1, 2]"}
+    elastic = {"train__steps": 1000, "train__eval_every": 20, "train__workers": "[1, 2]"}
     events: list[dict[str, Any]] = []
     happen = at_steps((20, lambda: cluster.kill_worker(0)), (40, lambda: cluster.lose(0)), events=events)
 
@@ -117,7 +117,7 @@ def test_nodes_come_and_go(cluster: Machines, place: Path) -> None:
     result = train.train(settings("nodes", **elastic), show=show)
     assert sizes(events) == [2, 2, 1, 2]
     starts = [event["step"] for event in events if event["event"] == "start"]
-    assert 0 < starts[1] <= starts[2] < starts[3] < 1500
+    assert 0 < starts[1] <= starts[2] < starts[3] < 1000
     one = Learner(settings("alone-long", **elastic), device=torch.device("cpu"))
     start = torch.cat([p.detach().flatten() for p in one.model.theta()]).clone()
     run(one, place / "runs" / "alone-long")
