@@ -138,24 +138,15 @@ def watched(memory: Memory) -> Iterator[None]:
 
 
 class Pace:
-    """Events shown as lines, and the rate between the first and the last report of encoded windows."""
+    """Events shown as lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: list[tuple[float, int]] = []
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Takes an event of `prepare`."""
         if event.get("what") == "encoding source":
-            self._told.append((time.monotonic(), event["done"]))
             self._console.print(f"encoded {event['done']} of {event['total']}, {clock(event['left'])} left")
-
-    def rate(self) -> float | None:
-        """Windows a second, Ray's start left out; None with fewer than two reports."""
-        if len(self._told) < 2 or self._told[-1][0] == self._told[0][0]:
-            return None
-        (began, first), (ended, last) = self._told[0], self._told[-1]
-        return (last - first) / (ended - began)
 
 
 def stand_in(encoded: Encoded, count: int, folder: Path, *, seed: int) -> Encoded:
@@ -223,11 +214,10 @@ def main(
             with watched(memory):
                 facts = prepare_on_ray(config, folder / "prepared", actors=actors, show=pace)
             seconds = facts["seconds"]
-            overall = facts["windows"] / seconds["encoding"]
-            rate = pace.rate() or overall
+            rate = facts["windows"] / seconds["encoding"]
             whole = MILLION * facts["windows"] / facts["sentences"]
             console.print(f"seconds by part: {seconds}; {facts['windows']} windows")
-            console.print(f"encoding: {rate:.0f} windows/s ({overall:.0f} with Ray's start)")
+            console.print(f"encoding: {rate:.0f} windows/s, Ray's start counted in")
             console.print(
                 f"at that rate a million sentences take {clock(MILLION * seconds['reading'] / sentences)} to read and "
                 f"{clock(whole / rate)} to encode"
