@@ -27,7 +27,6 @@ from metacross.indexing import Clock, prepare
 from metacross.ray_session import cluster_resources, ray_session
 from metacross.window_vectors import Show, WindowEncoder, encode_shard
 
-OBJECT_STORE_BYTES = 100 << 20  # of a Ray that is started here: only paths and counts go through it
 ACTOR_CPUS = 4  # threads of an encoder on CPUs, where there are that many: more encoders would only take more memory
 
 
@@ -98,7 +97,7 @@ def encode_on_ray(
         UserError: there is no room for the encoders.
         RunError: an encoder failed.
     """
-    with ray_session(object_store_bytes=OBJECT_STORE_BYTES) as ours, _quiet():
+    with ray_session() as ours, _quiet():
         cluster = cluster_resources()
         if ours and config.train.use_gpu == "auto":
             cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())

@@ -16,14 +16,12 @@ import torch
 from metacross.config import TrainConfig
 from metacross.errors import UserError
 
-OBJECT_STORE_BYTES = 100 << 20  # training keeps nothing in it
+OBJECT_STORE_BYTES = 100 << 20  # hardly anything goes through it: neither in training nor in encoding
 
 
 @contextmanager
-def ray_session(*, dashboard: bool = False, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[bool]:
+def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
     """Ray, initialised; gives whether it was started here, for this run alone.
-
-    `object_store_bytes` is what a Ray that is started here sets aside; a cluster has its own.
 
     Tune needs the dashboard: Ray Train asks it whether a trial still lives, and frees its resources where it does not.
     """
@@ -46,7 +44,7 @@ def ray_session(*, dashboard: bool = False, object_store_bytes: int = OBJECT_STO
                 include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                object_store_memory=object_store_bytes,
+                object_store_memory=OBJECT_STORE_BYTES,
             )
         else:
             ray.init(logging_level=logging.WARNING)

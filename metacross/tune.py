@@ -31,7 +31,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from metacross import checkpoint, jobs, train
+from metacross import checkpoint, jobs, storage, train
 from metacross.config import FILE_NAME, Config, TrainConfig, dotted, load_config
 from metacross.errors import UserError
 from metacross.evaluation import score_of
@@ -110,8 +110,12 @@ def sweep_directory(config: Config, name: str | None) -> Path:
     """Where a sweep is written: below train.storage_path, under its name, its Ray job's submission id, or the time.
 
     Raises:
-        UserError: that is where a Ray job deletes it again.
+        UserError: that is an address, or where a Ray job deletes it again.
     """
+    if storage.is_address(config.train.storage_path):
+        raise UserError(
+            f"train.storage_path={config.train.storage_path} is an address. Give a directory that all nodes see."
+        )
     jobs.refuse_unpacked(config.train.storage_path)
     name = name or jobs.submission_id() or f"sweep-{time.strftime('%Y%m%d-%H%M%S')}"
     return Path(config.train.storage_path).expanduser() / name

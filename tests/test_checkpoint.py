@@ -77,7 +77,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(place: Path, tmp_path:
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(place: Path, tmp_path: Path, harm: str) -> None:
     run(learner(place), tmp_path)
     expected = state(checkpoint.found(tmp_path)[-1])
-    before, newest = checkpoint.found(tmp_path)[-2:]
+    newest = checkpoint.found(tmp_path)[-1]
     file = newest / "state.safetensors"
     content = file.read_bytes()
     if harm == "truncated":
@@ -91,7 +91,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(place: Path, tmp_pat
     found = run(learner(place, events=events), tmp_path)
     (note,) = [event["text"] for event in events if event["event"] == "note"]
     assert note.startswith(f"warning: {newest}")
-    assert note.endswith(f"Going on from step {steps(tmp_path)[-2] if before.exists() else 8}.")
+    assert note.endswith("Going on from step 8.")
     assert found["step"] == 10
     assert same(state(checkpoint.found(tmp_path)[-1]), expected)
 

@@ -14,7 +14,7 @@ from metacross.config import load_config
 from metacross.errors import UserError
 from metacross.space import load_space
 from metacross.sweep import read_trials
-from metacross.tune import trials_at_once, tune
+from metacross.tune import sweep_directory, trials_at_once, tune
 from tests.tiny_bundle import tiny_config, write_inputs
 
 STEPS = 12
@@ -104,6 +104,11 @@ def test_trials_at_once(place: Path) -> None:
     assert trials_at_once(shared, many, {"CPU": 64.0}) == 15
     with pytest.raises(UserError, match=r"a trial needs 4\.01 CPU .* Ray has 2 CPU"):
         trials_at_once(space, many, {"CPU": 2.0})
+
+
+def test_sweeps_stay_in_directories(place: Path) -> None:
+    with pytest.raises(UserError, match="s3://bucket is an address"):
+        sweep_directory(tiny_config(place, "train.storage_path=s3://bucket"), None)
 
 
 def test_nothing_to_resume(tmp_path: Path, place: Path) -> None:
