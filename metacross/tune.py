@@ -41,7 +41,9 @@ from metacross.space import Space, load_space, trial_config
 from metacross.sweep import METRIC, Sweep, read_trials
 
 SHOW_SECONDS = 1.0  # between two looks at trials.jsonl
-DRIVER_CPUS = 0.01  # a trial's driver only waits for its workers; Tune does not take 0
+# A trial's driver only waits for its workers, and a share of a processor for it would keep a worker out. Tune does not
+# take nothing, so it is a megabyte of the nodes' memory.
+DRIVER = {"CPU": 0.0, "memory": 1e6}
 SPACE_FILE = "space.yaml"
 ERROR_FILE = "failed.txt"
 
@@ -103,7 +105,11 @@ def tune(
         tuner = _restored(config, space, directory) if resume else _tuner(config, space, directory, at_once=at_once)
         with _shown(directory / "trials.jsonl", show), _sigterm_interrupts():
             tuner.fit()
-    return _read(directory, config, space)
+    sweep = _read(directory, config, space)
+    for trial in sweep.trials:
+        if trial.state != "unfinished":
+            _drop_checkpoints(directory / "trials" / trial.id)
+    return sweep
 
 
 def sweep_directory(config: Config, name: str | None) -> Path:
@@ -129,7 +135,7 @@ def trials_at_once(space: Space, settings: TrainConfig, cluster: Mapping[str, fl
     """
     (_, workers), gpus = settings.worker_range(), space.resources.gpus
     on_gpu = settings.use_gpu is True or (settings.use_gpu == "auto" and cluster.get("GPU", 0) > 0)
-    need = {"CPU": workers * space.resources.cpus + DRIVER_CPUS, "GPU": workers * gpus if on_gpu else 0}
+    need = {"CPU": workers * space.resources.cpus, "GPU": workers * gpus if on_gpu else 0}
     room = {key: int(cluster.get(key, 0) / amount + 1e-9) for key, amount in need.items() if amount}
     if not min(room.values()):
         has = ", ".join(f"{cluster.get(key, 0):g} {key}" for key in room)
@@ -178,8 +184,13 @@ def _clear(directory: Path) -> None:
         (directory / file).unlink(missing_ok=True)
 
 
+def _drop_checkpoints(run_dir: Path) -> None:
+    """A trial that has ended needs no checkpoints any more, and they are most of what it takes on the disk."""
+    shutil.rmtree(run_dir / checkpoint.FOLDER, ignore_errors=True)
+
+
 def _trainable(config: Config, space: Space, directory: Path) -> Any:
-    return ray.tune.with_resources(_Job(config, space, directory, Path.cwd()).run, {"CPU": DRIVER_CPUS})
+    return ray.tune.with_resources(_Job(config, space, directory, Path.cwd()).run, DRIVER)
 
 
 def _restored(config: Config, space: Space, directory: Path) -> ray.tune.Tuner:
@@ -213,12 +224,22 @@ def _tuner(config: Config, space: Space, directory: Path, *, at_once: int) -> ra
 def _scheduler(shared: Config, space: Space) -> TrialScheduler:
     if space.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
+    settings = shared.train
     return ASHAScheduler(
         time_attr="step",
-        max_t=shared.train.steps,
-        grace_period=min(shared.train.eval_every, shared.train.steps),
+        max_t=settings.steps,
+        grace_period=first_rung(settings),
         reduction_factor=space.reduction,
     )
+
+
+def first_rung(settings: TrainConfig) -> int:
+    """The step of the first measurement that trials may be stopped after: the first one past the plain steps.
+
+    Before it the searched settings have hardly been at work: the inner step has only been measured, never trained for.
+    """
+    plain = 0 if settings.plain_steps >= settings.steps else settings.plain_steps
+    return min((plain // settings.eval_every + 1) * settings.eval_every, settings.steps)
 
 
 def _domain(distribution: dict[str, list[Any]]) -> Any:
@@ -288,11 +309,15 @@ class _Log(ray.tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._write({"event": "ended", "id": trial.trial_id, "state": "ended", "error": ""})
+        _drop_checkpoints(self._run(trial))  # one that was stopped may still be writing one: see `tune`
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        told = self._path.parent / "trials" / trial.trial_id / ERROR_FILE
+        told = self._run(trial) / ERROR_FILE
         message = told.read_text(encoding="utf-8") if told.exists() else "its process died"
         self._write({"event": "ended", "id": trial.trial_id, "state": "failed", "error": message})
+
+    def _run(self, trial: Any) -> Path:
+        return self._path.parent / "trials" / str(trial.trial_id)
 
     def _write(self, event: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from metacross.config import load_config
 from metacross.errors import UserError
 from metacross.space import load_space
 from metacross.sweep import read_trials
-from metacross.tune import sweep_directory, trials_at_once, tune
+from metacross.tune import first_rung, sweep_directory, trials_at_once, tune
 from tests.tiny_bundle import tiny_config, write_inputs
 
 STEPS = 12
@@ -85,6 +85,7 @@ def test_an_interrupted_sweep_goes_on_and_a_failed_trial_sinks_nothing(place: Pa
             run_dir = place / "sweep" / "trials" / trial.id
             own = load_config([run_dir / "ray_config.yaml"], alone=True)
             assert own.inner.lr == trial.chosen["inner.lr"]
+            assert not (run_dir / "checkpoints").exists()
             assert [m["step"] for m in trial.history] == [4, 8, 12][: len(trial.history)]
     found = [trial.state for trial in sweep.trials]
     assert "failed" in found
@@ -97,13 +98,25 @@ def test_an_interrupted_sweep_goes_on_and_a_failed_trial_sinks_nothing(place: Pa
 def test_trials_at_once(place: Path) -> None:
     one, many = (tiny_config(place, f"train.workers={n}", "train.use_gpu=auto").train for n in (1, 4))
     space = load_space(place / "space.yaml", tiny_config(place))
-    assert trials_at_once(space, one, {"CPU": 8.0}) == 7  # drivers count too
+    assert trials_at_once(space, one, {"CPU": 8.0}) == 8  # drivers take no processor
     assert trials_at_once(space, many, {"CPU": 9.0, "GPU": 4.0}) == 2
     shared = space.model_copy(update={"resources": space.resources.model_copy(update={"gpus": 0.25})})
     assert trials_at_once(shared, one, {"CPU": 64.0, "GPU": 2.0}) == 8
-    assert trials_at_once(shared, many, {"CPU": 64.0}) == 15
-    with pytest.raises(UserError, match=r"a trial needs 4\.01 CPU .* Ray has 2 CPU"):
+    assert trials_at_once(shared, many, {"CPU": 64.0}) == 16
+    with pytest.raises(UserError, match=r"a trial needs 4 CPU .* Ray has 2 CPU"):
         trials_at_once(space, many, {"CPU": 2.0})
+
+
+def test_the_first_rung_lies_beyond_the_plain_steps(place: Path) -> None:
+    def rung(*overrides: str) -> int:
+        return first_rung(tiny_config(place, "train.steps=600", "train.eval_every=200", *overrides).train)
+
+    assert rung("train.plain_steps=0") == 200
+    assert rung("train.plain_steps=199") == 200
+    assert rung("train.plain_steps=200") == 400
+    assert rung("train.plain_steps=500") == 600
+    assert rung("train.plain_steps=600") == 200  # nothing but plain steps: all measurements are alike
+    assert rung("train.plain_steps=0", "train.eval_every=900") == 600
 
 
 def test_sweeps_stay_in_directories(place: Path) -> None:
