@@ -11,7 +11,7 @@ and ``1e-4`` is a number (PyYAML by itself follows 1.1, where both come out wron
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -159,6 +159,12 @@ class TrainConfig(Section):
         return (self.workers, self.workers) if isinstance(self.workers, int) else (self.workers[0], self.workers[1])
 
 
+class ServeConfig(Section):
+    """What answering takes."""
+
+    factor_cache_mb: CountOrZero
+
+
 class Config(Section):
     """A whole configuration, one section per part of the program."""
 
@@ -169,6 +175,7 @@ class Config(Section):
     inner: InnerConfig
     loss: LossConfig
     train: TrainConfig
+    serve: ServeConfig
 
     def to_yaml(self) -> str:
         """Write this configuration as YAML that `load_config` reads back as an equal one."""
@@ -201,7 +208,8 @@ def load_config(
         paths: YAML files, each possibly partial, merged in this order over the default file (see `default_path`).
         overrides: ``key=value`` with dotted keys, applied last. Values are YAML, but where a key takes nothing else
             than text they are taken as they stand (so that ``train.storage_path=a: b`` is not read as a mapping).
-        alone: the files are whole by themselves, as a bundle's is: whatever default file is near is not looked at.
+        alone: the files are whole by themselves, as a bundle's is. Only settings that are newer than they are, and so
+            missing from them, are taken from the default file.
         base: a whole configuration in the default file's place.
 
     Returns:
@@ -218,7 +226,7 @@ def load_config(
         settings |= _file_settings(path)
     for override in overrides:
         settings |= _override_settings(override)
-    return _validate(settings)
+    return _validate(_newer_settings(settings) | settings if alone else settings)
 
 
 class _Setting(NamedTuple):
@@ -226,6 +234,13 @@ class _Setting(NamedTuple):
 
     value: Any
     place: str
+
+
+def _newer_settings(settings: Mapping[str, _Setting]) -> dict[str, _Setting]:
+    """The default file's values for what is missing; it is not looked at where nothing is."""
+    missing = _leaves().keys() - settings.keys()
+    default = default_path() if missing else None
+    return {} if default is None else {k: v for k, v in _file_settings(default).items() if k in missing}
 
 
 Locate = Callable[[yaml.Node], str]

@@ -42,7 +42,9 @@ class Factors:
 
     inputs_ENI: Tensor
     grads_ENO: Tensor
-    step_E: Tensor  # minus the inner learning rate, over the gradient's length where steps are normalized
+    # Minus the inner learning rate, over the gradient's length where steps are normalized; (E, 1), or (E, N) where each
+    # support piece has a weight of its own.
+    step_EN: Tensor
 
 
 @dataclass
@@ -146,11 +148,11 @@ class FastLayers:
         if now.scored is not x_ETI:
             now.scored, now.scores = x_ETI, {}
         # Both: in second order the lowest layer's input is the same tensor in every step.
-        key = id(factors.inputs_ENI), id(factors.step_E), biased
+        key = id(factors.inputs_ENI), id(factors.step_EN), biased
         if key not in now.scores:
             scores_ETN = torch.bmm(x_ETI, factors.inputs_ENI.to(x_ETI.dtype).transpose(1, 2))
             scores_ETN = scores_ETN + 1 if biased else scores_ETN
-            now.scores[key] = scores_ETN * factors.step_E[:, None, None].to(scores_ETN.dtype)
+            now.scores[key] = scores_ETN * factors.step_EN.unsqueeze(1).to(scores_ETN.dtype)
         return now.scores[key]
 
     @staticmethod
@@ -192,36 +194,55 @@ def take_step(
         normalized: a step of fixed length in the direction of the gradient.
         second_order: keep the factors attached, so that a backward differentiates through the step.
     """
+    gradient = low_rank_gradient(layers, recording, loss, second_order=second_order)
+    if normalized:
+        step_E1 = -inner_lr * inverse_length(gradient.squared_length(layers))[:, None]
+    else:
+        step_E1 = loss.new_full((len(next(iter(gradient.grads.values()))), 1), -inner_lr)
+    linears = dict(fast_weights.linears)
+    for n, grads_ENO in gradient.grads.items():
+        linears[n] = (*linears.get(n, ()), Factors(gradient.inputs[n], grads_ENO, step_E1))
+    norms = dict(fast_weights.norms)
+    for n, (scale_EO, shift_EO) in gradient.norms.items():
+        norms[n] = _moved(norms.get(n), scale_EO * step_E1, None if shift_EO is None else shift_EO * step_E1)
+    return FastWeights(linears, norms)
+
+
+@dataclass(frozen=True)
+class LowRankGradient:
+    """The gradient of E episodes' losses: two factors for each linear layer, two vectors for each LayerNorm.
+
+    Layers that share an input share its tensor too (`is`).
+    """
+
+    inputs: Mapping[str, Tensor]  # (E, N, I)
+    grads: Mapping[str, Tensor]  # (E, N, O)
+    norms: Mapping[str, tuple[Tensor, Tensor | None]]  # scale and shift, (E, O)
+
+    def squared_length(self, layers: FastLayers) -> Tensor:
+        """Each episode's squared length (E,) over all adapted parameters; at least fp32."""
+        biased = {n for n in self.grads if layers.layers[n].bias is not None}
+        return gradient_squared_norm({n: (self.inputs[n], self.grads[n]) for n in self.grads}, biased, self.norms)
+
+
+def low_rank_gradient(
+    layers: FastLayers, recording: Recording, loss: Tensor, *, second_order: bool = False
+) -> LowRankGradient:
+    """The gradient of `loss`, of which every recorded row has a part of its own; arguments as for `take_step`."""
     names = list(recording.outputs)
-    grads = dict(
-        zip(
-            names,
-            torch.autograd.grad(loss, [recording.outputs[n] for n in names], create_graph=second_order),
-            strict=True,
-        )
-    )
-    # Layers that share an input share its factor too (`is`), so that their scores are computed once.
+    found = torch.autograd.grad(loss, [recording.outputs[n] for n in names], create_graph=second_order)
+    grads = dict(zip(names, found, strict=True))
+    # Layers that share an input share its factor too, so that their scores are computed once.
     detached: dict[int, Tensor] = {}
     inputs = {n: x if second_order else detached.setdefault(id(x), x.detach()) for n, x in recording.inputs.items()}
-    norm_grads = {n: norm_gradient(layers.layers[n], inputs[n], grads[n]) for n in names if _is_norm(layers.layers[n])}
-    linear_names = [n for n in names if n not in norm_grads]
+    norms = {n: norm_gradient(layers.layers[n], inputs[n], grads[n]) for n in names if _is_norm(layers.layers[n])}
+    linear_names = [n for n in names if n not in norms]
+    return LowRankGradient({n: inputs[n] for n in linear_names}, {n: grads[n] for n in linear_names}, norms)
 
-    if normalized:
-        biased = {n for n in linear_names if layers.layers[n].bias is not None}
-        squared_E = gradient_squared_norm({n: (inputs[n], grads[n]) for n in linear_names}, biased, norm_grads)
-        step_E = -inner_lr * squared_E.clamp_min(torch.finfo(squared_E.dtype).tiny).rsqrt()
-    else:
-        step_E = loss.new_full((next(iter(grads.values())).shape[0],), -inner_lr)
 
-    linears = dict(fast_weights.linears)
-    for n in linear_names:
-        linears[n] = (*linears.get(n, ()), Factors(inputs[n], grads[n], step_E))
-    norms = dict(fast_weights.norms)
-    for n, (scale_EO, shift_EO) in norm_grads.items():
-        norms[n] = _moved(
-            norms.get(n), scale_EO * step_E[:, None], None if shift_EO is None else shift_EO * step_E[:, None]
-        )
-    return FastWeights(linears, norms)
+def inverse_length(squared_E: Tensor) -> Tensor:
+    """One over the length of each gradient; finite for a gradient that is nothing."""
+    return squared_E.clamp_min(torch.finfo(squared_E.dtype).tiny).rsqrt()
 
 
 def norm_gradient(layer: nn.Module, x_ENO: Tensor, grad_ENO: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -21,10 +21,10 @@ def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int) -> Itera
     run: list[int] = []
     longest = 0
     for i in order:
-        size = max(longest, _rounded(lengths[i]))
+        size = max(longest, padded_length(lengths[i]))
         if run and size * (len(run) + 1) > budget:
             yield run
-            run, size = [], _rounded(lengths[i])
+            run, size = [], padded_length(lengths[i])
         run.append(i)
         longest = size
     if run:
@@ -49,7 +49,7 @@ def trunk_states(
     lengths = [len(window) for window in windows]
     order = sorted(range(len(windows)), key=lengths.__getitem__)
     for run in budgeted(lengths, order, batch_pieces):
-        longest = _rounded(max(lengths[i] for i in run))
+        longest = padded_length(max(lengths[i] for i in run))
         piece_ids_BT = torch.zeros((len(run), longest), dtype=torch.long)
         segments_BT = torch.zeros_like(piece_ids_BT)
         for row, i in enumerate(run):
@@ -73,7 +73,7 @@ def trunk_states(
 def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:
     """One row per group: the sentences' trunk states (T, H) and tag ids (T,) side by side, padded at the end."""
     lengths = [sum(len(hidden_TH) for hidden_TH, _ in group) for group in groups]
-    longest = _rounded(max(lengths))
+    longest = padded_length(max(lengths))
     first_TH = groups[0][0][0]
     hidden_BTH = first_TH.new_zeros((len(groups), longest, first_TH.shape[1]))
     segments_BT = torch.zeros((len(groups), longest), dtype=torch.long)
@@ -91,5 +91,6 @@ def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:
     return Rows(hidden_BTH, segments_BT.to(device), positions_BT.to(device), tag_ids_BT.to(device))
 
 
-def _rounded(length: int) -> int:
+def padded_length(length: int) -> int:
+    """The length that rows of so many pieces are given."""
     return -(-length // PIECE_STEP) * PIECE_STEP

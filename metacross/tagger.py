@@ -27,6 +27,7 @@ from metacross.data import Entity, Sentence, entities, sentence_from_text
 from metacross.device import autocast, pick_device
 from metacross.encoding import PieceEncoder, Window, decode
 from metacross.errors import UserError
+from metacross.factor_cache import CacheFigures, FactorCache
 from metacross.learner import inner_loop
 from metacross.rows import trunk_states
 from metacross.source import Source
@@ -51,6 +52,7 @@ FREE_KEYS = frozenset(
         "train.precision",
         "train.batch_pieces",
         "train.trunk_cache_mb",
+        "serve.factor_cache_mb",
     }
 )
 
@@ -210,7 +212,13 @@ class AdaptiveTagger:
                 f"{bundle.path}: the index holds {len(bundle.index)} vectors but the source sentences make "
                 f"{candidates} windows that may be support; the bundle was written by another version. Train it again."
             )
-        # The kept trunk states and the model's hooks are shared by all threads.
+        self._cache = FactorCache(
+            self._model,
+            self._source,
+            budget_mb=self.config.serve.factor_cache_mb,
+            batch_pieces=self.config.train.batch_pieces,
+        )
+        # The kept trunk states, the kept factors and the model's hooks are shared by all threads.
         self._lock = threading.Lock()
 
     @classmethod
@@ -266,6 +274,11 @@ class AdaptiveTagger:
             new = candidates[candidates >= first]
             self.bundle.index.add(vectors_MH[new - first], new)
             return len(new)
+
+    @property
+    def cache_figures(self) -> CacheFigures:
+        """How often support sentences' factors were at hand, and the memory they take."""
+        return replace(self._cache.figures)
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -423,6 +436,7 @@ class AdaptiveTagger:
                     source=self._source,
                     neighbours=rows,
                     inner=replace(inner, lr=settings.inner_lr),
+                    cache=self._cache,
                 )
             if settings.explain or not settings.adapt:
                 plain = tag_windows(self._model, windows, states, batch_pieces=batch_pieces)

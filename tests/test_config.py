@@ -91,6 +91,19 @@ def test_without_a_default_file_given_files_must_be_complete(tmp_path: Path, mon
     assert "--config" in refused()
 
 
+def test_a_bundle_without_a_newer_setting_takes_it_from_the_default_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = load_config(None, ["train.lr=0.5"]).to_yaml()
+    older = written(tmp_path, "".join(line for line in whole.splitlines(True) if "clip_norm" not in line))
+    (tmp_path / "ray_config.yaml").write_text("train: {clip_norm: 7.5, lr: 0.25}\n")
+    monkeypatch.chdir(tmp_path)
+    found = load_config([older], alone=True)
+    assert (found.train.clip_norm, found.train.lr) == (7.5, 0.5)
+    (tmp_path / "ray_config.yaml").write_text("broken: [")
+    assert load_config([written(tmp_path, whole)], alone=True).train.lr == 0.5, "nothing missing: not even looked at"
+
+
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load_config().train.steps = 1  # type: ignore[misc]

@@ -25,9 +25,10 @@ from metacross.algorithm import InnerLoop, adapt, tag
 from metacross.bundle import Bundle, load_bundle, save_bundle
 from metacross.data import Sentence, entities, sentence_from_text, sentence_from_words
 from metacross.errors import UserError
-from metacross.learner import Learner
+from metacross.learner import Learner, inner_loop
 from metacross.model import load_classifier
 from metacross.rows import pack, trunk_states
+from metacross.tagging import tag_windows
 from metacross.words import split_sentences, split_words
 from tests.tiny_bundle import tiny_config, write_corpus
 
@@ -226,6 +227,39 @@ def test_every_sentence_of_a_batch_is_adapted_to_its_own_neighbours(tagger: Adap
     assert len(set(supports)) >= 4, "with the same neighbours nothing could be mixed up"
     for sentence, found_WC in zip(sentences, tagger.probabilities(sentences), strict=True):
         torch.testing.assert_close(found_WC, tagger.probabilities([sentence])[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "overrides", [(), ("inner.step=sgd", "inner.lr=2.0"), ("inner.steps=2",), ("inner.adapt_max_weight=1.5",)]
+)
+@pytest.mark.parametrize("k", [1, 3])
+def test_kept_factors_change_no_answer(tiny_bundle: Path, overrides: tuple[str, ...], k: int) -> None:
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu", overrides=overrides)
+    sentences = [sentence_from_text(text) for text in ("Anna Berg left Oslo.", "In Lima, Eva Roth met Tom Hale.")]
+    windows = tagger._pieces.windows(sentences)
+    states, vectors_BH = trunk_states(
+        tagger._model, windows, batch_pieces=512, sentence_encoder=tagger._sentence_encoder
+    )
+    assert vectors_BH is not None
+    rows = tagger.bundle.index.search(vectors_BH.numpy(), k)[1].tolist()
+    inner = inner_loop(tagger.config.inner, max_weight=tagger.config.inner.adapt_max_weight)
+    expected = tag_windows(
+        tagger._model, windows, states, batch_pieces=512, source=tagger._source, neighbours=rows, inner=inner
+    )
+    for _ in range(2):
+        for expected_WC, found_WC in zip(expected, tagger.probabilities(sentences, neighbours=k), strict=True):
+            torch.testing.assert_close(found_WC, expected_WC, atol=1e-5, rtol=0)
+    kept = tagger.cache_figures
+    assert (kept.hits > 0) == (kept.misses > 0) == (not any("steps" in o or "max_weight" in o for o in overrides))
+
+
+def test_examples_are_kept_beside_the_others(tiny_bundle: Path) -> None:
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu", overrides=["serve.factor_cache_mb=0"])
+    before = tagger.probabilities([sentence_from_text(TEXT)])[0]
+    tagger.add_examples([replace(sentence_from_words(["Anna", "Berg", "left", "Oslo", "."]), tags=tuple("OOOOO"))])
+    same = tagger.probabilities([sentence_from_text(TEXT)])[0]
+    torch.testing.assert_close(same, before, atol=1e-5, rtol=0)  # without entities it is nobody's support
+    assert tagger.cache_figures.bytes == 0
 
 
 def test_threads_share_a_tagger(tagger: AdaptiveTagger) -> None:
