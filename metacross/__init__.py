@@ -4,7 +4,8 @@
     tagger = AdaptiveTagger.from_pretrained("runs/en/bundle")
     tagger("Angela Merkel reist nach Madrid.")
 
-`import metacross` alone is quick: torch and the others come with the first use of `AdaptiveTagger`.
+`import metacross` alone is quick: torch and the others come with the first use of `AdaptiveTagger`. `Client` and
+`AsyncClient`, which let a service tag, need none of them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metacross.client import AsyncClient, Client
     from metacross.tagger import AdaptiveTagger
 
-__all__ = ["AdaptiveTagger", "__version__"]
+__all__ = ["AdaptiveTagger", "AsyncClient", "Client", "__version__"]
 __version__ = "0.1.0"  # as in pyproject.toml
 
 
@@ -23,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from metacross.tagger import AdaptiveTagger
 
         return AdaptiveTagger
+    if name in ("AsyncClient", "Client"):
+        from metacross import client
+
+        return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

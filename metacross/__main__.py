@@ -13,9 +13,10 @@ import re
 import sys
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from metacross.data import Corpus, Summary
+    from metacross.streams import Answer
     from metacross.sweep import Sweep
     from metacross.tagger import AdaptiveTagger
 
@@ -277,8 +279,21 @@ def evaluate(
 
 @app.command(short_help="Tag text, JSON lines or columns.")
 def tag(
-    bundle: BundleArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What to tag; - is standard input.")] = "-",
+    bundle: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="BUNDLE", help="What a training run left: its directory, or its address. Not with --server."
+        ),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", show_default="-", help="What to tag; - is standard input.")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Let the service there tag; METACROSS_TOKEN holds the token, if it needs one."
+        ),
+    ] = None,
     form: Annotated[
         InputFormat | None,
         typer.Option("--format", help="What FILE holds. Without it, its name tells: .jsonl, .conll, else text."),
@@ -302,24 +317,23 @@ def tag(
     echo "Ana Botín vive en Madrid." | metacross tag runs/en/bundle
     metacross tag runs/en/bundle news.jsonl --explain > tagged.jsonl
     metacross tag runs/en/bundle words.conll --output conll | less
+    metacross tag --server http://localhost:8000 news.jsonl > tagged.jsonl
     """  # noqa: D301  # \b keeps the lines apart
     with _reporting():
         if explain and no_adapt:
             raise UserError("--explain tells what adaptation did: leave out --no-adapt")
         if examples and no_adapt:
             raise UserError("--examples shape adaptation: leave out --no-adapt")
-        with _opened(file) as stream:
+        bundle, file = _tag_arguments(bundle, file, server, examples)
+        with _opened(file) as stream, _tagging(bundle, server, examples or ()) as tag_items:
             from metacross import streams
-            from metacross.tagger import AdaptiveTagger
 
-            tagger = AdaptiveTagger.from_pretrained(bundle)
-            _add_examples(tagger, examples or ())
             write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
             items = streams.read_items(stream, file, form.value if form else streams.guess_format(file))
             for group in streams.groups(items):
-                found = streams.tag_items(tagger, group, adapt=not no_adapt, explain=explain)
-                for item, tagged in zip(group, found, strict=True):
-                    sys.stdout.buffer.write(write(item, tagged, explain=explain))
+                found = tag_items(group, adapt=not no_adapt, explain=explain)
+                for item, answer in zip(group, found, strict=True):
+                    sys.stdout.buffer.write(write(item, answer, explain=explain))
                 sys.stdout.buffer.flush()
 
 
@@ -399,6 +413,42 @@ def index(
         print(out)
 
 
+def _tag_arguments(
+    bundle: str | None, file: str | None, server: str | None, examples: Sequence[Path] | None
+) -> tuple[str, str]:
+    """BUNDLE ("" with a server) and FILE. With a server, the first argument is FILE."""
+    if server is None:
+        if bundle is None:
+            raise UserError("nothing to tag with: give BUNDLE, or --server URL; see metacross tag --help")
+        return bundle, file or "-"
+    if bundle is not None and file is not None:
+        raise UserError(f"--server tags with a bundle of its own: leave out --server, or {bundle}")
+    if examples:
+        raise UserError(
+            "--examples with --server: a service keeps its examples itself. Send them there, once "
+            "(POST /v1/examples; in Python Client.add_examples), and leave out --examples."
+        )
+    return "", bundle or "-"
+
+
+@contextmanager
+def _tagging(bundle: str, server: str | None, examples: Sequence[Path]) -> Iterator[Callable[..., list[Answer]]]:
+    """What tags a group of items: the service's client, without torch, or the bundle's tagger."""
+    if server is not None:
+        from metacross import remote
+        from metacross.client import Client
+
+        with Client(server, token=os.environ.get("METACROSS_TOKEN")) as client:
+            yield partial(remote.tag_items, client)
+        return
+    from metacross import streams
+    from metacross.tagger import AdaptiveTagger
+
+    tagger = AdaptiveTagger.from_pretrained(bundle)
+    _add_examples(tagger, examples)
+    yield partial(streams.tag_items, tagger)
+
+
 def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
     from metacross.data import read_corpus, refuse_unknown_types, require_entities
 
@@ -407,7 +457,8 @@ def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
         corpus = read_corpus(file, tag_map=settings.tag_map, max_words=settings.max_words)
         require_entities(corpus)
         refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
-        _say(f"{file}: {tagger.add_examples(corpus.sentences)} of {len(corpus.sentences)} sentences may shape answers")
+        added = len(tagger.add_examples(corpus.sentences))
+        _say(f"{file}: {added} of {len(corpus.sentences)} sentences may shape answers")
 
 
 # --- tune ------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""What `metacross tag` reads and writes: raw text, JSON lines and columns, an item at a time."""
+"""What `metacross tag` reads and writes: raw text, JSON lines and columns, an item at a time.
+
+Who tags, a tagger here or a service (`metacross.remote`), makes no difference to what is written.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from metacross.errors import UserError
 from metacross.schemes import is_tag
 
 if TYPE_CHECKING:
-    from metacross.tagger import AdaptiveTagger, TaggedText
+    from metacross.answers import TaggedText
+    from metacross.tagger import AdaptiveTagger
 
 Format = Literal["text", "jsonl", "conll"]
 
@@ -40,6 +44,42 @@ class Item:
     sentence: Sentence | None = None
     record: dict[str, Any] = field(default_factory=dict)
     words_key: str = "tokens"
+
+
+@dataclass(frozen=True)
+class TaggedWords:
+    """A sentence's words with their tags, for columns.
+
+    Attributes:
+        start: offset of the sentence in the item's text.
+        end: offset behind it.
+        words: its words.
+        tags: their IOB2 tags.
+    """
+
+    start: int
+    end: int
+    words: Sequence[str]
+    tags: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found in an item. Offsets count code points of `text`.
+
+    Attributes:
+        text: of the item.
+        entities: with the keys of Hugging Face's pipeline: entity_group, score, word, start, end.
+        plain: the same before adaptation, where it was asked for.
+        support: the labelled sentences adapted to, with the `start` and `end` of what they shaped.
+        sentences: in order; exactly one where the words were given.
+    """
+
+    text: str
+    entities: list[dict[str, Any]]
+    plain: list[dict[str, Any]] = field(default_factory=list)
+    support: list[dict[str, Any]] = field(default_factory=list)
+    sentences: Sequence[TaggedWords] = ()
 
 
 def guess_format(name: str) -> Format:
@@ -88,47 +128,62 @@ def groups(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield group
 
 
-def tag_items(tagger: AdaptiveTagger, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[TaggedText]:
+def tag_items(tagger: AdaptiveTagger, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[Answer]:
     """Tags raw and given sentences together, in their order."""
-    from metacross.tagger import TaggedText
+    from metacross.answers import TaggedText
 
     raw = iter(tagger.tag_texts([i.text for i in items if i.sentence is None], adapt=adapt, explain=explain))
     given = iter(tagger.tag_sentences([i.sentence for i in items if i.sentence], adapt=adapt, explain=explain))
-    return [next(raw) if item.sentence is None else TaggedText(item.text, (next(given),), (0,)) for item in items]
+    return [
+        _answer(next(raw) if item.sentence is None else TaggedText(item.text, (next(given),), (0,))) for item in items
+    ]
 
 
-def as_json(item: Item, tagged: TaggedText, *, explain: bool) -> bytes:
+def as_json(item: Item, answer: Answer, *, explain: bool) -> bytes:
     """An item as a line of JSON: its own keys, `text` and `entities`; with given words also their `ner_tags`."""
-    record = {**item.record, "text": item.text}
+    record = {**item.record, "text": answer.text}
     if item.sentence is not None:
-        record |= {item.words_key: item.sentence.words, "ner_tags": tagged.sentences[0].tags}
-    record["entities"] = tagged.entities()
+        record |= {item.words_key: item.sentence.words, "ner_tags": answer.sentences[0].tags}
+    record["entities"] = answer.entities
     if explain:
-        record |= {"plain_entities": tagged.plain_entities(), "support": tagged.support()}
+        record |= {"plain_entities": answer.plain, "support": answer.support}
     line = json.dumps(record, ensure_ascii=False)
     # UTF-8 has no lone surrogates, JSON has.
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line).encode() + b"\n"
 
 
-def as_columns(item: Item, tagged: TaggedText, *, explain: bool) -> bytes:
+def as_columns(item: Item, answer: Answer, *, explain: bool) -> bytes:
     """An item's words and tags, separated by tabs; every sentence ends with an empty line.
 
     Raises:
         UserError: a word with a tab or a line break in it.
     """
     lines = []
-    for sentence in tagged.sentences:
+    for sentence in answer.sentences:
         if explain:
-            lines += [f"# support {s.similarity:.4f} {' '.join(s.text.split())}" for s in sentence.support]
-            found = [f"{e.type}={e.as_dict(sentence.sentence.text)['word']}" for e in sentence.plain_entities or ()]
+            support, plain = ([e for e in part if _within(e, sentence)] for part in (answer.support, answer.plain))
+            lines += [f"# support {s['similarity']:.4f} {' '.join(s['text'].split())}" for s in support]
+            found = [f"{e['entity_group']}={e['word']}" for e in plain]
             lines.append(f"# plain {' '.join('; '.join(found).split()) or 'nothing'}")
-        for word, tag in zip(sentence.sentence.words, sentence.tags, strict=True):
+        for word, tag in zip(sentence.words, sentence.tags, strict=True):
             if any(character in word for character in "\t\n\r"):
                 raise UserError(f"the word {word!r} cannot stand in a column; take --output jsonl")
             lines.append(f"{word}\t{tag}")
         if sentence.tags:
             lines.append("")
     return "".join(line + "\n" for line in lines).encode("utf-8", "replace")
+
+
+def _answer(tagged: TaggedText) -> Answer:
+    sentences = [
+        TaggedWords(start, start + len(s.sentence.text), s.sentence.words, s.tags)
+        for s, start in zip(tagged.sentences, tagged.offsets, strict=True)
+    ]
+    return Answer(tagged.text, tagged.entities(), tagged.plain_entities(), tagged.support(), sentences)
+
+
+def _within(found: dict[str, Any], sentence: TaggedWords) -> bool:
+    return bool(sentence.start <= found["start"] < sentence.end)
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
