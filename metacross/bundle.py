@@ -19,17 +19,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_model, save_model
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from metacross.config import Config, load_config
+from metacross.config import Config, dotted, load_config
 from metacross.data import Sentence
 from metacross.directories import MANIFEST, check_manifest, sha256, write_directory, write_json, write_manifest
+from metacross.errors import UserError
 from metacross.model import SentenceEncoder, TagModel, load_classifier
 from metacross.retrieval import SourceIndex
 from metacross.storage import is_address, local_copy
 
 FORMAT = 2  # 1: an index over all windows, without their numbers
+
+# Settings that a trained tagger may be used with other values of; all others are part of what was learned.
+FREE_KEYS = frozenset(
+    {
+        "data.tag_map",
+        "data.max_words",
+        "episodes.support_size",
+        "inner.steps",
+        "inner.step",
+        "inner.lr",
+        "inner.adapt_max_weight",
+        "train.precision",
+        "train.batch_pieces",
+        "train.trunk_cache_mb",
+    }
+)
 
 
 @dataclass
@@ -83,12 +101,13 @@ def save_bundle(
     write_directory(path, fill)
 
 
-def load_bundle(path: Path | str, *, use_gpu: bool | str = False) -> Bundle:
+def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool = True) -> Bundle:
     """Loads a bundle after checking every file against the manifest.
 
     Args:
         path: its directory, or its address (s3://...): it is then copied into the cache first.
         use_gpu: is for the index.
+        source: whether to load the source sentences and their index; without them `sentences` and `index` are empty.
 
     Raises:
         UserError: not a bundle, or a file is missing or changed (which one).
@@ -101,12 +120,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False) -> Bundle:
     model = TagModel(load_classifier(path, tags, seed=0), frozen_layers=config.model.frozen_layers)
     sentence_encoder = SentenceEncoder(model, layer=config.retrieval.layer, pooling=config.retrieval.pooling)
     load_model(sentence_encoder, str(path / "sentence_encoder.safetensors"))
-    sentences = []
-    with (path / "source.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
-        for line in file:
-            r = json.loads(line)
-            spans = tuple((start, end) for start, end in r["spans"])
-            sentences.append(Sentence(r["text"], tuple(r["tokens"]), spans, tuple(r["ner_tags"]), place=r["place"]))
+    empty = np.empty((0, sentence_encoder.size), dtype=np.float32)
     return Bundle(
         path=path,
         config=config,
@@ -114,16 +128,61 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False) -> Bundle:
         model=model,
         sentence_encoder=sentence_encoder,
         tokenizer=AutoTokenizer.from_pretrained(path),
-        sentences=sentences,
-        index=SourceIndex.load(path / "index.faiss", use_gpu=use_gpu),
+        sentences=_sentences(path) if source else [],
+        index=SourceIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else SourceIndex(empty, use_gpu=False),
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
-        digest=sha256(path / MANIFEST)[:12],
+        digest=_digest(path),
     )
+
+
+@dataclass
+class BundleSource:
+    """A bundle's source sentences by themselves, without a model."""
+
+    config: Config
+    tokenizer: PreTrainedTokenizerBase
+    sentences: list[Sentence]
+    index: SourceIndex
+    digest: str
+
+
+def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSource:
+    """Loads what is searched; arguments and errors as for `load_bundle`."""
+    path = local_copy(str(path), check_bundle) if is_address(path) else Path(path)
+    check_bundle(path)
+    config = load_config([path / "ray_config.yaml"], alone=True)
+    index = SourceIndex.load(path / "index.faiss", use_gpu=use_gpu)
+    return BundleSource(config, AutoTokenizer.from_pretrained(path), _sentences(path), index, _digest(path))
+
+
+def _sentences(path: Path) -> list[Sentence]:
+    sentences = []
+    with (path / "source.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
+        for line in file:
+            r = json.loads(line)
+            spans = tuple((start, end) for start, end in r["spans"])
+            sentences.append(Sentence(r["text"], tuple(r["tokens"]), spans, tuple(r["ner_tags"]), place=r["place"]))
+    return sentences
+
+
+def _digest(path: Path) -> str:
+    return sha256(path / MANIFEST)[:12]
 
 
 def check_bundle(path: Path) -> None:
     """Raises UserError unless `path` is a bundle whose files are all there and unchanged."""
     check_manifest(path, FORMAT, kind="bundle", hint="Give the directory that `metacross train` names at its end.")
+
+
+def refuse_learned_keys(trained: Config, wanted: Config) -> None:
+    """Raises UserError where a setting was changed that is part of what a bundle has learned."""
+    before = dotted(trained)
+    for key, value in dotted(wanted).items():
+        if value != before[key] and key not in FREE_KEYS and not key.startswith("serve."):
+            raise UserError(
+                f"{key}={value} but this bundle was trained with {before[key]}, which cannot be changed any more. "
+                f"Leave it out or train again. What can be changed: serve.*, {', '.join(sorted(FREE_KEYS))}."
+            )
 
 
 def model_card(config: Config, tags: Sequence[str], sentences: int, metrics: Mapping[str, Any]) -> str:

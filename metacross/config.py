@@ -160,9 +160,22 @@ class TrainConfig(Section):
 
 
 class ServeConfig(Section):
-    """What answering takes."""
+    """The service: what it answers with, and what it refuses."""
 
+    device: FilledText
     factor_cache_mb: CountOrZero
+    replicas: Count
+    tagger_gpus: NonNegative
+    index_gpus: NonNegative
+    batch_requests: Count
+    batch_wait_ms: NonNegative
+    queue: Count
+    timeout_s: Positive
+    max_texts: Count
+    max_characters: Count
+    max_body_mb: Count
+    examples: Annotated[str, Field(description='"", a file name, or the URL of a database')]
+    auth: Annotated[str, Field(description='"", environment, or a file of tokens')]
 
 
 class Config(Section):

@@ -26,6 +26,25 @@ def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.d
     return torch.device("cpu")
 
 
+def named_device(device: str | torch.device) -> torch.device:
+    """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: no such device.
+    """
+    if device == "auto":
+        return pick_device("auto")
+    if device in ("cpu", "cuda"):
+        return pick_device(device == "cuda")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"device={device}: expected auto, cpu, cuda or cuda:N") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={device} but torch sees {torch.cuda.device_count()} GPUs: choose another, or auto")
+    return place
+
+
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 matrices natively: Ampere and later, or a CPU with AVX-512 BF16 or AMX."""
     if device.type == "cuda":

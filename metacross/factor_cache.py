@@ -17,7 +17,7 @@ inputs and outputs, L layers that share a size.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,7 +37,8 @@ from metacross.fast_weights import (
 )
 from metacross.model import IGNORED, TagModel
 from metacross.rows import budgeted, pack, padded_length
-from metacross.source import Source
+
+Fetch = Callable[[Sequence[Sequence[int]]], list[list[tuple[Tensor, Tensor]]]]
 
 PAIR_BYTES = 120  # of a number in a dictionary, about
 
@@ -53,11 +54,11 @@ class CacheFigures:
 
 
 class FactorCache:
-    """Support factors of a source's windows under one theta; the least recently used make room. Not for threads.
+    """Support factors under one theta; the least recently used make room. Not for threads.
 
     Args:
         model: holds theta, which must not change as long as the cache is in use.
-        source: whose windows are support.
+        support: trunk states and tag ids of rows of support windows, by number, as `rows.pack` takes them.
         budget_mb: memory for what is kept; what one call needs at once comes on top.
         batch_pieces: word pieces of one forward.
 
@@ -65,9 +66,9 @@ class FactorCache:
         figures: hits, misses and bytes.
     """
 
-    def __init__(self, model: TagModel, source: Source, *, budget_mb: int, batch_pieces: int) -> None:
+    def __init__(self, model: TagModel, support: Fetch, *, budget_mb: int, batch_pieces: int) -> None:
         self.figures = CacheFigures()
-        self._model, self._source, self._batch_pieces = model, source, batch_pieces
+        self._model, self._support, self._batch_pieces = model, support, batch_pieces
         self._budget = budget_mb << 20
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._layout: _Layout | None = None
@@ -130,18 +131,18 @@ class FactorCache:
         missing = [i for i in wanted if i not in found]
         self.figures.hits += len(found)
         self.figures.misses += len(missing)
-        lengths = {i: len(self._source.windows[i]) for i in missing}
-        order = sorted(range(len(missing)), key=lambda at: (lengths[missing[at]], at))
-        for run in budgeted([lengths[i] for i in missing], order, self._batch_pieces):
-            numbers = [missing[at] for at in run]
-            for i, kept in zip(numbers, self._computed(numbers), strict=True):
-                found[i] = self._kept[i] = kept
+        support = [row[0] for row in self._support([[i] for i in missing])] if missing else []
+        lengths = [len(hidden_TH) for hidden_TH, _ in support]
+        order = sorted(range(len(missing)), key=lambda at: (lengths[at], at))
+        for run in budgeted(lengths, order, self._batch_pieces):
+            for at, kept in zip(run, self._computed([support[at] for at in run]), strict=True):
+                found[missing[at]] = self._kept[missing[at]] = kept
                 self.figures.bytes += kept.nbytes
         return found
 
-    def _computed(self, numbers: Sequence[int]) -> list[_Kept]:
+    def _computed(self, sentences: Sequence[tuple[Tensor, Tensor]]) -> list[_Kept]:
         """Each sentence's gradient of its own mean word loss at theta: one forward, one backward."""
-        rows = pack(self._source.support([[i] for i in numbers]))
+        rows = pack([[sentence] for sentence in sentences])
         with torch.enable_grad(), self._model.fast_layers.running(THETA, record=True) as recording:
             loss = episode_losses(self._model.logits(rows), rows, max_weight=0).sum()
         gradient = low_rank_gradient(self._model.fast_layers, recording, loss)
@@ -153,8 +154,8 @@ class FactorCache:
         norms_EP = torch.cat([v for pair in gradient.norms.values() for v in pair if v is not None], dim=1)
         words = (rows.tag_ids_BT != IGNORED).sum(1).tolist()
         out = []
-        for e, i in enumerate(numbers):
-            n = len(self._source.windows[i])
+        for e, (hidden_TH, _) in enumerate(sentences):
+            n = len(hidden_TH)
             own_inputs, own_grads = ({s: t[:, e, :n].clone() for s, t in part.items()} for part in (inputs, grads))
             out.append(_Kept(n, words[e], own_inputs, own_grads, norms_EP[e].clone()))
         return out

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from metacross import checkpoint
-from metacross.algorithm import InnerLoop, query_losses
+from metacross.algorithm import InnerLoop, adapt, query_losses
 from metacross.bundle import save_bundle
 from metacross.config import Config, InnerConfig
 from metacross.data import Corpus, Sentence, read_corpus, refuse_unknown_types, require_entities
@@ -41,7 +41,7 @@ from metacross.retrieval import SourceIndex, factory_string
 from metacross.rows import budgeted, pack, trunk_states
 from metacross.source import Source, neighbours_of_itself, tag_set
 from metacross.storage import Mirror
-from metacross.tagging import tag_windows
+from metacross.tagging import Adaptation, tag_windows
 
 Report = Callable[[dict[str, Any]], None]
 AroundStep = Callable[[int], AbstractContextManager[None]]
@@ -311,19 +311,24 @@ class DevSet:
         self.neighbours: list[list[int]] = []
         if vectors is not None:
             _, found = learner.index.search(vectors.cpu().numpy(), learner.config.episodes.support_size)
-            self.neighbours = found.tolist()
+            self.neighbours = [[i for i in row if i >= 0] for row in found.tolist()]  # an IVF index may find fewer
 
     def f1(self, inner: InnerLoop | None) -> float:
         """Micro F1 in percent over the whole set, by theta or by weights adapted with `inner`."""
-        learner = self.learner
+        learner, source = self.learner, self.learner.source
+        adaptation = None
+        if inner is not None:
+            adaptation = Adaptation(
+                self.neighbours,
+                [source.pieces(row) for row in self.neighbours],
+                lambda rows: adapt(learner.model, pack(source.support(rows)), inner),
+            )
         probabilities = tag_windows(
             learner.model,
             self.windows,
             self.states,
             batch_pieces=learner.config.train.batch_pieces,
-            source=learner.source if inner else None,
-            neighbours=self.neighbours,
-            inner=inner,
+            adaptation=adaptation,
         )
         mine: dict[int, list[str]] = {}
         for window, probabilities_WC in zip(self.windows, probabilities, strict=True):

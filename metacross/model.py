@@ -204,6 +204,7 @@ class SentenceEncoder(nn.Module):
         self.layers = nn.ModuleList(_plain_copy(model.layers[i]) for i in range(self.first, layer))
         ends = layer == len(model.layers) and model.family.final_norm is not None
         self.norm = _plain_copy(getattr(model.encoder, str(model.family.final_norm))) if ends else nn.Identity()
+        self.size = int(model.classifier.config.hidden_size)  # of a vector, H
         self._encoder = (model.encoder,)  # a tuple: not a sub-module, its weights are the trunk's
         self.requires_grad_(False)
 

@@ -95,6 +95,10 @@ class SourceIndex:
         for index in {id(index): index for index in (self._cpu, self._index)}.values():
             index.add_with_ids(np.ascontiguousarray(vectors_NH, dtype=np.float32), ids_N.astype(np.int64))
 
+    def remove(self, ids_N: Ids) -> None:
+        """Forgets the vectors under these numbers; not for an index on the GPU, which cannot."""
+        self._cpu.remove_ids(ids_N.astype(np.int64))
+
     def save(self, path: Path) -> None:
         """Writes the index, in the form that any machine can read."""
         self._faiss.write_index(self._cpu, str(path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from metacross.data import Sentence, entities
 from metacross.encoding import PieceEncoder, tag_ids
 from metacross.model import SentenceEncoder, TagModel
 from metacross.retrieval import SourceIndex
+from metacross.support import may_be_support
 from metacross.trunk_cache import TrunkCache
 
 
@@ -29,8 +29,7 @@ class Source:
 
     Attributes:
         windows: of all sentences; a support "sentence" is a window (most sentences are one).
-        owner_M: an id per window, the same for windows of one sentence and for exact duplicates of it; M does not
-            count what `add` took in.
+        owner_M: an id per window, the same for windows of one sentence and for exact duplicates of it.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class Source:
         batch_pieces: int,
     ) -> None:
         self.sentences = list(sentences)
-        self._encoder = pieces
         self.tag_index = {tag: i for i, tag in enumerate(tags)}
         self.windows = pieces.windows(sentences)
         self.states = TrunkCache(model, self.windows, budget_mb=budget_mb, batch_pieces=batch_pieces)
@@ -53,26 +51,14 @@ class Source:
             [owners.setdefault(sentences[w.sentence].text, len(owners)) for w in self.windows], dtype=np.int64
         )
 
-    def add(self, sentences: Sequence[Sentence]) -> int:
-        """Takes further labelled sentences in, for adaptation alone; returns the number of their first window."""
-        first, before = len(self.windows), len(self.sentences)
-        self.sentences += sentences
-        self.windows += [replace(w, sentence=before + w.sentence) for w in self._encoder.windows(sentences)]
-        return first
-
-    def vectors(
-        self, encoder: SentenceEncoder, *, first: int = 0, tick: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        """Unit vectors (M, H) of all windows, or of those from `first` on."""
-        return np.asarray(self.states.vectors(encoder, first=first, tick=tick).float().cpu().numpy(), dtype=np.float32)
+    def vectors(self, encoder: SentenceEncoder, *, tick: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Unit vectors (M, H) of all windows."""
+        return np.asarray(self.states.vectors(encoder, tick=tick).float().cpu().numpy(), dtype=np.float32)
 
     def candidates(self, which: str) -> NDArray[np.int64]:
         """The windows that may be support: `all`, or those `with_entities` among their scored words."""
-        if which == "all":
-            return np.arange(len(self.windows))
-        tags = [self.sentences[window.sentence].tags or () for window in self.windows]
-        found = [any(t[w] != "O" for w in range(*window.scored)) for t, window in zip(tags, self.windows, strict=True)]
-        return np.flatnonzero(found)
+        fit = (may_be_support(window, self.sentences[window.sentence], which) for window in self.windows)
+        return np.flatnonzero(np.fromiter(fit, dtype=bool, count=len(self.windows)))
 
     def support(self, rows: Sequence[Sequence[int]]) -> list[list[tuple[Tensor, Tensor]]]:
         """Trunk states and tag ids of each row's windows, as `rows.pack` takes them."""

@@ -13,25 +13,31 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from metacross.bundle import Bundle, load_bundle
-from metacross.config import FILE_NAME, Config, dotted, load_config
-from metacross.data import Entity, Sentence, entities, sentence_from_text
-from metacross.device import autocast, pick_device
+from metacross.algorithm import InnerLoop, adapt
+from metacross.answers import SupportSentence, TaggedEntity, TaggedSentence, TaggedText, entity_in, labels_of
+from metacross.bundle import Bundle, load_bundle, refuse_learned_keys
+from metacross.config import FILE_NAME, Config, load_config
+from metacross.data import Entity, Sentence, sentence_from_text
+from metacross.device import autocast, named_device
 from metacross.encoding import PieceEncoder, Window, decode
 from metacross.errors import UserError
 from metacross.factor_cache import CacheFigures, FactorCache
+from metacross.fast_weights import FastWeights
 from metacross.learner import inner_loop
-from metacross.rows import trunk_states
-from metacross.source import Source
-from metacross.tagging import tag_windows
+from metacross.retrieval import Vectors
+from metacross.rows import pack, trunk_states
+from metacross.support import Candidate, ExamplePool, Neighbour, Pool, SourcePool, Support, may_be_support
+from metacross.tagging import Adaptation, Timed, tag_windows
 from metacross.words import split_sentences
 
 # What is held in memory at a time: texts are taken in groups of sentences, and windows in groups of word pieces.
@@ -39,143 +45,47 @@ GROUP_SENTENCES = 256
 GROUP_CHARACTERS = 1 << 16
 GROUP_PIECES = 1 << 15
 
-# Settings that a trained tagger may be used with other values of; all others are part of what was learned.
-FREE_KEYS = frozenset(
-    {
-        "data.tag_map",
-        "data.max_words",
-        "episodes.support_size",
-        "inner.steps",
-        "inner.step",
-        "inner.lr",
-        "inner.adapt_max_weight",
-        "train.precision",
-        "train.batch_pieces",
-        "train.trunk_cache_mb",
-        "serve.factor_cache_mb",
-    }
-)
-
 
 @dataclass(frozen=True)
-class TaggedEntity:
-    """An entity in a sentence.
+class Settings:
+    """How a text wants to be tagged; `AdaptiveTagger.settings` makes one that is checked.
 
     Attributes:
-        type: such as PER.
-        start: offset of its first code point in the sentence's text.
-        end: offset behind its last one.
-        score: mean probability of its words' tags, 0 to 1; None for the labels of a source sentence.
-        words: (first, behind the last) of the sentence's words.
+        adapt: by weights adapted to every sentence; otherwise by theta.
+        explain: plain tags as well, and the support sentences.
+        neighbours: K.
+        inner_lr: alpha.
     """
-
-    type: str
-    start: int
-    end: int
-    score: float | None
-    words: tuple[int, int]
-
-    def as_dict(self, text: str, offset: int = 0) -> dict[str, Any]:
-        """The keys of Hugging Face's token classification pipeline; `text` is the one that offsets then count in."""
-        start, end = self.start + offset, self.end + offset
-        label = {"entity_group": self.type} if self.score is None else {"entity_group": self.type, "score": self.score}
-        return {**label, "word": text[start:end], "start": start, "end": end}
-
-
-@dataclass(frozen=True)
-class Support:
-    """A labelled source sentence that a window's weights were adapted to.
-
-    Attributes:
-        window: the window of the tagged sentence, 0 for its first.
-        similarity: cosine of the two windows' vectors.
-        text: of the source sentence.
-        entities: its labels.
-        place: "file:line" where training read it.
-    """
-
-    window: int
-    similarity: float
-    text: str
-    entities: tuple[TaggedEntity, ...]
-    place: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        found = [entity.as_dict(self.text) for entity in self.entities]
-        return {"similarity": self.similarity, "text": self.text, "entities": found, "window": self.window}
-
-
-@dataclass(frozen=True)
-class TaggedSentence:
-    """A sentence with its entities.
-
-    Attributes:
-        sentence: as it was given.
-        tags: one IOB2 tag a word.
-        entities: what the tags mark, in order.
-        windows: how many windows it was tagged in; 0 without words.
-        adapted: whether the weights were adapted to it.
-        support: the source sentences they were adapted to, by window, most similar first.
-        plain_tags: tags without adaptation, where they were asked for.
-        plain_entities: what these mark.
-    """
-
-    sentence: Sentence
-    tags: tuple[str, ...]
-    entities: tuple[TaggedEntity, ...]
-    windows: int
-    adapted: bool
-    support: tuple[Support, ...] = ()
-    plain_tags: tuple[str, ...] | None = None
-    plain_entities: tuple[TaggedEntity, ...] | None = None
-
-
-@dataclass(frozen=True)
-class TaggedText:
-    """A raw text, the sentences found in it, and where each begins."""
-
-    text: str
-    sentences: tuple[TaggedSentence, ...]
-    offsets: tuple[int, ...]
-
-    def entities(self) -> list[dict[str, Any]]:
-        """All entities; offsets count code points of the whole text."""
-        pairs = zip(self.sentences, self.offsets, strict=True)
-        return [entity.as_dict(self.text, offset) for tagged, offset in pairs for entity in tagged.entities]
-
-    def plain_entities(self) -> list[dict[str, Any]]:
-        """The same before adaptation, where it was asked for."""
-        pairs = zip(self.sentences, self.offsets, strict=True)
-        return [entity.as_dict(self.text, offset) for tagged, offset in pairs for entity in tagged.plain_entities or ()]
-
-    def support(self) -> list[dict[str, Any]]:
-        """The source sentences that its sentences' weights were adapted to; `start` and `end` say which sentence's."""
-        return [
-            {**support.as_dict(), "start": offset, "end": offset + len(tagged.sentence.text)}
-            for tagged, offset in zip(self.sentences, self.offsets, strict=True)
-            for support in tagged.support
-        ]
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """How a call wants its sentences tagged."""
 
     adapt: bool
-    explain: bool  # plain tags as well, and the support sentences
+    explain: bool
     neighbours: int
     inner_lr: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Outcome:
     """One window's tag probabilities, and what they were adapted to."""
 
-    adapted_WC: Tensor | None
-    plain_WC: Tensor | None
-    neighbours: Sequence[int] = ()
-    similarities: Sequence[float] = ()
+    adapted_WC: Tensor | None = None
+    plain_WC: Tensor | None = None
+    neighbours: Sequence[Neighbour] = ()
+    candidates: Sequence[Candidate] = ()  # the neighbours' sentences, where they are to be shown
+
+    @property
+    def chosen_WC(self) -> Tensor:
+        chosen = self.plain_WC if self.adapted_WC is None else self.adapted_WC
+        assert chosen is not None
+        return chosen
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A window of a sentence, how it is to be tagged, and what came out."""
+
+    window: Window
+    settings: Settings
+    outcome: _Outcome
 
 
 class AdaptiveTagger:
@@ -184,7 +94,9 @@ class AdaptiveTagger:
     Args:
         bundle: a loaded bundle.
         device: where the model runs.
-        config: in place of the bundle's; differs from it in `FREE_KEYS` alone.
+        config: in place of the bundle's; differs from it in `bundle.FREE_KEYS` alone.
+        pool: where the bundle's source sentences are searched; here, unless something else is given.
+        timed: the stages of an answer run inside of what it gives for them: encode, search, adapt, tag.
 
     Attributes:
         bundle: what it was made from.
@@ -192,57 +104,74 @@ class AdaptiveTagger:
         tags: the IOB2 tags it knows.
     """
 
-    def __init__(self, bundle: Bundle, *, device: torch.device, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: torch.device,
+        config: Config | None = None,
+        pool: Pool | None = None,
+        timed: Timed = lambda stage: nullcontext(),
+    ) -> None:
         self.bundle, self.config, self.tags = bundle, config or bundle.config, bundle.tags
         self.device = device
+        self._timed = timed
         self._model = bundle.model.to(device)
         self._sentence_encoder = bundle.sentence_encoder.to(device)
         self._pieces = PieceEncoder(bundle.tokenizer, max_pieces=self.config.model.max_pieces)
-        self._source = Source(
+        source = pool or SourcePool(
             bundle.sentences,
-            bundle.tags,
+            bundle.index,
             pieces=self._pieces,
-            model=self._model,
-            budget_mb=self.config.train.trunk_cache_mb,
-            batch_pieces=self.config.train.batch_pieces,
+            which=self.config.retrieval.candidates,
+            place=bundle.path,
         )
-        candidates = len(self._source.candidates(self.config.retrieval.candidates))
-        if candidates != len(bundle.index):
-            raise UserError(
-                f"{bundle.path}: the index holds {len(bundle.index)} vectors but the source sentences make "
-                f"{candidates} windows that may be support; the bundle was written by another version. Train it again."
-            )
+        self._support = Support(
+            source,
+            ExamplePool(self._sentence_encoder.size),
+            tags=bundle.tags,
+            trunk=lambda windows: trunk_states(self._model, windows, batch_pieces=self.config.train.batch_pieces)[0],
+            budget_mb=self.config.train.trunk_cache_mb,
+        )
         self._cache = FactorCache(
             self._model,
-            self._source,
+            self._support.support,
             budget_mb=self.config.serve.factor_cache_mb,
             batch_pieces=self.config.train.batch_pieces,
         )
-        # The kept trunk states, the kept factors and the model's hooks are shared by all threads.
+        # Kept trunk states and factors, and the model's hooks, are shared by all threads.
         self._lock = threading.Lock()
 
     @classmethod
     def from_pretrained(
-        cls, bundle: str | Path, *, device: str | torch.device = "auto", overrides: Sequence[str] = ()
+        cls,
+        bundle: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        overrides: Sequence[str] = (),
+        pool: Callable[[Bundle], Pool] | None = None,
+        timed: Timed = lambda stage: nullcontext(),
     ) -> AdaptiveTagger:
         """Loads the bundle that a training run left.
 
         Args:
             bundle: its directory.
             device: auto (a GPU where there is one), cpu, cuda or cuda:N; the index goes with the model.
-            overrides: `key=value` settings to use in place of the bundle's; see `FREE_KEYS`.
+            overrides: `key=value` settings to use in place of the bundle's; see `bundle.FREE_KEYS`.
+            pool: gives the place where the bundle's source sentences are searched; they are then not loaded here.
+            timed: see above.
 
         Raises:
             UserError: not a bundle, a file of it is missing or changed, no such device, or a setting that cannot be
                 changed after training.
         """
-        place = _device(device)
-        loaded = load_bundle(bundle, use_gpu="auto" if place.type == "cuda" else False)
+        place = named_device(device)
+        loaded = load_bundle(bundle, use_gpu="auto" if place.type == "cuda" else False, source=pool is None)
         wanted = load_config([loaded.path / FILE_NAME], overrides, alone=True)
         refuse_learned_keys(loaded.config, wanted)
-        return cls(loaded, device=place, config=wanted)
+        return cls(loaded, device=place, config=wanted, pool=pool(loaded) if pool else None, timed=timed)
 
-    def add_examples(self, sentences: Sequence[Sentence]) -> int:
+    def add_examples(self, sentences: Sequence[Sentence]) -> list[int]:
         """Lets further labelled sentences, in any language, shape answers from now on; theta stays as it is.
 
         This is the cheapest form of the paper's low-resource setting: nothing is trained. The bundle on disk does not
@@ -253,7 +182,7 @@ class AdaptiveTagger:
                 those without entities are passed over, as they are among the source sentences.
 
         Returns:
-            How many windows were added to the index.
+            The windows that were added, by number, for `remove_examples`.
 
         Raises:
             UserError: a sentence without tags, or with a tag that the tagger does not know; nothing was added.
@@ -265,15 +194,28 @@ class AdaptiveTagger:
                     f"{sentence.place or f'example {number}'}: "
                     + (f"tag {unknown[0]} is not one of {', '.join(self.tags)}" if unknown[0] else "it has no tags")
                 )
-        with self._lock, torch.no_grad(), autocast(self.config.train.precision, self.device):
-            first = self._source.add(sentences)
-            if first == len(self._source.windows):
-                return 0
-            vectors_MH = self._source.vectors(self._sentence_encoder, first=first)
-            candidates = self._source.candidates(self.config.retrieval.candidates)
-            new = candidates[candidates >= first]
-            self.bundle.index.add(vectors_MH[new - first], new)
-            return len(new)
+        which = self.config.retrieval.candidates
+        windows = [w for w in self._pieces.windows(sentences) if may_be_support(w, sentences[w.sentence], which)]
+        if not windows:
+            return []
+        with self._lock, self._precision():
+            _, vectors_BH = self._encoded(windows)
+            candidates = [Candidate(window, sentences[window.sentence]) for window in windows]
+            return self._support.examples.add(candidates, vectors_BH)
+
+    def remove_examples(self, windows: Sequence[int]) -> None:
+        """Forgets examples, by the numbers that `add_examples` gave for their windows."""
+        with self._lock:
+            self._support.examples.remove(windows)
+
+    def __len__(self) -> int:
+        """How many windows may be support."""
+        return len(self._support)
+
+    @property
+    def example_count(self) -> int:
+        """How many of these are examples."""
+        return len(self._support.examples)
 
     @property
     def cache_figures(self) -> CacheFigures:
@@ -348,15 +290,37 @@ class AdaptiveTagger:
         explain: bool = False,
     ) -> list[TaggedText]:
         """Raw texts with the sentences found in them; arguments and errors as for a call."""
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"found {type(text).__name__} among the texts; expected str")
-        places = [split_sentences(text) for text in texts]
-        sentences = (sentence_from_text(t[start:end]) for t, p in zip(texts, places, strict=True) for start, end in p)
-        tagged = iter(self._tag(sentences, self._settings(adapt, explain, neighbours, inner_lr)))
+        settings = self.settings(adapt=adapt, neighbours=neighbours, inner_lr=inner_lr, explain=explain)
+        return self.tag_each([(text, settings) for text in texts])
+
+    def tag_each(self, items: Sequence[tuple[str | Sentence, Settings]]) -> list[TaggedText]:
+        """Texts, or sentences whose words are known, each as it wants; all of them together in few forwards.
+
+        Args:
+            items: with settings as `settings` makes them.
+
+        Raises:
+            UserError: more neighbours than the index holds.
+        """
+        places: list[list[tuple[int, int]]] = []
+        every: list[tuple[Sentence, Settings]] = []
+        for item, settings in items:
+            if isinstance(item, Sentence):
+                places.append([(0, len(item.text))])
+                every.append((item, settings))
+            elif isinstance(item, str):
+                places.append(split_sentences(item))
+                every += [(sentence_from_text(item[start:end]), settings) for start, end in places[-1]]
+            else:
+                raise TypeError(f"found {type(item).__name__} among the texts; expected str")
+        tagged = self._tag(every)
         return [
-            TaggedText(text, tuple(next(tagged) for _ in found), tuple(start for start, _ in found))
-            for text, found in zip(texts, places, strict=True)
+            TaggedText(
+                item.text if isinstance(item, Sentence) else item,
+                tuple(next(tagged) for _ in found),
+                tuple(start for start, _ in found),
+            )
+            for (item, _), found in zip(items, places, strict=True)
         ]
 
     def tag_sentences(
@@ -372,7 +336,8 @@ class AdaptiveTagger:
 
         With `explain` the plain tags and the support sentences are in the answers.
         """
-        return list(self._tag(sentences, self._settings(adapt, explain, neighbours, inner_lr)))
+        settings = self.settings(adapt=adapt, neighbours=neighbours, inner_lr=inner_lr, explain=explain)
+        return list(self._tag((sentence, settings) for sentence in sentences))
 
     def probabilities(
         self,
@@ -383,79 +348,145 @@ class AdaptiveTagger:
         inner_lr: float | None = None,
     ) -> list[Tensor]:
         """Tag probabilities (W, C) of each sentence's words."""
-        settings = self._settings(adapt, False, neighbours, inner_lr)
+        settings = self.settings(adapt=adapt, neighbours=neighbours, inner_lr=inner_lr)
         empty = torch.empty(0, len(self.tags))
         return [
-            torch.cat([empty, *(_chosen(outcome) for _, outcome in parts)])
-            for group in _groups(sentences)
-            for parts in self._by_sentence(group, settings)
+            torch.cat([empty, *(part.outcome.chosen_WC for part in parts)])
+            for group in _groups((sentence, settings) for sentence in sentences)
+            for parts in self._by_sentence(group)
         ]
 
-    def _settings(self, adapt: bool, explain: bool, neighbours: int | None, inner_lr: float | None) -> _Settings:
+    def settings(
+        self,
+        *,
+        adapt: bool = True,
+        explain: bool = False,
+        neighbours: int | None = None,
+        inner_lr: float | None = None,
+    ) -> Settings:
+        """How a text is to be tagged; what is not given is the configuration's.
+
+        Raises:
+            UserError: a setting that makes no sense.
+        """
         k = self.config.episodes.support_size if neighbours is None else neighbours
         lr = self.config.inner.lr if inner_lr is None else inner_lr
         if k < 1:
             raise UserError(f"neighbours={k}: at least 1 is needed; to tag without adaptation, say so (adapt=False)")
         if not (math.isfinite(lr) and lr >= 0):
             raise UserError(f"inner_lr={lr}: expected a number, 0 or greater")
-        return _Settings(adapt, explain, k, lr)
+        return Settings(adapt, explain, k, lr)
 
-    def _tag(self, sentences: Iterable[Sentence], settings: _Settings) -> Iterator[TaggedSentence]:
+    def _tag(self, sentences: Iterable[tuple[Sentence, Settings]]) -> Iterator[TaggedSentence]:
         for group in _groups(sentences):
-            for sentence, parts in zip(group, self._by_sentence(group, settings), strict=True):
-                yield self._tagged(sentence, parts, settings)
+            for (sentence, settings), parts in zip(group, self._by_sentence(group), strict=True):
+                yield self._tagged(sentence, [(part.window, part.outcome) for part in parts], settings)
 
-    def _by_sentence(self, group: Sequence[Sentence], settings: _Settings) -> list[list[tuple[Window, _Outcome]]]:
+    def _by_sentence(self, group: Sequence[tuple[Sentence, Settings]]) -> list[list[_Part]]:
         """Each sentence's windows with what came out of them."""
-        windows = self._pieces.windows(group)
-        parts: list[list[tuple[Window, _Outcome]]] = [[] for _ in group]
-        for run in _runs(windows):
-            for window, outcome in zip(run, self._outcomes(run, settings), strict=True):
-                parts[window.sentence].append((window, outcome))
-        return parts
+        by_sentence: list[list[_Part]] = [[] for _ in group]
+        every = [_Part(w, group[w.sentence][1], _Outcome()) for w in self._pieces.windows([s for s, _ in group])]
+        for part in every:
+            by_sentence[part.window.sentence].append(part)
+        for run in _runs(every):
+            self._fill(run)
+        return by_sentence
 
-    @torch.no_grad()  # not inference mode: adaptation takes gradients through these states
-    def _outcomes(self, windows: Sequence[Window], settings: _Settings) -> list[_Outcome]:
-        batch_pieces = self.config.train.batch_pieces
-        adapted: Sequence[Tensor | None] = [None] * len(windows)
-        plain: Sequence[Tensor | None] = adapted
-        rows: list[list[int]] = [[] for _ in windows]
-        similarities: list[list[float]] = [[] for _ in windows]
-        with self._lock, autocast(self.config.train.precision, self.device):
-            encoder = self._sentence_encoder if settings.adapt else None
-            states, vectors = trunk_states(self._model, windows, batch_pieces=batch_pieces, sentence_encoder=encoder)
-            if vectors is not None:
-                found = self.bundle.index.search(vectors.float().cpu().numpy(), settings.neighbours)
-                similarities, rows = found[0].tolist(), found[1].tolist()
-                inner = inner_loop(self.config.inner, max_weight=self.config.inner.adapt_max_weight)
-                adapted = tag_windows(
-                    self._model,
-                    windows,
-                    states,
-                    batch_pieces=batch_pieces,
-                    source=self._source,
-                    neighbours=rows,
-                    inner=replace(inner, lr=settings.inner_lr),
-                    cache=self._cache,
-                )
-            if settings.explain or not settings.adapt:
-                plain = tag_windows(self._model, windows, states, batch_pieces=batch_pieces)
-        return [_Outcome(*parts) for parts in zip(adapted, plain, rows, similarities, strict=True)]
+    def _fill(self, parts: Sequence[_Part]) -> None:
+        """Finds the outcomes of windows that are tagged together."""
+        adapted = [part for part in parts if part.settings.adapt]
+        others = [part for part in parts if not part.settings.adapt]
+        with self._lock, self._precision():
+            if adapted:
+                states, vectors_BH = self._encoded([part.window for part in adapted])
+                with self._timed("search"):
+                    self._search(adapted, vectors_BH)
+                for lr in sorted({part.settings.inner_lr for part in adapted}):
+                    same = [i for i, part in enumerate(adapted) if part.settings.inner_lr == lr]
+                    found = self._tag_windows([adapted[i] for i in same], [states[i] for i in same], inner_lr=lr)
+                    for i, found_WC in zip(same, found, strict=True):
+                        adapted[i].outcome.adapted_WC = found_WC
+                explained = [i for i, part in enumerate(adapted) if part.settings.explain]
+                plain = self._tag_windows([adapted[i] for i in explained], [states[i] for i in explained])
+                for i, found_WC in zip(explained, plain, strict=True):
+                    adapted[i].outcome.plain_WC = found_WC
+            if others:
+                with self._timed("encode"):
+                    states, _ = trunk_states(
+                        self._model, [p.window for p in others], batch_pieces=self.config.train.batch_pieces
+                    )
+                for part, found_WC in zip(others, self._tag_windows(others, states), strict=True):
+                    part.outcome.plain_WC = found_WC
+
+    def _encoded(self, windows: Sequence[Window]) -> tuple[list[Tensor], Vectors]:
+        """Trunk states of windows, and their unit vectors (B, H)."""
+        with self._timed("encode"):
+            states, vectors_BH = trunk_states(
+                self._model,
+                windows,
+                batch_pieces=self.config.train.batch_pieces,
+                sentence_encoder=self._sentence_encoder,
+            )
+            assert vectors_BH is not None
+            return states, vectors_BH.float().cpu().numpy()
+
+    def _search(self, parts: Sequence[_Part], vectors_BH: Vectors) -> None:
+        most = max(part.settings.neighbours for part in parts)
+        for part, row in zip(parts, self._support.search(vectors_BH, most), strict=True):
+            part.outcome.neighbours = row[: part.settings.neighbours]
+        shown = [part.outcome for part in parts if part.settings.explain]
+        found = iter(self._support.candidates([n.number for outcome in shown for n in outcome.neighbours]))
+        for outcome in shown:
+            outcome.candidates = [next(found) for _ in outcome.neighbours]
+
+    def _tag_windows(
+        self, parts: Sequence[_Part], states: Sequence[Tensor], *, inner_lr: float | None = None
+    ) -> list[Tensor]:
+        """Tag probabilities of each window, by theta or, with `inner_lr`, by weights adapted to its neighbours."""
+        adaptation = None
+        if inner_lr is not None:
+            inner = inner_loop(self.config.inner, max_weight=self.config.inner.adapt_max_weight)
+            rows = [part.outcome.neighbours for part in parts]
+            adaptation = Adaptation(
+                [[neighbour.number for neighbour in row] for row in rows],
+                [sum(neighbour.pieces for neighbour in row) for row in rows],
+                partial(self._fast_weights, inner=replace(inner, lr=inner_lr)),
+            )
+        return tag_windows(
+            self._model,
+            [part.window for part in parts],
+            states,
+            batch_pieces=self.config.train.batch_pieces,
+            adaptation=adaptation,
+            timed=self._timed,
+        )
+
+    def _fast_weights(self, rows: Sequence[Sequence[int]], *, inner: InnerLoop) -> FastWeights:
+        if self._cache.serves(inner):
+            return self._cache.fast_weights(rows, inner_lr=inner.lr, normalized=inner.normalized)
+        return adapt(self._model, pack(self._support.support(rows)), inner)
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        # Not inference mode: adaptation takes gradients through these states.
+        with torch.no_grad(), autocast(self.config.train.precision, self.device):
+            yield
 
     def _tagged(
-        self, sentence: Sentence, parts: Sequence[tuple[Window, _Outcome]], settings: _Settings
+        self, sentence: Sentence, parts: Sequence[tuple[Window, _Outcome]], settings: Settings
     ) -> TaggedSentence:
         shared = [flag for window, _ in parts for flag in _shared(window)]
-        tags, found = self._decoded(sentence, [_chosen(outcome) for _, outcome in parts], shared)
-        tagged = TaggedSentence(sentence, tags, found, len(parts), settings.adapt and bool(parts))
+        tags, found = self._decoded(sentence, [outcome.chosen_WC for _, outcome in parts], shared)
+        adapted = any(outcome.neighbours for _, outcome in parts)
+        tagged = TaggedSentence(sentence, tags, found, len(parts), adapted)
         if not settings.explain:
             return tagged
         plain = [outcome.plain_WC for _, outcome in parts if outcome.plain_WC is not None]
         plain_tags, plain_found = self._decoded(sentence, plain, shared)
         support = [
-            self._support(number, index, similarity)
-            for number, (_, outcome) in enumerate(parts)
-            for index, similarity in zip(outcome.neighbours, outcome.similarities, strict=True)
+            _support_sentence(w, neighbour, c.sentence)
+            for w, (_, outcome) in enumerate(parts)
+            for neighbour, c in zip(outcome.neighbours, outcome.candidates, strict=True)
         ]
         return replace(tagged, support=tuple(support), plain_tags=plain_tags, plain_entities=plain_found)
 
@@ -465,71 +496,40 @@ class AdaptiveTagger:
         if not parts:
             return (), ()
         tags, spans = decode(torch.cat(list(parts)), self.tags, shared)
-        return tuple(tags), tuple(_entity(sentence, Entity(s.type, s.start, s.end), s.score) for s in spans)
-
-    def _support(self, window: int, index: int, similarity: float) -> Support:
-        sentence = self._source.sentences[self._source.windows[index].sentence]
-        labels = tuple(_entity(sentence, entity, None) for entity in entities(sentence.tags or ()))
-        return Support(window, similarity, sentence.text, labels, sentence.place)
+        return tuple(tags), tuple(entity_in(sentence, Entity(s.type, s.start, s.end), s.score) for s in spans)
 
 
-def refuse_learned_keys(trained: Config, wanted: Config) -> None:
-    """Raises UserError where a setting was changed that is part of what a bundle has learned."""
-    before = dotted(trained)
-    for key, value in dotted(wanted).items():
-        if value != before[key] and key not in FREE_KEYS:
-            raise UserError(
-                f"{key}={value} but this bundle was trained with {before[key]}, which cannot be changed any more. "
-                f"Leave it out or train again. What can be changed: {', '.join(sorted(FREE_KEYS))}."
-            )
+def _support_sentence(window: int, found: Neighbour, sentence: Sentence) -> SupportSentence:
+    labels = labels_of(sentence)
+    return SupportSentence(window, found.similarity, sentence.text, labels, sentence.place, found.number)
 
 
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return pick_device("auto")
-    if device in ("cpu", "cuda"):
-        return pick_device(device == "cuda")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"device={device}: expected auto, cpu, cuda or cuda:N") from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device={device} but torch sees {torch.cuda.device_count()} GPUs: choose another, or auto")
-    return place
-
-
-def _groups(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
+def _groups(sentences: Iterable[tuple[Sentence, Settings]]) -> Iterator[list[tuple[Sentence, Settings]]]:
     """Sentences in groups of bounded size."""
-    group: list[Sentence] = []
+    group: list[tuple[Sentence, Settings]] = []
     characters = 0
-    for sentence in sentences:
+    for sentence, settings in sentences:
         if group and (len(group) == GROUP_SENTENCES or characters + len(sentence.text) > GROUP_CHARACTERS):
             yield group
             group, characters = [], 0
-        group.append(sentence)
+        group.append((sentence, settings))
         characters += len(sentence.text)
     if group:
         yield group
 
 
-def _runs(windows: Sequence[Window]) -> Iterator[list[Window]]:
+def _runs(parts: Sequence[_Part]) -> Iterator[list[_Part]]:
     """Windows in groups of bounded pieces."""
-    run: list[Window] = []
+    run: list[_Part] = []
     pieces = 0
-    for window in windows:
-        if run and pieces + len(window) > GROUP_PIECES:
+    for part in parts:
+        if run and pieces + len(part.window) > GROUP_PIECES:
             yield run
             run, pieces = [], 0
-        run.append(window)
-        pieces += len(window)
+        run.append(part)
+        pieces += len(part.window)
     if run:
         yield run
-
-
-def _chosen(outcome: _Outcome) -> Tensor:
-    chosen = outcome.plain_WC if outcome.adapted_WC is None else outcome.adapted_WC
-    assert chosen is not None
-    return chosen
 
 
 def _shared(window: Window) -> list[bool]:
@@ -537,11 +537,6 @@ def _shared(window: Window) -> list[bool]:
     first = window.scored[0] - window.start
     pieces = window.first_pieces
     return [i > 0 and pieces[i] == pieces[i - 1] for i in range(first, first + len(window.scored_pieces()))]
-
-
-def _entity(sentence: Sentence, entity: Entity, score: float | None) -> TaggedEntity:
-    start, end = sentence.spans[entity.start][0], sentence.spans[entity.end - 1][1]
-    return TaggedEntity(entity.type, start, end, score, (entity.start, entity.end))
 
 
 def _explained(text: TaggedText) -> list[dict[str, Any]]:

@@ -6,16 +6,34 @@ Shapes: T word pieces, W words, C tags.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from metacross.algorithm import THETA, InnerLoop, adapt, tag
+from metacross.algorithm import THETA, tag
 from metacross.encoding import Window
-from metacross.factor_cache import FactorCache
+from metacross.fast_weights import FastWeights
 from metacross.model import TagModel
 from metacross.rows import budgeted, pack
-from metacross.source import Source
+
+Timed = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Each window's support, and how it becomes weights.
+
+    Attributes:
+        rows: a row of support sentences a window, by number; one with an empty row is tagged by theta.
+        pieces: word pieces of each row.
+        fast_weights: finds the weights of some rows, none of them empty.
+    """
+
+    rows: Sequence[Sequence[int]]
+    pieces: Sequence[int]
+    fast_weights: Callable[[Sequence[Sequence[int]]], FastWeights]
 
 
 def tag_windows(
@@ -24,37 +42,41 @@ def tag_windows(
     states: Sequence[Tensor],
     *,
     batch_pieces: int,
-    source: Source | None = None,
-    neighbours: Sequence[Sequence[int]] | None = None,
-    inner: InnerLoop | None = None,
-    cache: FactorCache | None = None,
+    adaptation: Adaptation | None = None,
     tick: Callable[[int], None] | None = None,
+    timed: Timed = lambda stage: nullcontext(),
 ) -> list[Tensor]:
     """Tag probabilities (W, C) of each window's scored words, on the CPU.
 
-    With `source`, `neighbours` and `inner` every window is tagged by weights adapted to its own neighbours, all
-    windows of a batch in one forward; without, by theta. A `cache` of theta's spares the backward where the inner loop
-    allows it. Batches are bounded by their padded pieces and formed by
-    length; what else is in a batch changes no answer (up to float rounding).
+    With an `adaptation` every window is tagged by weights of its own, all windows of a batch in one forward; without,
+    by theta. Batches are bounded by their padded pieces and formed by length; what else is in a batch changes no
+    answer (up to float rounding).
+
+    Args:
+        model: theta.
+        windows: to be tagged.
+        states: their trunk states (T, H).
+        batch_pieces: word pieces of one forward, support's included.
+        adaptation: of these windows.
+        tick: is told how many are done.
+        timed: the stages "adapt" and "tag" run inside of what it gives for them.
     """
     out: list[Tensor] = [torch.empty(0)] * len(windows)
-    if source is None or neighbours is None or inner is None:
-        lengths = [len(window) for window in windows]
-    else:
-        lengths = [len(w) + source.pieces(row) for w, row in zip(windows, neighbours, strict=True)]
-    order = sorted(range(len(windows)), key=lambda i: (lengths[i], i))
-    for run in budgeted(lengths, order, batch_pieces):
-        fast_weights = THETA
-        if source is not None and neighbours is not None and inner is not None:
-            rows = [neighbours[i] for i in run]
-            if cache is not None and cache.serves(inner):
-                fast_weights = cache.fast_weights(rows, inner_lr=inner.lr, normalized=inner.normalized)
-            else:
-                fast_weights = adapt(model, pack(source.support(rows)), inner)
-        query = pack([[(states[i], torch.empty(len(windows[i]), dtype=torch.long))] for i in run])
-        probabilities_ETC = tag(model, query, fast_weights).cpu()
-        for row, i in enumerate(run):
-            out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
-        if tick is not None:
-            tick(len(run))
+    lengths = [len(window) for window in windows]
+    adapted = [i for i in range(len(windows)) if adaptation is not None and adaptation.rows[i]]
+    if adaptation is not None:
+        lengths = [length + pieces for length, pieces in zip(lengths, adaptation.pieces, strict=True)]
+    for part in (sorted(set(range(len(windows))) - set(adapted)), adapted):
+        for run in budgeted(lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces):
+            fast_weights = THETA
+            if adaptation is not None and part is adapted:
+                with timed("adapt"):
+                    fast_weights = adaptation.fast_weights([adaptation.rows[i] for i in run])
+            with timed("tag"):
+                query = pack([[(states[i], torch.empty(len(windows[i]), dtype=torch.long))] for i in run])
+                probabilities_ETC = tag(model, query, fast_weights).cpu()
+            for row, i in enumerate(run):
+                out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
+            if tick is not None:
+                tick(len(run))
     return out

@@ -29,12 +29,10 @@ class TrunkCache:
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._bytes = 0
 
-    def vectors(
-        self, sentence_encoder: SentenceEncoder, *, first: int = 0, tick: Callable[[int], None] | None = None
-    ) -> Tensor:
-        """Unit vectors (M, H) of the windows from `first` on; their trunk states are kept on the way."""
+    def vectors(self, sentence_encoder: SentenceEncoder, *, tick: Callable[[int], None] | None = None) -> Tensor:
+        """Unit vectors (M, H) of all windows; their trunk states are kept on the way."""
         parts = []
-        for start in range(first, len(self.windows), BLOCK):
+        for start in range(0, len(self.windows), BLOCK):
             block = range(start, min(start + BLOCK, len(self.windows)))
             states, vectors_BH = trunk_states(
                 self.model,

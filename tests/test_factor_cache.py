@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +13,6 @@ from metacross.algorithm import InnerLoop, adapt, tag
 from metacross.factor_cache import FactorCache
 from metacross.model import Rows, TagModel
 from metacross.rows import pack
-from metacross.source import Source
 from tests.tiny import CONFIGS, random_sentence, tiny_model
 
 LENGTHS = [7, 12, 9, 4, 14, 5, 23]
@@ -22,11 +21,10 @@ QUERIES = [8, 13, 6, 30]
 
 
 class Sentences:
-    """Source sentences without a tokenizer: what a `FactorCache` asks of a `Source`."""
+    """Support sentences without a tokenizer."""
 
     def __init__(self, model: TagModel) -> None:
         generator = torch.Generator().manual_seed(11)
-        self.windows = [range(n) for n in LENGTHS]
         self._states = [trunk(model, random_sentence(n, generator)) for n in LENGTHS]
         self.queries = [trunk(model, random_sentence(n, generator)) for n in QUERIES]
         self.asked: list[int] = []
@@ -43,7 +41,7 @@ def trunk(model: TagModel, sentence: tuple[Tensor, Tensor]) -> tuple[Tensor, Ten
 
 def made(model: TagModel, **settings: Any) -> tuple[FactorCache, Sentences]:
     sentences = Sentences(model)
-    cache = FactorCache(model, cast(Source, sentences), **{"budget_mb": 64, "batch_pieces": 40, **settings})
+    cache = FactorCache(model, sentences.support, **{"budget_mb": 64, "batch_pieces": 40, **settings})
     return cache, sentences
 
 

@@ -182,7 +182,9 @@ def test_storage_that_cannot_be_written(place: Path, tmp_path: Path) -> None:
 
     def spoil() -> bool:
         if one.progress.step == 3:
-            (tmp_path / "runs" / "checkpoints" / "step-0000004").touch()
+            checkpoints = tmp_path / "runs" / "checkpoints"
+            checkpoints.mkdir(parents=True, exist_ok=True)  # the first checkpoint may still be under way
+            (checkpoints / "step-0000004").touch()
         return False
 
     with (

@@ -7,7 +7,7 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +27,11 @@ from metacross.data import Sentence, entities, sentence_from_text, sentence_from
 from metacross.errors import UserError
 from metacross.learner import Learner, inner_loop
 from metacross.model import load_classifier
+from metacross.retrieval import Vectors
 from metacross.rows import pack, trunk_states
-from metacross.tagging import tag_windows
+from metacross.source import Source
+from metacross.support import Candidate, Neighbour, Pool
+from metacross.tagging import Adaptation, tag_windows
 from metacross.words import split_sentences, split_words
 from tests.tiny_bundle import tiny_config, write_corpus
 
@@ -83,7 +86,8 @@ def test_adaptation_is_what_the_algorithm_says(tagger: AdaptiveTagger, tiny_bund
     """Neighbours by brute force, one episode by hand; its answer is the tagger's."""
     sentence = sentence_from_words(["Eva", "Roth", "met", "Otto", "Klein", "in", "Lima", "."])
     bundle = load_bundle(tiny_bundle)
-    source, pieces = tagger._source, tagger._pieces
+    pieces = tagger._pieces
+    source = Source(bundle.sentences, bundle.tags, pieces=pieces, model=bundle.model, budget_mb=8, batch_pieces=64)
     _, vectors = trunk_states(bundle.model, source.windows, batch_pieces=64, sentence_encoder=bundle.sentence_encoder)
     windows = pieces.windows([sentence])
     states, looked_up = trunk_states(bundle.model, windows, batch_pieces=64, sentence_encoder=bundle.sentence_encoder)
@@ -131,8 +135,8 @@ def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path
     before = fresh.probabilities([sentence])[0]
     example = replace(sentence, tags=("B-PER", "I-PER", "O", "O", "B-LOC", "O"), place="mine:1")
     empty = sentence_from_words(["Nothing", "flew", "."])
-    assert fresh.add_examples([example, replace(empty, tags=("O", "O", "O"))]) == 1
-    assert len(fresh.bundle.index) == 25
+    numbers = fresh.add_examples([example, replace(empty, tags=("O", "O", "O"))])
+    assert (len(numbers), len(fresh)) == (1, 25)
 
     (tagged,) = fresh.tag_sentences([sentence], explain=True)
     assert (tagged.support[0].place, tagged.support[0].text) == ("mine:1", sentence.text)
@@ -142,6 +146,12 @@ def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path
     after = fresh.probabilities([sentence])[0]
     assert after[range(6), tags].log().mean() > before[range(6), tags].log().mean()
     torch.testing.assert_close(fresh.bundle.model.theta(), theta, rtol=0, atol=0)
+    fresh.remove_examples(numbers)
+    assert len(fresh) == 24
+    assert torch.equal(fresh.probabilities([sentence])[0], before)
+    (other,) = fresh.add_examples([replace(example, tags=("B-LOC", "I-LOC", "O", "O", "B-PER", "O"))])
+    assert other not in numbers, "what is kept under a number must stay true"
+    assert (fresh.probabilities([sentence])[0] - after).abs().max() > 1e-3
     # The bundle on disk is what it was.
     assert torch.equal(AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu").probabilities([sentence])[0], before)
 
@@ -156,8 +166,8 @@ def test_examples_that_teach_nothing_are_refused(
     good = replace(sentence_from_words(["Anna", "left"]), tags=("B-PER", "O"))
     with pytest.raises(UserError, match=message):
         tagger.add_examples([good, replace(good, tags=tags)])
-    assert len(tagger.bundle.index) == 24
-    assert tagger.add_examples([]) == 0
+    assert len(tagger) == 24
+    assert tagger.add_examples([]) == []
 
 
 def test_long_sentences_have_windows_with_neighbours_of_their_own(tagger: AdaptiveTagger) -> None:
@@ -243,9 +253,10 @@ def test_kept_factors_change_no_answer(tiny_bundle: Path, overrides: tuple[str, 
     assert vectors_BH is not None
     rows = tagger.bundle.index.search(vectors_BH.numpy(), k)[1].tolist()
     inner = inner_loop(tagger.config.inner, max_weight=tagger.config.inner.adapt_max_weight)
-    expected = tag_windows(
-        tagger._model, windows, states, batch_pieces=512, source=tagger._source, neighbours=rows, inner=inner
+    adaptation = Adaptation(
+        rows, [0] * len(rows), lambda some: adapt(tagger._model, pack(tagger._support.support(some)), inner)
     )
+    expected = tag_windows(tagger._model, windows, states, batch_pieces=512, adaptation=adaptation)
     for _ in range(2):
         for expected_WC, found_WC in zip(expected, tagger.probabilities(sentences, neighbours=k), strict=True):
             torch.testing.assert_close(found_WC, expected_WC, atol=1e-5, rtol=0)
@@ -260,6 +271,57 @@ def test_examples_are_kept_beside_the_others(tiny_bundle: Path) -> None:
     same = tagger.probabilities([sentence_from_text(TEXT)])[0]
     torch.testing.assert_close(same, before, atol=1e-5, rtol=0)  # without entities it is nobody's support
     assert tagger.cache_figures.bytes == 0
+
+
+def test_texts_of_one_batch_are_tagged_each_as_it_wants(tagger: AdaptiveTagger) -> None:
+    words = sentence_from_words(["Eva", "Roth", "met", "Otto", "Klein", "in", "Lima", "."])
+    items = [
+        (TEXT, tagger.settings()),
+        (words, tagger.settings(explain=True, neighbours=3)),
+        (TEXT, tagger.settings(adapt=False)),
+        ("", tagger.settings()),
+        (TEXT, tagger.settings(inner_lr=0.5, explain=True)),
+    ]
+    together = tagger.tag_each(items)
+    for item, found in zip(items, together, strict=True):
+        (alone,) = tagger.tag_each([item])
+        assert found.text == alone.text
+        for one, other in zip(found.sentences, alone.sentences, strict=True):
+            assert (one.tags, one.plain_tags, one.adapted) == (other.tags, other.plain_tags, other.adapted)
+            assert [s.text for s in one.support] == [s.text for s in other.support]
+            assert [e.score for e in one.entities] == pytest.approx([e.score for e in other.entities], abs=1e-4)
+    assert len(together[1].sentences[0].support) == 3
+    assert not together[2].sentences[0].adapted
+    assert together[3].sentences == ()
+
+
+class Distracted:
+    """A pool as an IVF index makes one: of some searches little comes out, of others nothing."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.fewer = pool, [0, 1]
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
+        return [row[:n] for row, n in zip(self.pool.search(vectors_BH, k), self.fewer, strict=True)]
+
+    def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
+        return self.pool.candidates(numbers)
+
+
+def test_a_search_may_find_fewer_than_it_should(tiny_bundle: Path) -> None:
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
+    sentences = [sentence_from_text("Anna Berg left Oslo."), sentence_from_text("In Lima, Eva Roth met Tom Hale.")]
+    plain, few = tagger.probabilities(sentences, adapt=False)[0], tagger.probabilities(sentences, neighbours=1)[1]
+    tagger._support.source = Distracted(tagger._support.source)
+    found = tagger.probabilities(sentences)
+    torch.testing.assert_close(found[0], plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], few, atol=1e-5, rtol=0)
+    tagged = tagger.tag_sentences(sentences, explain=True)
+    assert [t.adapted for t in tagged] == [False, True]
+    assert [len(t.support) for t in tagged] == [0, 1]
 
 
 def test_threads_share_a_tagger(tagger: AdaptiveTagger) -> None:
