@@ -30,8 +30,9 @@ def test_the_readme_tree_is_the_tree(root: Path) -> None:
     named = tree((root / "README.md").read_text(encoding="utf-8"))
     for path in named:
         assert (root / path).exists(), f"README names {path}"
-    modules = {f"metacross/{path.name}" for path in (root / "metacross").glob("*.py")} - {"metacross/__init__.py"}
-    assert modules == {path for path in named if path.startswith("metacross/") and path.endswith(".py")}
+    for package in ("metacross", "serve"):
+        modules = {f"{package}/{path.name}" for path in (root / package).glob("*.py")} - {f"{package}/__init__.py"}
+        assert modules == {path for path in named if path.startswith(f"{package}/") and path.endswith(".py")}
 
 
 def test_the_paper_map_names_things_that_exist(root: Path) -> None:

@@ -1,0 +1,1 @@
+"""The service: metacross over HTTP, on Ray Serve."""

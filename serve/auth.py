@@ -1,0 +1,91 @@
+"""Who may do what: bearer tokens from a file or the environment.
+
+A token list is YAML, in a file or in METACROSS_TOKENS:
+
+    - {token: "at least 16 characters", may: [tag, read_examples, write_examples]}
+
+Without one, everybody may do everything: for a service on loopback only.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from metacross.config import read_yaml
+from metacross.errors import UserError
+from serve.problems import ProblemError
+
+VARIABLE = "METACROSS_TOKENS"
+Grant = Literal["tag", "read_examples", "write_examples"]
+
+
+class Token(BaseModel):
+    """A token and what it grants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: Annotated[str, Field(min_length=16, pattern=r"^[\x21-\x7e]+$", repr=False)]
+    may: Annotated[frozenset[Grant], Field(min_length=1)]
+
+
+def read_tokens(setting: str) -> list[Token] | None:
+    """The tokens that `serve.auth` names: "" none are needed, `environment`, or a file.
+
+    Raises:
+        UserError: it cannot be read, or is no list of tokens; no token is shown.
+    """
+    if not setting:
+        return None
+    if setting == "environment":
+        text = os.environ.get(VARIABLE, "")
+        if not text:
+            raise UserError(f"serve.auth=environment, but {VARIABLE} is not set. Set it, or name a file.")
+        import yaml
+
+        found, place = yaml.safe_load(text), VARIABLE
+    else:
+        found, place = read_yaml(Path(setting)), setting
+    try:
+        tokens = TypeAdapter(list[Token]).validate_python(found)
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()[:3])
+        raise UserError(
+            f"{place}: no list of tokens ({where}). Expected, for example: "
+            '- {token: "at least 16 characters", may: [tag, read_examples, write_examples]}'
+        ) from None
+    if not tokens:
+        raise UserError(f"{place}: the list of tokens is empty. Add one, or leave serve.auth empty.")
+    return tokens
+
+
+def needs(tokens: list[Token] | None, grant: Grant) -> Callable[[Request], None]:
+    """A FastAPI dependency: lets requests pass whose token grants something.
+
+    All tokens are compared, each in constant time, so that the time taken tells nothing.
+    """
+
+    def check(request: Request) -> None:
+        if tokens is None:
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        grants: frozenset[str] | None = None
+        for token in tokens:
+            if hmac.compare_digest(given.encode("utf-8", "replace"), token.token.encode()):
+                grants = token.may
+        if scheme.lower() != "bearer" or grants is None:
+            raise ProblemError(
+                401,
+                "A token is needed: send the header Authorization: Bearer TOKEN.",
+                headers={"WWW-Authenticate": 'Bearer realm="metacross"'},
+            )
+        if grant not in grants:
+            raise ProblemError(403, f"This token may {', '.join(sorted(grants))}; it needs {grant}.")
+
+    return check

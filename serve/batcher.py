@@ -1,0 +1,80 @@
+"""Batches what comes one by one: as much as there is at the moment, up to a size.
+
+Serve's decorator for this (`serve.batch`) fails on an item larger than a batch, sends what did not fit to the end of
+the queue, and hangs for ever when its size function raises. So this is our own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class _Waiting(Generic[T, R]):
+    item: T
+    size: int
+    future: asyncio.Future[R]
+
+
+class Batcher(Generic[T, R]):
+    """Runs items in batches, one batch at a time, in a thread, in the order they came.
+
+    Args:
+        work: takes a batch's items, returns as many results; what it raises, all callers of the batch get.
+        size: of an item, 1 or more. One that is larger than `most` is a batch by itself.
+        most: size of a batch.
+        wait_s: how long the first item of a batch waits for others when nothing else is there.
+    """
+
+    def __init__(
+        self, work: Callable[[list[T]], Sequence[R]], *, size: Callable[[T], int], most: int, wait_s: float
+    ) -> None:
+        self._work, self._size, self._most, self._wait_s = work, size, most, wait_s
+        self._queue: deque[_Waiting[T, R]] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """How many items wait."""
+        return len(self._queue)
+
+    async def __call__(self, item: T) -> R:
+        """The item's result; a caller that is cancelled before its batch began costs nothing."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(item, self._size(item), future))
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        if len(self._queue) == 1 and self._queue[0].size < self._most:
+            await asyncio.sleep(self._wait_s)
+        while batch := self._next():
+            try:
+                results = await asyncio.to_thread(self._work, [waiting.item for waiting in batch])
+                for waiting, result in zip(batch, results, strict=True):
+                    if not waiting.future.done():
+                        waiting.future.set_result(result)
+            except Exception as error:
+                for waiting in batch:
+                    if not waiting.future.done():
+                        waiting.future.set_exception(error)
+
+    def _next(self) -> list[_Waiting[T, R]]:
+        batch: list[_Waiting[T, R]] = []
+        size = 0
+        while self._queue:
+            if self._queue[0].future.done():  # given up by its caller
+                self._queue.popleft()
+                continue
+            if batch and size + self._queue[0].size > self._most:
+                break
+            size += self._queue[0].size
+            batch.append(self._queue.popleft())
+        return batch

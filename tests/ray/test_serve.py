@@ -1,0 +1,162 @@
+"""The service on a real Ray Serve, over HTTP: answers, examples, a new bundle under load, a replica that dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from metacross import AdaptiveTagger, Client
+from metacross.errors import UserError
+from serve.app import build
+from tests.tiny_bundle import train_bundle, write_inputs
+
+TEXT = "Anna Berg left Oslo. Jan Smit lives in Lima."
+URL = "http://127.0.0.1:8123"
+
+
+@pytest.fixture(scope="module")
+def place(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("serve")
+    shutil.copytree(tiny_bundle, place / "one")
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=8123))
+    run(place / "one", place)
+    yield place
+    serve.shutdown()
+    ray.shutdown()
+
+
+def run(bundle: Path, place: Path) -> None:
+    serve.run(
+        build(
+            {
+                "bundle": str(bundle),
+                "serve.device": "cpu",
+                "serve.replicas": "2",
+                "serve.examples": str(place / "examples.db"),
+            }
+        )
+    )
+
+
+@pytest.mark.cluster
+def test_answers_are_the_taggers(place: Path) -> None:
+    tagger = AdaptiveTagger.from_pretrained(place / "one", device="cpu")
+    with Client(URL) as client:
+        assert client.ready()
+        for explain in (False, True):
+            result = client.tag(TEXT, explain=explain)
+            (expected,) = tagger.tag_texts([TEXT], explain=explain)
+            found = [(e.start, e.end, e.label) for e in result.entities]
+            assert found == [(e["start"], e["end"], e["entity_group"]) for e in expected.entities()]
+            assert [e.score for e in result.entities] == pytest.approx(
+                [e["score"] for e in expected.entities()], abs=1e-4
+            )
+        assert [s.text for s in result.support or ()] == [s["text"] for s in expected.support()]
+
+
+@pytest.mark.cluster
+def test_an_example_counts_at_once_on_every_replica(place: Path) -> None:
+    text = "Zoe Quist flew to Xanten."
+    with Client(URL) as client:
+        (example,) = client.add_examples([{"text": text, "entities": [{"start": 0, "end": 9, "label": "PER"}]}])
+        for _ in range(20):
+            (result,) = client.tag([text], explain=True)
+            assert (result.support or ())[0].example == example.id
+        client.delete_example(example.id)
+        for _ in range(20):
+            (result,) = client.tag([text], explain=True)
+            assert all(support.example is None for support in result.support or ())
+
+
+class Load:
+    """Clients that ask all the time, and what they were told."""
+
+    def __init__(self, clients: int) -> None:
+        self.told: Counter[str] = Counter()
+        self.slowest = 0.0
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, what: str, count: int, *, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while self.told[what] < count:
+            assert time.monotonic() < deadline, f"{what} not seen {count} times: {self.told}"
+            time.sleep(0.05)
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=URL, timeout=60) as http:
+            while not self._over.is_set():
+                began = time.monotonic()
+                try:
+                    answer = http.post("/v1/entities", json={"texts": [TEXT, TEXT]})
+                    told = answer.json()["model"]["bundle"] if answer.status_code == 200 else str(answer.status_code)
+                except httpx.TransportError as error:
+                    told = type(error).__name__
+                with self._lock:
+                    self.told[told] += 1
+                    self.slowest = max(self.slowest, time.monotonic() - began)
+
+
+@pytest.mark.cluster
+def test_a_new_bundle_goes_live_under_load(place: Path) -> None:
+    two = train_bundle(write_inputs(place / "inputs"), "train.seed=7")
+    with Client(URL) as client, Load(4) as load:
+        old = client.model().bundle
+        load.wait_for(old, 20)
+        run(two, place)
+        new = AdaptiveTagger.from_pretrained(two, device="cpu").bundle.digest
+        assert new != old
+        load.wait_for(new, 40)
+    assert load.told.keys() == {old, new}, "every answer came from one of the two, and none failed"
+    run(place / "one", place)
+
+
+@pytest.mark.cluster
+def test_a_tagger_that_dies_fails_nobody(place: Path) -> None:
+    with Client(URL) as client, Load(4) as load:
+        bundle = client.model().bundle
+        load.wait_for(bundle, 20)
+        os.kill(replica_process("Tagger"), signal.SIGKILL)
+        load.wait_for(bundle, load.told[bundle] + 60)
+    assert load.told.keys() == {bundle}, load.told
+
+
+def replica_process(deployment: str) -> int:
+    """The process of one replica."""
+    actors = ray._private.state.actors().values()
+    return next(int(a["Pid"]) for a in actors if deployment in a["ActorClassName"] and a["State"] == "ALIVE")
+
+
+def test_what_cannot_be_served_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="which bundle"):
+        build({})
+    with pytest.raises(UserError, match="no such directory"):
+        build({"bundle": str(tmp_path / "nothing")})
+    with pytest.raises(UserError, match="Unknown key serve"):
+        build({"bundle": str(tmp_path), "serve.replica": "2"})
+    with pytest.raises(UserError, match="does not exist"):
+        build({"bundle": str(tmp_path), "serve.auth": str(tmp_path / "tokens.yaml")})
