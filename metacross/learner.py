@@ -138,6 +138,7 @@ class Learner:
         self.max_weight = 0.0 if self.plain else config.loss.max_weight
         self.inner = inner_loop(config.inner, max_weight=self.max_weight, second_order=config.inner.second_order)
         self.optimizer = make_optimizer(self.model.theta(), config.train.weight_decay)
+        self._gradient = FlatGradient(self.model.theta(), extra=2)  # the loss, and whether somebody wants to stop
 
     def _encode_source(self) -> tuple[SourceIndex, NDArray[np.int64]]:
         """The index over the source windows, and each window's neighbours (M, K)."""
@@ -178,9 +179,7 @@ class Learner:
         batch = self.episodes.meta_batch(step)
         mine = [batch[i] for i in shares(batch, self.source.windows, self.team.size)[self.team.rank]]
         without_support = self.plain or step < train.plain_steps
-        theta = self.model.theta()
-        for p in theta:
-            p.grad = None
+        self._gradient.clear()
         loss = 0.0
         broken: list[str] = []
         with autocast(train.precision, self.device):
@@ -192,9 +191,8 @@ class Learner:
                 bad = (~torch.isfinite(losses_E.detach())).tolist()
                 broken += [self._place(e) for e, is_bad in zip(chunk, bad, strict=True) if is_bad]
 
-        flat = torch.cat(
-            [*(_grad(p).flatten().float() for p in theta), torch.tensor([loss, float(stop)], device=self.device)]
-        )
+        flat = self._gradient.flat
+        flat[-2:] = torch.tensor([loss, float(stop)])
         self.team.all_reduce(flat)
         loss, stops = float(flat[-2]), float(flat[-1])
         norm = float(flat[:-2].norm())
@@ -205,11 +203,8 @@ class Learner:
                 f"sentences: {', '.join(broken[:5]) or 'none by itself'}. Nothing of this step was kept; "
                 "earlier checkpoints are. Start anew with a lower train.lr or inner.lr, or with train.precision=fp32."
             )
-        flat *= min(1.0, train.clip_norm / max(norm, 1e-12))
-        at = 0
-        for p in theta:
-            p.grad = flat[at : at + p.numel()].view_as(p).to(p.dtype)
-            at += p.numel()
+        if norm > train.clip_norm:
+            flat *= train.clip_norm / norm
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, train.lr, train.steps, train.warmup)
         self.optimizer.step()
@@ -294,6 +289,28 @@ class Learner:
             self.report({"event": "prepare", "what": what, "done": done, "total": total})
 
         return tick
+
+
+class FlatGradient:
+    """The gradient of all of theta in one buffer, of which every parameter's `.grad` is a part: nothing is copied.
+
+    Args:
+        theta: parameters, in fp32.
+        extra: numbers behind the gradient, which are summed over the workers with it.
+
+    Attributes:
+        flat: the buffer.
+    """
+
+    def __init__(self, theta: Sequence[nn.Parameter], *, extra: int) -> None:
+        self.flat = theta[0].new_zeros(sum(p.numel() for p in theta) + extra).requires_grad_(False)
+        at = 0
+        for p in theta:
+            p.grad = self.flat[at : (at := at + p.numel())].view_as(p)
+
+    def clear(self) -> None:
+        """Sets it to zero, for backwards to add to."""
+        self.flat.zero_()
 
 
 class DevSet:
@@ -525,8 +542,4 @@ def make_optimizer(theta: Sequence[nn.Parameter], weight_decay: float) -> torch.
         {"params": [p for p in theta if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in theta if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8)
-
-
-def _grad(p: nn.Parameter) -> Tensor:
-    return torch.zeros_like(p) if p.grad is None else p.grad
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)
