@@ -38,7 +38,10 @@ from benchmarks.scaling_model import (
     worthwhile,
 )
 from benchmarks.scaling_report import Step, rates, waiting
+from benchmarks.serving import Copied
+from metacross import AdaptiveTagger
 from metacross.algorithm import InnerLoop
+from metacross.data import sentence_from_text
 from metacross.encoding import Window
 from metacross.episodes import Episode
 from metacross.errors import UserError
@@ -236,6 +239,16 @@ LINK = Link("slow", 1e6, 0.0, 256, "")
 def task(**changes: Any) -> Task:
     whole = {"name": "t", "episodes": 4, "flops": 8.0, "gradient_bytes": 2e6, "imbalance": dict.fromkeys(WORKERS, 1.0)}
     return Task(**{**whole, **changes})
+
+
+def test_copied_weights_answer_as_ours_do(tiny_bundle: Path) -> None:
+    """What answers are timed against computes the same, and leaves theta as it was."""
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
+    copied, sentence = Copied(tagger), sentence_from_text("Anna Berg left Oslo for Lima last week.")
+    before = [p.clone() for p in copied.theta]
+    found_WC = torch.cat(copied.probabilities(sentence))
+    torch.testing.assert_close(found_WC, tagger.probabilities([sentence])[0], rtol=0, atol=1e-5)
+    assert all(torch.equal(p, q) for p, q in zip(copied.theta, before, strict=True))
 
 
 def test_ring_all_reduce_by_hand() -> None:
