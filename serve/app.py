@@ -40,7 +40,7 @@ from serve.auth import read_tokens
 from serve.batcher import Batcher
 from serve.engine import Answer, Engine, Job, Refusal, refuse_path
 from serve.http import Limits, make_app
-from serve.problems import ProblemError, busy
+from serve.problems import busy
 
 ATTEMPTS = 4  # of a request whose replica dies under it
 POOLS = 2  # bundles whose source a node keeps: the one that answers now, and the one before or after it
@@ -301,7 +301,8 @@ class _Taggers:
         return found
 
     async def _tried(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 0
+        while True:
             try:
                 return await call()
             except BackPressureError as error:
@@ -309,7 +310,7 @@ class _Taggers:
             except (*LOST, DeploymentUnavailableError, RayTaskError) as error:
                 if isinstance(error, RayTaskError) and not isinstance(error.cause, LOST):
                     raise
+                attempt += 1
                 if attempt == ATTEMPTS:
                     raise busy("No tagger answers at the moment. Try again.", seconds=5) from error
                 await asyncio.sleep(random.uniform(0, 0.2 * 2**attempt))
-        raise ProblemError(500, "unreachable")
