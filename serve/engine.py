@@ -97,7 +97,7 @@ class Engine:
             "source_language": config.data.source_language,
             "labels": list(tagger.types),
             "dev_f1": tagger.bundle.metrics.get("dev_f1"),
-            "source_windows": len(tagger) - tagger.example_count,
+            "source_sentences": len(tagger) - tagger.example_count,
             "neighbours": config.episodes.support_size,
             "inner_lr": config.inner.lr,
         }

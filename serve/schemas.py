@@ -163,7 +163,7 @@ class ModelInfo(ModelName):
     source_language: str
     labels: list[str]
     dev_f1: float | None
-    source_windows: int
+    source_sentences: Annotated[int, Field(description="that may be support; long ones count for each window")]
     neighbours: int
     inner_lr: float
     examples: int

@@ -56,6 +56,7 @@ def test_answers_are_the_taggers(place: Path) -> None:
     tagger = AdaptiveTagger.from_pretrained(place / "one", device="cpu")
     with Client(URL) as client:
         assert client.ready()
+        assert client.model().source_sentences == len(tagger)
         for explain in (False, True):
             result = client.tag(TEXT, explain=explain)
             (expected,) = tagger.tag_texts([TEXT], explain=explain)
