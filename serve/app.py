@@ -70,11 +70,14 @@ def build(arguments: dict[str, str]) -> serve.Application:
         config = load_config(None, overrides)
     read_tokens(config.serve.auth)  # mistakes show here, not in a replica that starts again and again
     bundle = bundle if "://" in bundle else str(Path(bundle).absolute())
+    # A replica that ends answers what it has begun.
+    common: dict[str, Any] = {"graceful_shutdown_timeout_s": config.serve.timeout_s + 10}
     # mypy does not see that the decorators made deployments of these classes.
     index = SourceIndex.options(  # type: ignore[attr-defined]
-        ray_actor_options=_share(config, config.serve.index_gpus)
+        **common, ray_actor_options=_share(config, config.serve.index_gpus)
     ).bind(config)
     tagger = Tagger.options(  # type: ignore[attr-defined]
+        **common,
         num_replicas=config.serve.replicas,
         ray_actor_options=_share(config, config.serve.tagger_gpus),
         max_ongoing_requests=2 * config.serve.batch_requests,
@@ -82,7 +85,7 @@ def build(arguments: dict[str, str]) -> serve.Application:
         user_config={"bundle": bundle},
     ).bind(index, config, overrides)
     app: serve.Application = Ingress.options(  # type: ignore[attr-defined]
-        num_replicas=config.serve.replicas, max_ongoing_requests=config.serve.queue
+        **common, num_replicas=config.serve.replicas, max_ongoing_requests=config.serve.queue
     ).bind(tagger, config)
     return app
 
@@ -194,7 +197,7 @@ def _characters(job: Job) -> int:
     return len(job.text) if isinstance(job.text, str) else sum(map(len, job.text))
 
 
-@serve.deployment(graceful_shutdown_timeout_s=30)
+@serve.deployment
 class Tagger:
     """A model and its cache. `user_config` names the bundle: a new one goes live between two batches."""
 

@@ -45,6 +45,7 @@ def run(bundle: Path, place: Path) -> None:
                 "bundle": str(bundle),
                 "serve.device": "cpu",
                 "serve.replicas": "2",
+                "serve.timeout_s": "120",  # everything is replaced at once, and the machine may be busy
                 "serve.examples": str(place / "examples.db"),
             }
         )
@@ -114,7 +115,7 @@ class Load:
                 began = time.monotonic()
                 try:
                     answer = http.post("/v1/entities", json={"texts": [TEXT, TEXT]})
-                    told = answer.json()["model"]["bundle"] if answer.status_code == 200 else str(answer.status_code)
+                    told = answer.json()["model"]["bundle"] if answer.status_code == 200 else answer.text
                 except httpx.TransportError as error:
                     told = type(error).__name__
                 with self._lock:
