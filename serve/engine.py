@@ -6,6 +6,7 @@ so whatever was acknowledged shapes the next answer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 from metacross.answers import SupportSentence, TaggedText
 from metacross.config import Config
 from metacross.data import Sentence, sentence_from_words
-from metacross.errors import UserError
+from metacross.errors import RunError, UserError
 from metacross.examples import Example, ExampleStore
 from metacross.tagger import AdaptiveTagger, Settings
+
+log = logging.getLogger("metacross.serve")
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,6 @@ class Engine:
         loaded.take_in(self.store)
         self._loaded = loaded
 
-    @property
-    def ready(self) -> bool:
-        """Whether a bundle is loaded."""
-        return self._loaded is not None
-
     def model(self) -> dict[str, Any]:
         """What answers come from, for people and programs."""
         loaded = self._now()
@@ -105,7 +103,10 @@ class Engine:
     def answer(self, requests: Sequence[Sequence[Job]]) -> list[Answer | Refusal]:
         """Tags the jobs of all requests together; a request that cannot be answered does not touch the others."""
         loaded = self._now()
-        loaded.take_in(self.store)
+        try:
+            loaded.take_in(self.store)
+        except RunError as error:  # then nothing new was acknowledged either
+            log.warning("answering by the examples of before: %s", error)
         tagger = loaded.tagger
         refusals = [_refusal(tagger, jobs) for jobs in requests]
         good = [jobs for jobs, refusal in zip(requests, refusals, strict=True) if refusal is None]
@@ -144,7 +145,7 @@ class _Loaded:
             for window in windows:
                 del self._examples[window]
         for example in changes.added:
-            if self._known(example):
+            if self._known(example) and example.id not in self._windows:  # some may be from a try that failed
                 self._windows[example.id] = self.tagger.add_examples([example.sentence])
                 self._examples |= dict.fromkeys(self._windows[example.id], example.id)
         self._version = changes.version

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metacross import AdaptiveTagger
+from metacross.errors import RunError
 from metacross.examples import ExampleStore
 from serve.auth import Token
 from serve.engine import Answer, Engine, Job, Refusal
@@ -169,6 +170,22 @@ def test_examples_shape_the_next_answer_and_are_kept(client: TestClient, engine:
     (found,) = other.answer([[Job(text, explain=True)]])
     assert isinstance(found, Answer)
     assert all(s["example"] is None for s in found.results[0]["support"])
+
+
+def test_answers_go_on_without_the_database(
+    client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost() -> int:
+        raise RunError("the database is gone")
+
+    expected = post(client, text=TEXT)
+    assert engine.store is not None
+    monkeypatch.setattr(engine.store, "version", lost)
+    monkeypatch.setattr(engine.store, "count", lost)
+    assert post(client, text=TEXT) == expected
+    assert "the database is gone" in caplog.text
+    assert refused(client.get("/v1/model"), 503, "store of examples")
+    assert "retry-after" in client.get("/v1/model").headers
 
 
 def test_examples_come_in_pages(client: TestClient) -> None:
