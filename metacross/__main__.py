@@ -457,7 +457,7 @@ def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
         corpus = read_corpus(file, tag_map=settings.tag_map, max_words=settings.max_words)
         require_entities(corpus)
         refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
-        added = len(tagger.add_examples(corpus.sentences))
+        added = sum(map(bool, tagger.add_examples(corpus.sentences)))
         _say(f"{file}: {added} of {len(corpus.sentences)} sentences may shape answers")
 
 

@@ -6,6 +6,7 @@ Shapes: B rows, T word pieces, H hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from metacross.encoding import Window
 from metacross.model import IGNORED, Rows, SentenceEncoder, TagModel
 
+Item = TypeVar("Item")
 PIECE_STEP = 8  # rows are padded to multiples of this: few distinct shapes keep the CPU library's kernel cache small
 
 
@@ -27,6 +29,20 @@ def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int) -> Itera
             run, size = [], padded_length(lengths[i])
         run.append(i)
         longest = size
+    if run:
+        yield run
+
+
+def runs(items: Sequence[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Cuts items, in their order, into runs whose sizes add up to `most` or less; a run has at least one."""
+    run: list[Item] = []
+    total = 0
+    for item in items:
+        if run and total + size(item) > most:
+            yield run
+            run, total = [], 0
+        run.append(item)
+        total += size(item)
     if run:
         yield run
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +36,7 @@ from metacross.factor_cache import CacheFigures, FactorCache
 from metacross.fast_weights import FastWeights
 from metacross.learner import inner_loop
 from metacross.retrieval import Vectors
-from metacross.rows import pack, trunk_states
+from metacross.rows import pack, runs, trunk_states
 from metacross.support import Candidate, ExamplePool, Neighbour, Pool, SourcePool, Support, may_be_support
 from metacross.tagging import Adaptation, Timed, tag_windows
 from metacross.words import split_sentences
@@ -171,7 +172,7 @@ class AdaptiveTagger:
         refuse_learned_keys(loaded.config, wanted)
         return cls(loaded, device=place, config=wanted, pool=pool(loaded) if pool else None, timed=timed)
 
-    def add_examples(self, sentences: Sequence[Sentence]) -> list[int]:
+    def add_examples(self, sentences: Sequence[Sentence]) -> list[list[int]]:
         """Lets further labelled sentences, in any language, shape answers from now on; theta stays as it is.
 
         This is the cheapest form of the paper's low-resource setting: nothing is trained. The bundle on disk does not
@@ -182,7 +183,7 @@ class AdaptiveTagger:
                 those without entities are passed over, as they are among the source sentences.
 
         Returns:
-            The windows that were added, by number, for `remove_examples`.
+            Each sentence's windows that were added, by number, for `remove_examples`.
 
         Raises:
             UserError: a sentence without tags, or with a tag that the tagger does not know; nothing was added.
@@ -196,12 +197,20 @@ class AdaptiveTagger:
                 )
         which = self.config.retrieval.candidates
         windows = [w for w in self._pieces.windows(sentences) if may_be_support(w, sentences[w.sentence], which)]
-        if not windows:
-            return []
-        with self._lock, self._precision():
-            _, vectors_BH = self._encoded(windows)
+        added: list[list[int]] = [[] for _ in sentences]
+        # All vectors before the first is taken in: a failure leaves everything as it was.
+        vectors = [self._vectors(run) for run in runs(windows, len, GROUP_PIECES)]
+        if windows:
             candidates = [Candidate(window, sentences[window.sentence]) for window in windows]
-            return self._support.examples.add(candidates, vectors_BH)
+            with self._lock:
+                numbers = self._support.examples.add(candidates, np.concatenate(vectors))
+            for window, number in zip(windows, numbers, strict=True):
+                added[window.sentence].append(number)
+        return added
+
+    def _vectors(self, windows: Sequence[Window]) -> Vectors:
+        with self._lock, self._precision():
+            return self._encoded(windows)[1]
 
     def remove_examples(self, windows: Sequence[int]) -> None:
         """Forgets examples, by the numbers that `add_examples` gave for their windows."""
@@ -388,7 +397,7 @@ class AdaptiveTagger:
         every = [_Part(w, group[w.sentence][1], _Outcome()) for w in self._pieces.windows([s for s, _ in group])]
         for part in every:
             by_sentence[part.window.sentence].append(part)
-        for run in _runs(every):
+        for run in runs(every, lambda part: len(part.window), GROUP_PIECES):
             self._fill(run)
         return by_sentence
 
@@ -516,20 +525,6 @@ def _groups(sentences: Iterable[tuple[Sentence, Settings]]) -> Iterator[list[tup
         characters += len(sentence.text)
     if group:
         yield group
-
-
-def _runs(parts: Sequence[_Part]) -> Iterator[list[_Part]]:
-    """Windows in groups of bounded pieces."""
-    run: list[_Part] = []
-    pieces = 0
-    for part in parts:
-        if run and pieces + len(part.window) > GROUP_PIECES:
-            yield run
-            run, pieces = [], 0
-        run.append(part)
-        pieces += len(part.window)
-    if run:
-        yield run
 
 
 def _shared(window: Window) -> list[bool]:

@@ -25,6 +25,8 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve import metrics
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -33,10 +35,11 @@ from metacross.config import Config, ServeConfig, load_config
 from metacross.encoding import PieceEncoder
 from metacross.errors import UserError
 from metacross.examples import ExampleStore
+from metacross.factor_cache import CacheFigures
 from metacross.ray_session import cluster_resources
 from metacross.support import Candidate, Neighbour, SourcePool
 from metacross.tagger import AdaptiveTagger
-from serve.auth import read_tokens
+from serve.auth import read_tokens, refuse_open_door
 from serve.batcher import Batcher
 from serve.engine import Answer, Engine, Job, Refusal, refuse_path
 from serve.http import Limits, make_app
@@ -225,8 +228,10 @@ class Tagger:
         return self._engine.model()
 
     def _answer(self, requests: list[Sequence[Job]]) -> list[Answer | Refusal]:
-        self._metrics.batch(len(requests), sum(map(len, requests)))
-        return self._engine.answer(requests)
+        self._metrics.batch(len(requests), sum(map(len, requests)), waiting=len(self._batches))
+        answers = self._engine.answer(requests)
+        self._metrics.cache(self._engine.cache_figures)
+        return answers
 
     def _open(self, path: str) -> AdaptiveTagger:
         return AdaptiveTagger.from_pretrained(
@@ -238,28 +243,46 @@ class Tagger:
         )
 
 
+SECONDS: list[float] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
+SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+
+
 class _Metrics:
     """What Prometheus sees of a Tagger."""
 
     def __init__(self) -> None:
-        from ray.serve import metrics
-
-        seconds: list[float] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
         self._stage = metrics.Histogram(
             "metacross_stage_seconds",
             description="Time of a stage of a batch.",
-            boundaries=seconds,
+            boundaries=SECONDS,
             tag_keys=("stage",),
         )
-        sizes: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
         self._requests = metrics.Histogram(
-            "metacross_batch_requests", description="Requests tagged together.", boundaries=sizes
+            "metacross_batch_requests", description="Requests tagged together.", boundaries=SIZES
         )
-        self._texts = metrics.Histogram("metacross_batch_texts", description="Texts of these.", boundaries=sizes)
+        self._texts = metrics.Histogram("metacross_batch_texts", description="Texts of these.", boundaries=SIZES)
+        self._waiting = metrics.Gauge("metacross_queue", description="Requests that wait for the next batch.")
+        self._found = metrics.Counter(
+            "metacross_cache_lookups",
+            description="Support sentences whose factors were needed, and whether they were kept.",
+            tag_keys=("found",),
+        )
+        self._bytes = metrics.Gauge("metacross_cache_bytes", description="Memory of the factors kept.")
+        self._cache = CacheFigures()
 
-    def batch(self, requests: int, texts: int) -> None:
+    def batch(self, requests: int, texts: int, *, waiting: int) -> None:
         self._requests.observe(requests)
         self._texts.observe(texts)
+        self._waiting.set(waiting)
+
+    def cache(self, figures: CacheFigures) -> None:
+        before, self._cache = self._cache, figures
+        if figures.hits + figures.misses < before.hits + before.misses:
+            before = CacheFigures()  # of a new bundle
+        for found, more in (("yes", figures.hits - before.hits), ("no", figures.misses - before.misses)):
+            if more > 0:
+                self._found.inc(more, tags={"found": found})
+        self._bytes.set(figures.bytes)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -279,6 +302,7 @@ class Ingress:
     """The HTTP interface of http.py in front of the Taggers."""
 
     def __init__(self, tagger: DeploymentHandle[Any], config: Config) -> None:
+        refuse_open_door(config.serve.auth, _host())
         logging.getLogger("metacross.serve").setLevel(logging.INFO)
         self._backend, self._settings = _Taggers(tagger), config.serve
 
@@ -286,7 +310,29 @@ class Ingress:
         settings: ServeConfig = self._settings
         store = ExampleStore(settings.examples) if settings.examples else None
         limits = Limits(settings.max_body_mb << 20, settings.max_texts, settings.max_characters, settings.timeout_s)
-        return make_app(self._backend, store, limits=limits, tokens=read_tokens(settings.auth))
+        return make_app(self._backend, store, limits=limits, tokens=read_tokens(settings.auth), observed=_observer())
+
+
+def _host() -> str | None:
+    """The address that this Serve answers on; Ray has no public way to ask for it."""
+    client = _get_global_client()
+    return client.http_config.host if client else None
+
+
+def _observer() -> Callable[[str, int, float], None]:
+    """What Prometheus sees of an Ingress."""
+    # Ray's annotation knows of a single key.
+    keys: Any = ("route", "status")
+    count = metrics.Counter("metacross_requests", description="Requests answered.", tag_keys=keys)
+    seconds = metrics.Histogram(
+        "metacross_request_seconds", description="Time of a request.", boundaries=SECONDS, tag_keys=("route",)
+    )
+
+    def observed(route: str, status: int, took: float) -> None:
+        count.inc(tags={"route": route, "status": str(status)})
+        seconds.observe(took, tags={"route": route})
+
+    return observed
 
 
 class _Taggers:

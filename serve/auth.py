@@ -4,7 +4,8 @@ A token list is YAML, in a file or in METACROSS_TOKENS:
 
     - {token: "at least 16 characters", may: [tag, read_examples, write_examples]}
 
-Without one, everybody may do everything: for a service on loopback only.
+Without one, everybody may do everything. That is for a service on loopback; on any other address it has to be said
+(`serve.auth: none`), for something else must keep strangers out then.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +25,7 @@ from metacross.errors import UserError
 from serve.problems import ProblemError
 
 VARIABLE = "METACROSS_TOKENS"
+OPEN = "none"
 Grant = Literal["tag", "read_examples", "write_examples"]
 
 
@@ -36,12 +39,12 @@ class Token(BaseModel):
 
 
 def read_tokens(setting: str) -> list[Token] | None:
-    """The tokens that `serve.auth` names: "" none are needed, `environment`, or a file.
+    """The tokens that `serve.auth` names: none are needed ("", or `none`), `environment`, or a file.
 
     Raises:
         UserError: it cannot be read, or is no list of tokens; no token is shown.
     """
-    if not setting:
+    if setting in ("", OPEN):
         return None
     if setting == "environment":
         text = os.environ.get(VARIABLE, "")
@@ -63,6 +66,31 @@ def read_tokens(setting: str) -> list[Token] | None:
     if not tokens:
         raise UserError(f"{place}: the list of tokens is empty. Add one, or leave serve.auth empty.")
     return tokens
+
+
+def refuse_open_door(setting: str, host: str | None) -> None:
+    """Raises UserError where the service could be reached by others and nobody has said who may.
+
+    Args:
+        setting: serve.auth.
+        host: the address that HTTP is answered on; None is any.
+    """
+    if setting or _is_loopback(host):
+        return
+    raise UserError(
+        f"serve.auth is empty, but the service answers on {host or 'every address'}, where others can reach it. Name "
+        f"tokens (serve.auth=FILE or serve.auth=environment), let it answer on 127.0.0.1, or, where something else "
+        f"keeps strangers out, say serve.auth={OPEN}."
+    )
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def needs(tokens: list[Token] | None, grant: Grant) -> Callable[[Request], None]:

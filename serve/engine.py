@@ -17,6 +17,7 @@ from metacross.config import Config
 from metacross.data import Sentence, sentence_from_words
 from metacross.errors import RunError, UserError
 from metacross.examples import Example, ExampleStore
+from metacross.factor_cache import CacheFigures
 from metacross.tagger import AdaptiveTagger, Settings
 
 log = logging.getLogger("metacross.serve")
@@ -100,6 +101,11 @@ class Engine:
             "inner_lr": config.inner.lr,
         }
 
+    @property
+    def cache_figures(self) -> CacheFigures:
+        """Of the tagger that answers now."""
+        return self._now().tagger.cache_figures
+
     def answer(self, requests: Sequence[Sequence[Job]]) -> list[Answer | Refusal]:
         """Tags the jobs of all requests together; a request that cannot be answered does not touch the others."""
         loaded = self._now()
@@ -144,10 +150,10 @@ class _Loaded:
             self.tagger.remove_examples(windows)
             for window in windows:
                 del self._examples[window]
-        for example in changes.added:
-            if self._known(example) and example.id not in self._windows:  # some may be from a try that failed
-                self._windows[example.id] = self.tagger.add_examples([example.sentence])
-                self._examples |= dict.fromkeys(self._windows[example.id], example.id)
+        new = [e for e in changes.added if self._known(e) and e.id not in self._windows]  # a try may have failed midway
+        for example, windows in zip(new, self.tagger.add_examples([e.sentence for e in new]), strict=True):
+            self._windows[example.id] = windows
+            self._examples |= dict.fromkeys(windows, example.id)
         self._version = changes.version
 
     def _known(self, example: Example) -> bool:

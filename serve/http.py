@@ -33,6 +33,7 @@ from serve.problems import ProblemError
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 NDJSON = "application/x-ndjson"
+Observed = Callable[[str, int, float], None]
 log = logging.getLogger("metacross.serve")
 T = TypeVar("T")
 
@@ -58,7 +59,12 @@ class Limits:
 
 
 def make_app(
-    backend: Backend, store: ExampleStore | None, *, limits: Limits, tokens: list[Token] | None = None
+    backend: Backend,
+    store: ExampleStore | None,
+    *,
+    limits: Limits,
+    tokens: list[Token] | None = None,
+    observed: Observed = lambda route, status, seconds: None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -67,6 +73,7 @@ def make_app(
         store: keeps examples; None where there are none.
         limits: beyond them requests are refused.
         tokens: who may do what; None lets everybody.
+        observed: is told every request's route ("" where there is none), status and seconds.
     """
     app = FastAPI(
         title="metacross",
@@ -74,7 +81,7 @@ def make_app(
         version="1",
     )
     problems.install(app)
-    app.add_middleware(Envelope, body_bytes=limits.body_bytes)
+    app.add_middleware(Envelope, body_bytes=limits.body_bytes, observed=observed)
     may_tag, may_read, may_write = (
         Depends(needs(tokens, grant)) for grant in ("tag", "read_examples", "write_examples")
     )
@@ -346,10 +353,10 @@ def _record(line: bytes | None, limits: Limits) -> dict[str, Any]:
 
 
 class Envelope:
-    """Gives every request an id, bounds its body, and logs it: never what is in it."""
+    """Gives every request an id, bounds its body, counts it, and logs it: never what is in it."""
 
-    def __init__(self, app: ASGIApp, *, body_bytes: int) -> None:
-        self._app, self._most = app, body_bytes
+    def __init__(self, app: ASGIApp, *, body_bytes: int, observed: Observed) -> None:
+        self._app, self._most, self._observed = app, body_bytes, observed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -372,6 +379,8 @@ class Envelope:
             endless = scope["path"].endswith(":stream")
             await self._app(scope, receive if endless else self._bounded(headers, receive), sending)
         finally:
+            seconds = time.perf_counter() - began
+            self._observed(getattr(scope.get("route"), "path", ""), status, seconds)
             log.info(
                 json.dumps(
                     {
@@ -379,7 +388,7 @@ class Envelope:
                         "method": scope["method"],
                         "path": scope["path"],
                         "status": status,
-                        "ms": round(1000 * (time.perf_counter() - began), 1),
+                        "ms": round(1000 * seconds, 1),
                     }
                 )
             )

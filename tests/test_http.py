@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metacross import AdaptiveTagger
-from metacross.errors import RunError
+from metacross.errors import RunError, UserError
 from metacross.examples import ExampleStore
-from serve.auth import Token
+from serve.auth import Token, read_tokens, refuse_open_door
 from serve.engine import Answer, Engine, Job, Refusal
 from serve.http import Limits, make_app
 from serve.problems import ProblemError
@@ -82,6 +82,20 @@ def test_entities_of_a_text(client: TestClient, engine: Engine) -> None:
     for entity in result["entities"]:
         assert TEXT[entity["start"] : entity["end"]] == entity["text"], "offsets are code points"
         assert 0 < entity["score"] <= 1
+
+
+def test_every_request_is_counted_under_its_route(engine: Engine) -> None:
+    seen: list[tuple[str, int]] = []
+    app = make_app(
+        Here(engine), engine.store, limits=LIMITS, observed=lambda route, status, seconds: seen.append((route, status))
+    )
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for path in ("/healthz", "/v1/examples/77", "/v1/examples/78", "/nowhere/at/all"):
+            client.get(path)
+        client.post("/v1/entities", json={"text": TEXT})
+        client.post("/v1/entities", json={})
+    one = "/v1/examples/{number}"
+    assert seen == [("/healthz", 200), (one, 404), (one, 404), ("", 404), ("/v1/entities", 200), ("/v1/entities", 422)]
 
 
 def test_several_texts_and_given_words(client: TestClient) -> None:
@@ -325,3 +339,17 @@ def test_whatever_comes_offsets_slice_the_text(client: TestClient, texts: list[s
         assert result["text"] == text
         for entity in [*result["entities"], *result.get("plain", [])]:
             assert entity["text"] == text[entity["start"] : entity["end"]] != ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_without_tokens_on_loopback(host: str) -> None:
+    refuse_open_door("", host)
+
+
+@pytest.mark.parametrize("host", [None, "", "0.0.0.0", "::", "10.0.0.3", "example.org"])
+def test_without_tokens_where_others_come(host: str | None) -> None:
+    with pytest.raises(UserError, match=r"serve\.auth=FILE"):
+        refuse_open_door("", host)
+    for setting in ("none", "environment", "tokens.yaml"):
+        refuse_open_door(setting, host)
+    assert read_tokens("none") is None

@@ -135,8 +135,8 @@ def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path
     before = fresh.probabilities([sentence])[0]
     example = replace(sentence, tags=("B-PER", "I-PER", "O", "O", "B-LOC", "O"), place="mine:1")
     empty = sentence_from_words(["Nothing", "flew", "."])
-    numbers = fresh.add_examples([example, replace(empty, tags=("O", "O", "O"))])
-    assert (len(numbers), len(fresh)) == (1, 25)
+    numbers, none = fresh.add_examples([example, replace(empty, tags=("O", "O", "O"))])
+    assert (len(numbers), none, len(fresh)) == (1, [], 25)
 
     (tagged,) = fresh.tag_sentences([sentence], explain=True)
     assert (tagged.support[0].place, tagged.support[0].text) == ("mine:1", sentence.text)
@@ -149,11 +149,27 @@ def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path
     fresh.remove_examples(numbers)
     assert len(fresh) == 24
     assert torch.equal(fresh.probabilities([sentence])[0], before)
-    (other,) = fresh.add_examples([replace(example, tags=("B-LOC", "I-LOC", "O", "O", "B-PER", "O"))])
+    ((other,),) = fresh.add_examples([replace(example, tags=("B-LOC", "I-LOC", "O", "O", "B-PER", "O"))])
     assert other not in numbers, "what is kept under a number must stay true"
     assert (fresh.probabilities([sentence])[0] - after).abs().max() > 1e-3
     # The bundle on disk is what it was.
     assert torch.equal(AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu").probabilities([sentence])[0], before)
+
+
+def test_examples_taken_in_together_are_those_taken_in_one_by_one(tiny_bundle: Path) -> None:
+    names = ("Zoe Quist flew to Xanten .", "Max Roth met Eva Klein in Bern " * 20, "Ida sings .")
+    examples = [sentence_from_words(text.split()) for text in names]
+    examples = [replace(e, tags=("B-PER", *["O"] * (len(e.words) - 1))) for e in examples]
+    together, single = (AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu") for _ in range(2))
+    numbers = together.add_examples(examples)
+    assert numbers == [single.add_examples([example])[0] for example in examples]
+    assert [len(windows) for windows in numbers] == [1, 1, 1], "of the long one only the window with an entity"
+    text = "Max Roth flew to Xanten."
+    (a,), (b,) = (tagger.tag_texts([text], explain=True) for tagger in (together, single))
+    assert [s["text"] for s in a.support()] == [s["text"] for s in b.support()]
+    assert [e["score"] for e in a.entities()] == pytest.approx([e["score"] for e in b.entities()], abs=1e-6)
+    together.remove_examples(numbers[0])
+    assert together.example_count == 2
 
 
 @pytest.mark.parametrize(
