@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import ray
 from ray import serve
@@ -20,9 +16,9 @@ from ray.serve.config import HTTPOptions
 from metacross import AdaptiveTagger, Client
 from metacross.errors import UserError
 from serve.app import build
+from tests.ray.service import TEXT, Load, replica_process
 from tests.tiny_bundle import train_bundle, write_inputs
 
-TEXT = "Anna Berg left Oslo. Jan Smit lives in Lima."
 URL = "http://127.0.0.1:8123"
 
 
@@ -83,50 +79,10 @@ def test_an_example_counts_at_once_on_every_replica(place: Path) -> None:
             assert all(support.example is None for support in result.support or ())
 
 
-class Load:
-    """Clients that ask all the time, and what they were told."""
-
-    def __init__(self, clients: int) -> None:
-        self.told: Counter[str] = Counter()
-        self.slowest = 0.0
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def wait_for(self, what: str, count: int, *, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while self.told[what] < count:
-            assert time.monotonic() < deadline, f"{what} not seen {count} times: {self.told}"
-            time.sleep(0.05)
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=URL, timeout=60) as http:
-            while not self._over.is_set():
-                began = time.monotonic()
-                try:
-                    answer = http.post("/v1/entities", json={"texts": [TEXT, TEXT]})
-                    told = answer.json()["model"]["bundle"] if answer.status_code == 200 else answer.text
-                except httpx.TransportError as error:
-                    told = type(error).__name__
-                with self._lock:
-                    self.told[told] += 1
-                    self.slowest = max(self.slowest, time.monotonic() - began)
-
-
 @pytest.mark.cluster
 def test_a_new_bundle_goes_live_under_load(place: Path) -> None:
     two = train_bundle(write_inputs(place / "inputs"), "train.seed=7")
-    with Client(URL) as client, Load(4) as load:
+    with Client(URL) as client, Load(4, URL) as load:
         old = client.model().bundle
         load.wait_for(old, 20)
         run(two, place)
@@ -139,18 +95,12 @@ def test_a_new_bundle_goes_live_under_load(place: Path) -> None:
 
 @pytest.mark.cluster
 def test_a_tagger_that_dies_fails_nobody(place: Path) -> None:
-    with Client(URL) as client, Load(4) as load:
+    with Client(URL) as client, Load(4, URL) as load:
         bundle = client.model().bundle
         load.wait_for(bundle, 20)
         os.kill(replica_process("Tagger"), signal.SIGKILL)
         load.wait_for(bundle, load.told[bundle] + 60)
     assert load.told.keys() == {bundle}, load.told
-
-
-def replica_process(deployment: str) -> int:
-    """The process of one replica."""
-    actors = ray._private.state.actors().values()
-    return next(int(a["Pid"]) for a in actors if deployment in a["ActorClassName"] and a["State"] == "ALIVE")
 
 
 def test_what_cannot_be_served_is_refused_before_anything_starts(tmp_path: Path) -> None:

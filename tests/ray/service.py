@@ -1,0 +1,64 @@
+"""The service under load, for the tests that change or break it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import httpx
+import ray
+
+TEXT = "Anna Berg left Oslo. Jan Smit lives in Lima."
+
+
+class Load:
+    """Clients that ask all the time, and what they were told."""
+
+    def __init__(self, clients: int, url: str) -> None:
+        self._url = url
+        self.told: Counter[str] = Counter()
+        self.slowest = 0.0
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, what: str, count: int, *, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while self.told[what] < count:
+            assert time.monotonic() < deadline, f"{what} not seen {count} times: {self.told}"
+            time.sleep(0.05)
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=60) as http:
+            while not self._over.is_set():
+                began = time.monotonic()
+                try:
+                    answer = http.post("/v1/entities", json={"texts": [TEXT, TEXT]})
+                    told = answer.json()["model"]["bundle"] if answer.status_code == 200 else answer.text
+                except httpx.TransportError as error:
+                    told = type(error).__name__
+                with self._lock:
+                    self.told[told] += 1
+                    self.slowest = max(self.slowest, time.monotonic() - began)
+
+
+def replica_process(deployment: str) -> int:
+    """The process of one replica."""
+    return replica_processes(deployment)[0]
+
+
+def replica_processes(deployment: str) -> list[int]:
+    """The processes of a deployment's replicas, in order."""
+    actors = ray._private.state.actors().values()
+    return sorted(int(a["Pid"]) for a in actors if deployment in a["ActorClassName"] and a["State"] == "ALIVE")
