@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test cluster chaos browser check format clean
+.PHONY: help demo serve test cluster chaos soak browser check format clean
 
 # Variables of your own: make test PYTHON=/opt/python3.12/bin/python3
 PYTHON ?= python3.11 python3# interpreters to try, in this order, for a new .venv
@@ -23,8 +23,8 @@ help: ## explain every target
 	@echo "  TORCH_INDEX=url    package index with CPU-only builds of torch; without it, Linux gets the CUDA build (GBs)"
 
 # Ray's token authentication is for clusters that others can reach; these start their own on this machine.
-demo test cluster chaos browser serve: export RAY_AUTH_MODE = disabled
-demo test cluster chaos browser serve: export RAY_USAGE_STATS_ENABLED = 0
+demo test cluster chaos soak browser serve: export RAY_AUTH_MODE = disabled
+demo test cluster chaos soak browser serve: export RAY_USAGE_STATS_ENABLED = 0
 
 demo: .venv/.stamp ## show the whole method on the small corpus in samples/
 	$(BIN)/python samples/demo.py
@@ -37,6 +37,9 @@ cluster: .venv/.stamp ## test jobs, sweeps and lost nodes on Ray clusters of thi
 
 chaos: .venv/.stamp ## lose workers, nodes, drivers and disks again and again (many minutes)
 	$(BIN)/python -m pytest -m chaos
+
+soak: .venv/.stamp ## send the service 20,000 requests and watch its memory (many minutes)
+	$(BIN)/python -m pytest -m soak
 
 serve: .venv/.stamp ## answer over HTTP on port 8000: make serve BUNDLE=runs/NAME/bundle
 	$(BIN)/serve run serve.app:build bundle="$(BUNDLE)"

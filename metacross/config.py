@@ -165,6 +165,7 @@ class ServeConfig(Section):
     device: FilledText
     factor_cache_mb: CountOrZero
     replicas: Count
+    index_replicas: Count
     tagger_gpus: NonNegative
     index_gpus: NonNegative
     batch_requests: Count

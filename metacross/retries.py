@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import httpx
 
 from metacross.errors import UserError
-from metacross.wire import Call, ServiceUnavailable, answered
+from metacross.wire import Call, ServiceUnavailable, answered, is_problem
 
 T = TypeVar("T")
 
@@ -105,7 +105,9 @@ def retry_after(value: str) -> float | None:
 
 def _may_repeat(call: Call[T], outcome: httpx.Response | httpx.RequestError) -> bool:
     if isinstance(outcome, httpx.Response):
-        return outcome.status_code in ((502, 503, 504) if call.repeatable else (503,))
+        # A 500 that is no problem of the service's own: what answered died, and a proxy says so.
+        died = outcome.status_code == 500 and not is_problem(outcome)
+        return outcome.status_code == 503 or (call.repeatable and (died or outcome.status_code in (502, 504)))
     if isinstance(outcome, _NOT_SENT):
         return _mistake(outcome) is None
     # Not after a timeout: the service still works on it, and a second one would make it slower yet.

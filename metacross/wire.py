@@ -343,6 +343,11 @@ def answered(call: Call[T], response: httpx.Response, *, url: str, attempts: int
         ) from error
 
 
+def is_problem(response: httpx.Response) -> bool:
+    """Whether an answer is a problem that the service described itself."""
+    return response.headers.get("content-type", "").partition(";")[0].strip() == "application/problem+json"
+
+
 def _refusal(response: httpx.Response, url: str) -> RequestRefused:
     problem, number = _problem(response)
     status, detail = response.status_code, _said(problem, response)

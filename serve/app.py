@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve import metrics
+from ray.serve.config import BackpressureConfig
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -77,7 +78,7 @@ def build(arguments: dict[str, str]) -> serve.Application:
     common: dict[str, Any] = {"graceful_shutdown_timeout_s": config.serve.timeout_s + 10}
     # mypy does not see that the decorators made deployments of these classes.
     index = SourceIndex.options(  # type: ignore[attr-defined]
-        **common, ray_actor_options=_share(config, config.serve.index_gpus)
+        **common, num_replicas=config.serve.index_replicas, ray_actor_options=_share(config, config.serve.index_gpus)
     ).bind(config)
     tagger = Tagger.options(  # type: ignore[attr-defined]
         **common,
@@ -88,7 +89,13 @@ def build(arguments: dict[str, str]) -> serve.Application:
         user_config={"bundle": bundle},
     ).bind(index, config, overrides)
     app: serve.Application = Ingress.options(  # type: ignore[attr-defined]
-        **common, num_replicas=config.serve.replicas, max_ongoing_requests=config.serve.queue
+        **common,
+        num_replicas=config.serve.replicas,
+        ray_actor_options=_share(config, 0),
+        # Beyond what Taggers and their queue hold: an Ingress refuses with a reason; behind it Serve does, without.
+        max_ongoing_requests=config.serve.queue + 4 * config.serve.batch_requests,
+        max_queued_requests=config.serve.queue,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
     ).bind(tagger, config)
     return app
 

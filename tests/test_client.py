@@ -395,7 +395,9 @@ def test_a_full_queue_is_waited_for_as_it_says(service: Service, ask: Asked) -> 
     assert 0 <= third <= 4 * FIRST_SECONDS
 
 
-@pytest.mark.parametrize("fault", [answers(502), answers(504), cut_off], ids=["502", "504", "cut off"])
+@pytest.mark.parametrize(
+    "fault", [answers(500), answers(502), answers(504), cut_off], ids=["500 of a proxy", "502", "504", "cut off"]
+)
 def test_what_may_be_done_twice_is_tried_again(service: Service, ask: Asked, fault: Fault) -> None:
     service.faults.extend([fault, fault])
     assert ask(service.url, "tag", ["Ada"])[0].text == "Ada"
@@ -517,7 +519,7 @@ def test_a_password_in_the_address_is_sent_and_not_shown(service: Service, ask: 
 
 
 def test_a_fault_of_the_service(service: Service, ask: Asked) -> None:
-    service.faults.append(answers(500))
+    service.faults.append(answers(500, content_type="application/problem+json"))
     with pytest.raises(ServiceUnavailable, match=r"500 Internal Server Error \(request r-9\)"):
         ask(service.url, "tag", "Ada")
     assert ask.slept == []
@@ -749,7 +751,7 @@ def test_what_cannot_be_done_exits_with_2_and_what_failed_with_1(service: Servic
     service.token = TOKEN
     denied = program("--server", service.url, stdin="Ada", METACROSS_TOKEN="wr0ng")
     assert (denied.returncode, "401" in denied.stderr, "wr0ng" in denied.stderr) == (2, True, False)
-    service.faults.append(answers(500))
+    service.faults.append(answers(500, content_type="application/problem+json"))
     failed = program("--server", service.url, stdin="Ada")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert "500 Internal Server Error" in failed.stderr

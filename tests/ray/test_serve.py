@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
+import httpx
 import pytest
 import ray
 from ray import serve
@@ -34,7 +39,7 @@ def place(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     ray.shutdown()
 
 
-def run(bundle: Path, place: Path) -> None:
+def run(bundle: Path, place: Path, **settings: str) -> None:
     serve.run(
         build(
             {
@@ -43,6 +48,7 @@ def run(bundle: Path, place: Path) -> None:
                 "serve.replicas": "2",
                 "serve.timeout_s": "120",  # everything is replaced at once, and the machine may be busy
                 "serve.examples": str(place / "examples.db"),
+                **{f"serve.{name}": value for name, value in settings.items()},
             }
         )
     )
@@ -101,6 +107,32 @@ def test_a_tagger_that_dies_fails_nobody(place: Path) -> None:
         os.kill(replica_process("Tagger"), signal.SIGKILL)
         load.wait_for(bundle, load.told[bundle] + 60)
     assert load.told.keys() == {bundle}, load.told
+
+
+@pytest.mark.cluster
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(place: Path) -> None:
+    run(place / "one", place, replicas="1", batch_requests="1", queue="2")
+    body = {"texts": [TEXT] * 100}
+
+    def ask(_: int) -> tuple[int, float, httpx.Response]:
+        began = time.monotonic()
+        answer = httpx.post(f"{URL}/v1/entities", json=body, timeout=60)
+        return answer.status_code, time.monotonic() - began, answer
+
+    with ThreadPoolExecutor(16) as clients:
+        told = list(clients.map(ask, range(16)))
+    refused = [(seconds, answer) for status, seconds, answer in told if status == 503]
+    assert Counter(status for status, _, _ in told) == {200: 16 - len(refused), 503: len(refused)}
+    assert 0 < len(refused) < 16
+    for _, answer in refused:
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "Too many requests" in answer.json()["detail"]
+    slowest = max(seconds for status, seconds, _ in told if status == 200)
+    assert median(seconds for seconds, _ in refused) < slowest / 2, "who is refused does not wait first"
+    with Client(URL) as client:
+        assert client.tag(TEXT).entities, "a client tries again"
+    run(place / "one", place)
 
 
 def test_what_cannot_be_served_is_refused_before_anything_starts(tmp_path: Path) -> None:
