@@ -345,7 +345,7 @@ def answered(call: Call[T], response: httpx.Response, *, url: str, attempts: int
 
 def is_problem(response: httpx.Response) -> bool:
     """Whether an answer is a problem that the service described itself."""
-    return response.headers.get("content-type", "").partition(";")[0].strip() == "application/problem+json"
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip() == "application/problem+json"
 
 
 def _refusal(response: httpx.Response, url: str) -> RequestRefused:

@@ -27,13 +27,22 @@ from metacross.examples import ExampleStore
 from metacross.marking import sentence_of, sentence_of_words
 from serve import problems, schemas
 from serve.auth import Token, needs
+from serve.document import DocumentedAPI
 from serve.engine import Answer, Job, Refusal
 from serve.page import PAGE, policy
 from serve.problems import ProblemError
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 NDJSON = "application/x-ndjson"
+_LINE = '{"id": 1, "text": "Otto moved from Bern to Quito."}\n'
 Observed = Callable[[str, int, float], None]
+_LINKS = {  # of the answer to new examples: where the first of them is
+    method: {
+        "operationRef": f"#/paths/~1v1~1examples~1{{number}}/{method}",
+        "parameters": {"number": "$response.body#/examples/0/id"},
+    }
+    for method in ("get", "delete")
+}
 log = logging.getLogger("metacross.serve")
 T = TypeVar("T")
 
@@ -65,6 +74,7 @@ def make_app(
     limits: Limits,
     tokens: list[Token] | None = None,
     observed: Observed = lambda route, status, seconds: None,
+    send_request_id: bool = True,
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -74,22 +84,23 @@ def make_app(
         limits: beyond them requests are refused.
         tokens: who may do what; None lets everybody.
         observed: is told every request's route ("" where there is none), status and seconds.
+        send_request_id: answer with the header x-request-id; Serve does so by itself, and adds one where there is none.
     """
-    app = FastAPI(
+    app = DocumentedAPI(
         title="metacross",
         summary="Named entities in languages nobody has labelled; similar labelled sentences shape every answer.",
         version="1",
     )
     problems.install(app)
+    app.state.send_request_id = send_request_id
     app.add_middleware(Envelope, body_bytes=limits.body_bytes, observed=observed)
     may_tag, may_read, may_write = (
         Depends(needs(tokens, grant)) for grant in ("tag", "read_examples", "write_examples")
     )
-    errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": schemas.Problem, "content": {problems.MEDIA_TYPE: {}}}
-        for status in (400, 401, 403, 413, 422, 503, 504)
-    }
-    missing: dict[int | str, dict[str, Any]] = {**errors, 404: errors[422]}
+    refusals = (401, 403, 422)
+    waits = (503, 504)
+    bodies = (400, 413)
+    kept = errors(*refusals, 404, 503)
 
     async def tagged(jobs: Sequence[Job]) -> Answer:
         found = await within(backend.tag(jobs), limits.seconds)
@@ -106,12 +117,12 @@ def make_app(
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/readyz", summary="Are model and index loaded?", responses={503: errors[503]})
+    @app.get("/readyz", summary="Are model and index loaded?", responses=errors(*waits))
     async def readyz() -> dict[str, str]:
         await within(backend.model(), limits.seconds)
         return {"status": "ready"}
 
-    @app.get("/v1/model", summary="What answers come from", responses=errors, dependencies=[may_tag])
+    @app.get("/v1/model", summary="What answers come from", responses=errors(401, 403, *waits), dependencies=[may_tag])
     async def model() -> schemas.ModelInfo:
         facts = await within(backend.model(), limits.seconds)
         count = await stored(store.count) if store else 0
@@ -120,7 +131,7 @@ def make_app(
     @app.post(
         "/v1/entities",
         summary="Find the entities of texts",
-        responses=errors,
+        responses=errors(*refusals, *bodies, *waits),
         dependencies=[may_tag],
         response_model_exclude_unset=True,
     )
@@ -134,22 +145,31 @@ def make_app(
     @app.post(
         "/v1/entities:stream",
         summary="Find the entities of many texts, a JSON object a line",
-        responses={**errors, 200: {"content": {NDJSON: {}}, "description": "a line for every line, in their order"}},
+        responses={
+            **errors(*refusals),
+            200: {"content": {NDJSON: {}}, "description": "a line for every line, in their order"},
+        },
         dependencies=[may_tag],
         response_class=Lines,
-        openapi_extra={"requestBody": {"content": {NDJSON: {"schema": {"type": "string"}}}, "required": True}},
+        openapi_extra={"requestBody": {"content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE}}}},
     )
     async def stream(request: Request, options: Annotated[schemas.Options, Query()]) -> Lines:
         return Lines(answered_lines(request, options, tagged, limits))
 
-    @app.post("/v1/examples", status_code=201, summary="Add examples", responses=errors, dependencies=[may_write])
+    @app.post(
+        "/v1/examples",
+        status_code=201,
+        summary="Add examples",
+        responses={**errors(*refusals, 404, *bodies, *waits), 201: {"links": _LINKS}},
+        dependencies=[may_write],
+    )
     async def add(request: schemas.NewExamples) -> schemas.StoredExamples:
         known = (await within(backend.model(), limits.seconds))["labels"]
         sentences = [_sentence(i, example, known, limits) for i, example in enumerate(request.examples)]
         found = await stored(lambda: examples_of(store).add(sentences, [e.language for e in request.examples]))
         return schemas.StoredExamples(examples=[schemas.StoredExample(**e.as_dict()) for e in found])
 
-    @app.get("/v1/examples", summary="List examples", responses=errors, dependencies=[may_read])
+    @app.get("/v1/examples", summary="List examples", responses=kept, dependencies=[may_read])
     async def listed(
         after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
     ) -> schemas.ExamplePage:
@@ -157,7 +177,7 @@ def make_app(
         last = found[limit - 1].id if len(found) > limit else None
         return schemas.ExamplePage(examples=[schemas.StoredExample(**e.as_dict()) for e in found[:limit]], next=last)
 
-    @app.get("/v1/examples/{number}", summary="One example", responses=missing, dependencies=[may_read])
+    @app.get("/v1/examples/{number}", summary="One example", responses=kept, dependencies=[may_read])
     async def one(number: int) -> schemas.StoredExample:
         found = await stored(lambda: examples_of(store).get(number))
         if found is None:
@@ -168,7 +188,7 @@ def make_app(
         "/v1/examples/{number}",
         status_code=204,
         summary="Delete an example",
-        responses=missing,
+        responses=kept,
         dependencies=[may_write],
     )
     async def delete(number: int) -> Response:
@@ -177,6 +197,13 @@ def make_app(
         return Response(status_code=204)
 
     return app
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the document says about problems that a route may answer with; any may fail."""
+    return {
+        status: {"model": schemas.Problem, "content": {problems.MEDIA_TYPE: {}}} for status in sorted({*statuses, 500})
+    }
 
 
 async def within(work: Awaitable[T], seconds: float) -> T:
@@ -342,6 +369,8 @@ def _record(line: bytes | None, limits: Limits) -> dict[str, Any]:
     try:
         record = json.loads(line)
         schemas.EntitiesRequest(text=record["text"])
+        # Python reads more than JSON may hold, such as NaN; an id goes back as it came, or not at all.
+        json.dumps({"id": record.get("id")}, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
         raise UserError('expected an object such as {"id": 1, "text": "..."} on each line.') from None
     if len(record["text"]) > limits.characters:
@@ -372,7 +401,8 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = name
+                if scope["app"].state.send_request_id:
+                    MutableHeaders(scope=message)["x-request-id"] = name
             await send(message)
 
         try:

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from serve.schemas import FieldError, Problem
 
@@ -55,6 +56,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request))
         return answer(request, error.status_code, _DETAILS.get(error.status_code, str(error.detail)), headers=headers)
 
     @app.exception_handler(Exception)
@@ -73,8 +76,8 @@ def answer(
 ) -> JSONResponse:
     """A problem as an HTTP answer."""
     problem = described(status, detail, request_id(request), errors=errors)
-    # Also here: a failure is answered outside of everything that would add it.
-    headers = {**(headers or {}), "x-request-id": problem.request_id}
+    if request.app.state.send_request_id:  # also here: a failure is answered outside of everything that would add it
+        headers = {**(headers or {}), "x-request-id": problem.request_id}
     return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -89,7 +92,14 @@ def request_id(request: Request) -> str:
     return str(request.scope.get("metacross_request_id", ""))
 
 
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """What the path of a request can be asked by: each method has a route of its own, and Starlette names the first."""
+    found = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
+
+
 _DETAILS = {
+    400: "The body cannot be read. Send JSON in UTF-8, with numbers of a sensible length and not nested too deeply.",
     413: "The body is too large. Send fewer texts a call, or use /v1/entities:stream.",
     404: "There is nothing here. GET /docs lists what there is.",
     405: "Not with this method. GET /docs lists what there is.",
@@ -103,7 +113,7 @@ def _field(place: tuple[Any, ...]) -> str:
 
 def _sentence(error: dict[str, Any]) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
-    if error["loc"] == ("body",) and error["type"].startswith(("model", "dict")):
+    if error["loc"] == ("body",) and error["type"].startswith(("model", "dict", "missing")):
         return "the body is not a JSON object; send one, with the header content-type: application/json"
     if error["type"] == "json_invalid":
         return "the body is not JSON: " + str(error.get("ctx", {}).get("error", "")).lower()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 
 def _whole(text: str) -> str:
@@ -14,6 +14,16 @@ def _whole(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_whole)]
+
+
+def _either(*groups: tuple[str, ...], example: dict[str, Any]) -> dict[str, JsonValue]:
+    """What the document says where one group of fields is given, null being as good as nothing; and an example."""
+    names = [name for group in groups for name in group]
+    cases: list[JsonValue] = []
+    for group in groups:
+        fields: dict[str, JsonValue] = {n: {"not": {"type": "null"}} if n in group else {"type": "null"} for n in names}
+        cases.append({"required": list(group), "properties": fields})
+    return {"oneOf": cases, "examples": [example]}
 
 
 class _Strict(BaseModel):
@@ -35,7 +45,13 @@ class Options(BaseModel):
 class EntitiesRequest(Options):
     """One of text, texts and words."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra=_either(
+            ("text",), ("texts",), ("words",), example={"text": "Otto moved from Bern to Quito."}
+        ),
+    )
 
     text: Text | None = None
     texts: list[Text] | None = None
@@ -113,6 +129,14 @@ class NewEntity(_Strict):
 class NewExample(_Strict):
     """A labelled sentence: a text with its entities, or words with their tags (IOB2)."""
 
+    model_config = ConfigDict(
+        json_schema_extra=_either(
+            ("text", "entities"),
+            ("words", "tags"),
+            example={"words": ["Quito", "espera"], "tags": ["B-LOC", "O"], "language": "es"},
+        )
+    )
+
     text: Text | None = None
     entities: list[NewEntity] | None = None
     words: list[Text] | None = None
@@ -120,7 +144,7 @@ class NewExample(_Strict):
     language: Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code")] = ""
 
     @model_validator(mode="after")
-    def _either(self) -> NewExample:
+    def _one_of_two(self) -> NewExample:
         raw = self.text is not None and self.entities is not None and self.words is None and self.tags is None
         split = self.words is not None and self.tags is not None and self.text is None and self.entities is None
         if not raw and not split:

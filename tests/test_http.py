@@ -341,6 +341,45 @@ def test_whatever_comes_offsets_slice_the_text(client: TestClient, texts: list[s
             assert entity["text"] == text[entity["start"] : entity["end"]] != ""
 
 
+@settings(max_examples=40)
+@given(words=st.lists(ODD.filter(bool), min_size=1, max_size=4), explain=st.booleans())
+def test_whatever_words_come_offsets_slice_their_text(client: TestClient, words: list[str], explain: bool) -> None:
+    (result,) = post(client, words=[words], explain=explain)["results"]
+    for entity in [*result["entities"], *result.get("plain", [])]:
+        assert entity["text"] == result["text"][entity["start"] : entity["end"]] != ""
+    for support in result.get("support", []):
+        for entity in support["entities"]:
+            assert entity["text"] == support["text"][entity["start"] : entity["end"]] != ""
+
+
+@settings(max_examples=40)
+@given(words=st.lists(ODD, min_size=1, max_size=4))
+def test_whatever_is_added_is_kept_as_it_came_or_refused(client: TestClient, words: list[str]) -> None:
+    tags = ["B-PER", *["I-PER"] * (len(words) - 1)]
+    answer = client.post("/v1/examples", json={"examples": [{"words": words, "tags": tags}]})
+    if any("\0" in word or not word.strip() for word in words):
+        refused(answer, 422, "examples.0")
+        return
+    (example,) = answer.json()["examples"]
+    assert client.get(f"/v1/examples/{example['id']}").json() == example
+    (entity,) = example["entities"]
+    assert entity["text"] == example["text"][entity["start"] : entity["end"]]
+    assert all(word in entity["text"] for word in words)
+    assert client.delete(f"/v1/examples/{example['id']}").status_code == 204
+
+
+@pytest.mark.parametrize("unit", ["Anna Berg left Oslo. ", "مرحبا e\u0301 \u202e👩‍👩‍👧 \u200b北京 \0\x1b\n"])
+def test_a_text_of_100_000_characters(engine: Engine, unit: str) -> None:
+    limits = Limits(body_bytes=1 << 20, texts=8, characters=100_000, seconds=300)
+    text = (unit * (100_000 // len(unit) + 1))[:100_000]
+    with TestClient(make_app(Here(engine), engine.store, limits=limits)) as client:
+        (result,) = post(client, text=text, adapt=False)["results"]
+        refused(client.post("/v1/entities", json={"text": text + "a"}), 422, "at most 100000")
+    assert result["text"] == text
+    assert all(e["text"] == text[e["start"] : e["end"]] != "" for e in result["entities"])
+    assert result["windows"] > 100
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_without_tokens_on_loopback(host: str) -> None:
     refuse_open_door("", host)
