@@ -5,6 +5,7 @@
     SourceIndex  support.SourcePool                  one a node, shared by the Taggers there
 
 `serve run serve.app:build bundle=DIR` starts it; further arguments are settings, such as serve.replicas=2.
+`serve deploy serve/config.yaml` does so from a file, and changes what runs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import random
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, sleep
@@ -42,6 +43,7 @@ from metacross.support import Candidate, Neighbour, SourcePool
 from metacross.tagger import AdaptiveTagger
 from serve.auth import read_tokens, refuse_open_door
 from serve.batcher import Batcher
+from serve.changeover import Changeover
 from serve.engine import Answer, Engine, Job, Refusal, refuse_path
 from serve.http import Limits, make_app
 from serve.problems import busy
@@ -67,13 +69,32 @@ def build(arguments: dict[str, str]) -> serve.Application:
     if not bundle:
         raise UserError("which bundle? Give bundle=DIR, what `metacross train` named at its end.")
     refuse_path(bundle)
+    return _application(settings, bundle if "://" in bundle else str(Path(bundle).absolute()))
+
+
+def from_config(arguments: dict[str, Any]) -> serve.Application:
+    """What serve/config.yaml runs: `build` for a file whose Tagger names the bundle, in its user_config.
+
+    Serve starts every replica anew when arguments change. A user_config that changes reaches the replicas that run.
+
+    Args:
+        arguments: settings over those of ray_config.yaml.
+
+    Raises:
+        UserError: a bundle among them, or a setting that makes no sense.
+    """
+    if "bundle" in arguments:
+        raise UserError("args name a bundle. Name it in Tagger's user_config: there a new one needs no restart.")
+    return _application(arguments, bundle="")
+
+
+def _application(settings: Mapping[str, Any], bundle: str) -> serve.Application:
     overrides = [f"{key}={value}" for key, value in settings.items()]
     config = load_config(None, overrides)
     if config.serve.examples and "://" not in config.serve.examples:
         overrides.append(f"serve.examples={Path(config.serve.examples).absolute()}")  # replicas have other directories
         config = load_config(None, overrides)
     read_tokens(config.serve.auth)  # mistakes show here, not in a replica that starts again and again
-    bundle = bundle if "://" in bundle else str(Path(bundle).absolute())
     # A replica that ends answers what it has begun.
     common: dict[str, Any] = {"graceful_shutdown_timeout_s": config.serve.timeout_s + 10}
     # mypy does not see that the decorators made deployments of these classes.
@@ -88,13 +109,14 @@ def build(arguments: dict[str, str]) -> serve.Application:
         max_queued_requests=config.serve.queue,
         user_config={"bundle": bundle},
     ).bind(index, config, overrides)
+    # Far beyond what Taggers and their queue hold: an Ingress refuses with a reason; behind it Serve does, without.
+    room = 4 * (config.serve.queue + 2 * config.serve.batch_requests)
     app: serve.Application = Ingress.options(  # type: ignore[attr-defined]
         **common,
         num_replicas=config.serve.replicas,
         ray_actor_options=_share(config, 0),
-        # Beyond what Taggers and their queue hold: an Ingress refuses with a reason; behind it Serve does, without.
-        max_ongoing_requests=config.serve.queue + 4 * config.serve.batch_requests,
-        max_queued_requests=config.serve.queue,
+        max_ongoing_requests=room,
+        max_queued_requests=room,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
     ).bind(tagger, config)
     return app
@@ -107,6 +129,19 @@ def _share(config: Config, gpus: float) -> dict[str, Any]:
     return {"num_cpus": 0.1, "num_gpus": gpus if on_gpu else 0}
 
 
+class _ServeLog(logging.Handler):
+    """Hands on to Serve's own logger, which writes a file for each replica; others are lost there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger("ray.serve").handle(record)
+
+
+def _log_with_serve() -> None:
+    log = logging.getLogger("metacross")
+    log.setLevel(logging.INFO)
+    log.handlers, log.propagate = [_ServeLog()], False
+
+
 # --- SourceIndex -----------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +150,7 @@ class SourceIndex:
     """A node's index over the source sentences; keeps the last few bundles', so that one can replace another."""
 
     def __init__(self, config: Config) -> None:
+        _log_with_serve()
         self._use_gpu: bool | str = False if config.serve.device == "cpu" else "auto"
         self._pools: OrderedDict[Name, SourcePool] = OrderedDict()
         self._loading = threading.Lock()
@@ -212,19 +248,21 @@ class Tagger:
     """A model and its cache. `user_config` names the bundle: a new one goes live between two batches."""
 
     def __init__(self, index: DeploymentHandle[Any], config: Config, overrides: Sequence[str]) -> None:
+        _log_with_serve()
         self._index, self._settings = index, config.serve
         self._overrides = [*overrides, f"serve.factor_cache_mb={config.serve.factor_cache_mb}"]
         index._init(_prefer_local_routing=True)  # type: ignore[no-untyped-call]  # the SourceIndex of this node, if it has one
         store = ExampleStore(config.serve.examples) if config.serve.examples else None
         self._engine = Engine(store, self._open)
         self._metrics = _Metrics()
+        self._changeover = Changeover(self._engine.load, self._metrics.pending)
         self._batches: Batcher[Sequence[Job], Answer | Refusal] = Batcher(
             self._answer, size=_size, most=config.serve.batch_requests, wait_s=config.serve.batch_wait_ms / 1000
         )
 
-    async def reconfigure(self, user_config: dict[str, str]) -> None:
-        """Loads the bundle beside the one that answers, then goes over to it."""
-        await asyncio.to_thread(self._engine.load, user_config["bundle"])
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Goes over to the bundle that is named, see `Changeover`."""
+        await self._changeover.reconfigure(user_config)
 
     async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
         """Tags a request's texts, together with those of others."""
@@ -264,6 +302,10 @@ class _Metrics:
             boundaries=SECONDS,
             tag_keys=("stage",),
         )
+        # Ray exports a histogram's sum as made up of its buckets' middles; this one is exact.
+        self._spent = metrics.Counter(
+            "metacross_stage_spent_seconds", description="Time of a stage, all batches together.", tag_keys=("stage",)
+        )
         self._requests = metrics.Histogram(
             "metacross_batch_requests", description="Requests tagged together.", boundaries=SIZES
         )
@@ -276,6 +318,13 @@ class _Metrics:
         )
         self._bytes = metrics.Gauge("metacross_cache_bytes", description="Memory of the factors kept.")
         self._cache = CacheFigures()
+        self._pending = metrics.Gauge(
+            "metacross_bundle_pending",
+            description="1 while the bundle that user_config names does not answer: it is loaded, or was refused.",
+        )
+
+    def pending(self, yes: bool) -> None:
+        self._pending.set(int(yes))
 
     def batch(self, requests: int, texts: int, *, waiting: int) -> None:
         self._requests.observe(requests)
@@ -297,7 +346,9 @@ class _Metrics:
         try:
             yield
         finally:
-            self._stage.observe(perf_counter() - began, tags={"stage": name})
+            seconds = perf_counter() - began
+            self._stage.observe(seconds, tags={"stage": name})
+            self._spent.inc(seconds, tags={"stage": name})
 
 
 # --- Ingress ---------------------------------------------------------------------------------------------------------
@@ -310,14 +361,21 @@ class Ingress:
 
     def __init__(self, tagger: DeploymentHandle[Any], config: Config) -> None:
         refuse_open_door(config.serve.auth, _host())
-        logging.getLogger("metacross.serve").setLevel(logging.INFO)
+        _log_with_serve()
         self._backend, self._settings = _Taggers(tagger), config.serve
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's own name for it
         settings: ServeConfig = self._settings
         store = ExampleStore(settings.examples) if settings.examples else None
         limits = Limits(settings.max_body_mb << 20, settings.max_texts, settings.max_characters, settings.timeout_s)
-        return make_app(self._backend, store, limits=limits, tokens=read_tokens(settings.auth), observed=_observer())
+        return make_app(
+            self._backend,
+            store,
+            limits=limits,
+            tokens=read_tokens(settings.auth),
+            observed=_observer(),
+            send_request_id=False,
+        )
 
 
 def _host() -> str | None:

@@ -17,7 +17,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import Request
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from metacross.config import read_yaml
@@ -27,6 +28,7 @@ from serve.problems import ProblemError
 VARIABLE = "METACROSS_TOKENS"
 OPEN = "none"
 Grant = Literal["tag", "read_examples", "write_examples"]
+_BEARER = HTTPBearer(auto_error=False)  # refuses nothing: it is how the OpenAPI document learns that a token is needed
 
 
 class Token(BaseModel):
@@ -93,15 +95,15 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
-def needs(tokens: list[Token] | None, grant: Grant) -> Callable[[Request], None]:
+def needs(tokens: list[Token] | None, grant: Grant) -> Callable[..., None]:
     """A FastAPI dependency: lets requests pass whose token grants something.
 
     All tokens are compared, each in constant time, so that the time taken tells nothing.
     """
+    if tokens is None:
+        return lambda: None
 
-    def check(request: Request) -> None:
-        if tokens is None:
-            return
+    def check(request: Request, documented: Annotated[object, Depends(_BEARER)]) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         grants: frozenset[str] | None = None
         for token in tokens:
