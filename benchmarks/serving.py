@@ -108,6 +108,8 @@ def batches_of(files: Sequence[str], size: int, count: int, seed: int) -> list[l
     texts: list[str] = []
     for file in files:
         language, _, path = file.partition("=")
+        if not path:
+            raise UserError(f"--data {file}: expected LANGUAGE=FILE, such as pt=dev.iob2.")
         sentences = read_corpus(path, language=language).sentences
         texts += [s.text for s in sentences[:: max(1, len(sentences) // POOL)][:POOL]]
     draw = random.Random(seed)
@@ -115,11 +117,18 @@ def batches_of(files: Sequence[str], size: int, count: int, seed: int) -> list[l
 
 
 def measure(
-    ways: dict[str, Callable[[Sequence[str]], Any]], batches: Sequence[Sequence[str]], repeats: int
+    ways: dict[str, Callable[[Sequence[str]], Any]],
+    batches: Sequence[Sequence[str]],
+    repeats: int,
+    *,
+    stages: Sequence[Stages],
 ) -> dict[str, list[float]]:
-    """Seconds of all batches, by way; the first repeat, which meets everything for the first time, is left out."""
+    """Seconds of all batches, by way, and by stage; the first repeat meets everything for the first time: left out."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
+        if repeat == 1:
+            for clock in stages:
+                clock.seconds.clear()
         for name, way in ways.items():
             began = time.perf_counter()
             for batch in batches:
@@ -167,11 +176,9 @@ def main(
     table = Table("batch", "plain, ms", *(f"{name} / plain" for name in WAYS[1:]), "copied / warm", "stages, warm, ms")
     found: dict[str, Any] = {}
     for size in SIZES:
-        for clock in stages.values():
-            clock.seconds.clear()
-        seconds = measure(ways, texts[size], repeats)
+        seconds = measure(ways, texts[size], repeats, stages=list(stages.values()))
         ms = 1000 / batches
-        spent = {k: v * ms / (repeats + 1) for k, v in stages["warm"].seconds.items()}
+        spent = {k: v * ms / repeats for k, v in stages["warm"].seconds.items()}
         ratios = [_ratio(seconds[name], seconds["plain"]) for name in WAYS[1:]]
         shown = ", ".join(f"{k} {v:.1f}" for k, v in spent.items())
         best = _ratio(seconds["copied"], seconds["warm"])

@@ -306,10 +306,11 @@ def _side_by_side(rows: Sequence[Sequence[dict[int, Tensor]]]) -> dict[int, Tens
     out = {}
     for size, first in rows[0][0].items():
         lengths = [sum(part[size].shape[1] for part in row) for row in rows]
-        stack_LENI = first.new_zeros((len(first), len(rows), padded_length(max(lengths)), size))
+        stack_LENI = first.new_empty((len(first), len(rows), padded_length(max(lengths)), size))
         for e, row in enumerate(rows):
             at = 0
             for part in row:
                 stack_LENI[:, e, at : (at := at + part[size].shape[1])] = part[size]
+            stack_LENI[:, e, at:] = 0
         out[size] = stack_LENI
     return out

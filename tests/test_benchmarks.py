@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ from benchmarks.baselines import (
     relative_difference,
 )
 from benchmarks.flops import Sizes, counted, exact_flops
+from benchmarks.http_client import HEALTH, HOST, Seen, entities_request, percentile, send
+from benchmarks.http_report import CLIENTS, PARTS, WAYS, Block, Found, draw, latency_table, stage_table
+from benchmarks.http_service import INSIDE, OUTSIDE, stages_ms
 from benchmarks.inputs import RANDOM_TAGS, MetaBatch, corpus_batches, make_classifier, random_batches, random_example
 from benchmarks.meta_step import compare, main
 from benchmarks.released_loop import BertAdam, ReleasedLoop
@@ -38,7 +45,8 @@ from benchmarks.scaling_model import (
     worthwhile,
 )
 from benchmarks.scaling_report import Step, rates, waiting
-from benchmarks.serving import Copied
+from benchmarks.serving import Copied, batches_of
+from benchmarks.serving_http import main as serving_http
 from metacross import AdaptiveTagger
 from metacross.algorithm import InnerLoop
 from metacross.data import sentence_from_text
@@ -229,6 +237,117 @@ def test_corpus_batches_have_true_lengths(samples: Path) -> None:
     assert len({len(q) for b in found for q in b.query_E}) > 1
     with pytest.raises(UserError, match="too few"):
         batches(2)
+
+
+# --- over HTTP -------------------------------------------------------------------------------------------------------
+
+
+def test_percentiles_by_hand() -> None:
+    assert [percentile([4.0, 1.0, 3.0, 2.0, 5.0], p) for p in (25, 50, 95)] == pytest.approx([2.0, 3.0, 4.8])
+    assert percentile([7.0], 99) == 7.0
+    assert percentile([], 50) != percentile([], 50)  # nan
+
+
+def test_stages_of_a_block_add_up_to_its_time() -> None:
+    before = {"encode": 1.0, "tag": 2.0, "answer": 4.0, "requests": 10}
+    after = {"encode": 1.5, "search": 0.1, "tag": 2.2, "answer": 5.0, "requests": 14}
+    found = stages_ms(before, after, seconds=1.4)
+    assert found == pytest.approx({"encode": 125, "search": 25, "adapt": 0, "tag": 50, INSIDE: 50, OUTSIDE: 100})
+    assert tuple(found) == PARTS and sum(found.values()) == pytest.approx(1000 * 1.4 / 4)
+    assert all(ms != ms for ms in stages_ms(after, after, seconds=1.0).values())  # nobody was answered
+
+
+@contextmanager
+def server(answers: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Gives these answers in turn on kept connections, b"" by hanging up; tells its port and what it was asked."""
+    asked: list[bytes] = []
+    loop, ready, port = asyncio.new_event_loop(), threading.Event(), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readline():
+            head += await reader.readuntil(b"\r\n\r\n")
+            length = int(head.partition(b"content-length: ")[2].split(b"\r")[0] or 0)
+            asked.append(head + await reader.readexactly(length))
+            if not (answer := answers.pop(0)):
+                break
+            writer.write(answer)
+        writer.close()
+
+    async def run() -> None:
+        nonlocal port
+        listening = await asyncio.start_server(serve, HOST, 0)
+        port = listening.sockets[0].getsockname()[1]
+        ready.set()
+
+    loop.create_task(run())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    ready.wait()
+    yield port, asked
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def answer(body: bytes, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nx: y\r\n\r\n".encode() + body
+
+
+def test_clients_count_what_went_wrong_and_go_on() -> None:
+    good = answer(b'{"adapted":true}')
+    told = [good, answer(b'{"adapted":false}'), b"", answer(b"busy", "503 No"), b"HTTP/1.1 200 OK\r\n\r\n", good]
+    request = entities_request("São Tomé", adapt=True)
+    with server(told) as (port, asked):
+        seen = send(port, [request] * 5 + [HEALTH], 1, b'"adapted":true')
+    assert len(seen.latencies) == 2 and seen.seconds >= sum(seen.latencies)
+    assert seen.errors == {"another answer": 1, "IncompleteReadError": 1, "status 503": 1, "ValueError": 1}
+    assert asked == [request] * 5 + [HEALTH]
+    assert json.loads(request.partition(b"\r\n\r\n")[2]) == {"text": "São Tomé", "adapt": True}
+
+
+def test_requests_are_shared_by_the_clients() -> None:
+    with server([answer(b"alive")] * 20) as (port, asked):
+        seen = send(port, [HEALTH] * 20, 3, b"alive")
+    assert len(seen.latencies) == len(asked) == 20 and not seen.errors
+
+
+def test_report_over_http(tmp_path: Path) -> None:
+    found = Found("default")
+    for repeat in range(2):
+        for clients in CLIENTS:
+            for way, adapted in WAYS.items():
+                ms = (10, 20)[repeat] * (3 if adapted else 2)
+                seen = Seen(ms / 1000, 0.0, [ms / 1000], {"status 503": 1} if repeat else {})
+                found.blocks.append(Block(repeat, clients, way, seen, dict.fromkeys(PARTS, ms / 6), 1, 0))
+    assert found.ratios(8, lambda s: s.ms(50)) == pytest.approx([1.5, 1.5])
+    assert found.ratios(8, lambda s: s.rate) == pytest.approx([2 / 3, 2 / 3])
+    assert found.part_ms(8, "adapted", "tag") == pytest.approx(7.5)
+    failed = [Found("none"), found]
+    failed[0].blocks = [
+        Block(b.repeat, b.clients, b.way, Seen(1.0, 0.0, [], {"OSError": 2}), b.stages, 0, 0) for b in found.blocks
+    ]
+    assert latency_table(failed).row_count == stage_table(failed).row_count == 2 * len(CLIENTS) * len(WAYS)
+    assert list(latency_table(failed).columns[-1].cells)[::6] == ["4", "1"]
+    assert [path.stat().st_size > 0 for path in draw([found], tmp_path / "s", "t")] == [True, True]
+
+
+def test_serving_over_http_refuses_what_is_not_there(tiny_bundle: Path, tmp_path: Path) -> None:
+    import typer
+
+    app = typer.Typer()
+    app.command()(serving_http)
+    for arguments, told in (
+        ([str(tmp_path / "no"), "--data", "pt=x"], "metacross train"),
+        ([str(tiny_bundle), "--data", f"pt={tmp_path}/no.iob2"], "no such file"),
+        ([str(tiny_bundle), "--data", "no.iob2"], "LANGUAGE=FILE"),
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2 and told in result.output, result.output
+
+
+def test_batches_repeat_for_a_seed(samples: Path) -> None:
+    files = [f"en={samples / 'en' / 'dev.conll'}"]
+    assert batches_of(files, 3, 2, seed=1) == batches_of(files, 3, 2, seed=1) != batches_of(files, 3, 2, seed=2)
 
 
 # --- scaling ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+"""The service of serve/app.py on a Ray of its own, for `benchmarks.serving_http`: in a process that does nothing else.
+
+The only difference from the service as users start it: its Tagger also adds up the seconds of its stages. Prometheus
+would not do: Ray rebuilds a histogram's sum from the middles of its buckets on the way there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.http_client import HOST
+
+STAGES = ("encode", "search", "adapt", "tag")
+INSIDE, OUTSIDE = "words, entities", "HTTP, routing, waiting"
+READY_S = 120.0
+
+
+def stages_ms(before: Mapping[str, float], after: Mapping[str, float], *, seconds: float) -> dict[str, float]:
+    """Where the time of a block of requests went, in ms a request; it adds up to the whole.
+
+    Args:
+        before: what the Tagger had added up before the block, see `observed`.
+        after: and after it.
+        seconds: the block took.
+
+    Returns:
+        The Tagger's stages; what else it did: words of a text, pieces, entities of tags; and all the time in which it
+        did nothing for any request.
+    """
+    spent = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in (*STAGES, "answer", "requests")}
+    requests, answer = spent.pop("requests"), spent.pop("answer")
+    spent[INSIDE] = answer - sum(spent.values())
+    spent[OUTSIDE] = seconds - answer
+    return {name: 1000 * value / (requests or float("nan")) for name, value in spent.items()}
+
+
+def start(settings: dict[str, str], port: int) -> None:
+    """Starts Ray and the service, and waits until it answers.
+
+    Args:
+        settings: as `serve.app.build` takes them.
+        port: of the service.
+
+    Raises:
+        RuntimeError: it does not start, or is not ready in time.
+    """
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    from metacross.ray_session import OBJECT_STORE_BYTES
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    serve.start(http_options=HTTPOptions(host=HOST, port=port))
+    serve.run(_clocked(settings))
+    deadline = time.monotonic() + READY_S
+    while (told := _ready(port)) != "":
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not ready after {READY_S:g} s: {told}")
+        time.sleep(0.2)
+
+
+def _ready(port: int) -> str:
+    """Empty, or why not."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=10):
+            return ""
+    except (OSError, urllib.error.URLError) as error:
+        return str(error)
+
+
+def observed() -> dict[str, float]:
+    """What the Tagger has added up since it started.
+
+    Seconds by stage, seconds of whole batches ("answer"), the numbers of requests and batches, and how many support
+    sentences' factors were at hand (hits) or not (misses).
+    """
+    from ray import serve
+
+    tagger = serve.get_deployment_handle("Tagger", "default")
+    found: dict[str, float] = tagger.observed.remote().result(timeout_s=READY_S)
+    return found
+
+
+def stop() -> None:
+    """Ends the service and its Ray."""
+    import ray
+    from ray import serve
+
+    if ray.is_initialized():
+        serve.shutdown()  # type: ignore[no-untyped-call]
+    ray.shutdown()
+
+
+def _clocked(settings: dict[str, str]) -> Any:
+    """The service, its Tagger with a clock."""
+    from serve import app
+
+    plain = app.Tagger
+    base: Any = plain.func_or_class  # type: ignore[attr-defined]  # a deployment, which mypy does not see
+
+    class Clocked(base):  # type: ignore[misc]
+        """A Tagger that adds up its time."""
+
+        def __init__(self, *arguments: Any) -> None:
+            base.__init__(self, *arguments)
+            self._spent: dict[str, float] = defaultdict(float)
+            stage = self._metrics.stage
+
+            @contextmanager
+            def clocked(name: str) -> Iterator[None]:
+                began = time.perf_counter()
+                with stage(name):
+                    yield
+                self._spent[name] += time.perf_counter() - began
+
+            self._metrics.stage = clocked
+
+        def _answer(self, requests: list[Sequence[Any]]) -> Any:
+            began = time.perf_counter()
+            try:
+                return base._answer(self, requests)
+            finally:
+                self._spent["answer"] += time.perf_counter() - began
+                self._spent["requests"] += len(requests)
+                self._spent["batches"] += 1
+
+        async def observed(self) -> dict[str, float]:
+            """See above."""
+            figures = self._engine.cache_figures
+            return {**self._spent, "hits": figures.hits, "misses": figures.misses}
+
+    app.Tagger = plain.options(func_or_class=Clocked)  # type: ignore[attr-defined, misc]
+    try:
+        return app.build(settings)
+    finally:
+        app.Tagger = plain  # type: ignore[misc]

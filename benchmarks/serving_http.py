@@ -1,0 +1,194 @@
+"""What adaptation costs over HTTP: the whole service, asked by 1, 8 and 64 clients at once.
+
+    python -m benchmarks.serving_http BUNDLE --data pt=UNER/pt_bosque/dev.iob2 --data zh=UNER/zh_gsdsimp/dev.iob2
+
+The service of serve/app.py runs on a Ray of its own with one Tagger, one thread of torch, and no examples. Its clients
+are a process by themselves. Every request has one text, and asks for it as it is tagged by theta (plain) or by weights
+adapted to it (adapted). Within a repeat both ways are asked for the same texts, by turns, at every number of clients;
+ratios are taken within a repeat. Before that every text is asked for once both ways at every number of clients, so the
+factors of its support are at hand; misses that happen all the same are shown.
+
+Serve reads how it is to take requests in when it starts. So each proxy has a service of its own, one after the other:
+what is compared between proxies is not taken side by side, unlike what is compared between ways.
+
+What a request to /healthz takes, which no Tagger sees, is the floor: the clients, the proxy and the HTTP interface. The
+clients' own processor time a request is printed beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.http_client import HEALTH, HOST, Seen, entities_request, send
+from benchmarks.http_report import CLIENTS, WAYS, Block, Found, draw, floor_lines, latency_table, stage_table
+from benchmarks.http_service import observed, stages_ms, start, stop
+from benchmarks.meta_step import machine
+from benchmarks.serving import batches_of
+from metacross.bundle import check_bundle
+from metacross.errors import UserError
+
+PROXIES: dict[str, dict[str, str]] = {
+    "default": {},
+    "HAProxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
+}  # name -> environment
+SETTINGS = {
+    "serve.device": "cpu",
+    "serve.replicas": "1",
+    "serve.examples": "",
+    "serve.factor_cache_mb": "4096",  # so that it holds the support of all texts
+}
+
+
+class Service:
+    """A service behind one proxy, and its clients: a process each. Not started until it is entered."""
+
+    def __init__(self, bundle: Path, proxy: str) -> None:
+        self._settings = {"bundle": str(bundle), **SETTINGS}
+        self._environment = {"OMP_NUM_THREADS": "1", **PROXIES[proxy]}
+        self._within = ExitStack()
+
+    def __enter__(self) -> Service:
+        with ExitStack() as within, _environment(self._environment):
+            spawn = get_context("spawn")
+            self._clients = within.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
+            self._service = within.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
+            within.callback(lambda: self._service.submit(stop).result())
+            self._port = _free_port()
+            self._service.submit(start, self._settings, self._port).result()
+            self._within = within.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._within.close()
+
+    def send(self, requests: Sequence[bytes], clients: int, expected: bytes) -> Seen:
+        """See `http_client.send`."""
+        return self._clients.submit(send, self._port, requests, clients, expected).result()
+
+    def observed(self) -> dict[str, float]:
+        """See `http_service.observed`."""
+        return self._service.submit(observed).result()
+
+    def ask(self, texts: Sequence[str], clients: int, way: str) -> Seen:
+        """Asks for the entities of texts."""
+        adapt = WAYS[way]
+        requests = [entities_request(text, adapt=adapt) for text in texts]
+        return self.send(requests, clients, f'"adapted":{json.dumps(adapt)}'.encode())
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Variables of this process, for those that it starts inside."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def measure(service: Service, proxy: str, texts: Sequence[Sequence[str]], console: Console) -> Found:
+    """Asks a service that has started.
+
+    Args:
+        service: to be asked.
+        proxy: in front of it.
+        texts: of every repeat.
+        console: is told how far it is.
+    """
+    found = Found(proxy)
+    distinct = sorted({text for repeat in texts for text in repeat})
+    console.print(f"{proxy}: warming up with {len(distinct)} texts")
+    errors: Counter[str] = Counter()
+    for clients in CLIENTS:
+        for way in WAYS:
+            errors.update(service.ask(distinct, clients, way).errors)
+        health = [HEALTH] * max(2 * len(texts[0]), 256)
+        service.send(health, clients, b"alive")
+        found.floors[clients] = service.send(health, clients, b"alive")
+    found.warm_up_errors = dict(errors)
+    for repeat, some in enumerate(texts):
+        console.print(f"{proxy}: repeat {repeat + 1} of {len(texts)}")
+        for clients in CLIENTS:
+            for way in reversed(WAYS) if repeat % 2 else WAYS:
+                before = service.observed()
+                seen = service.ask(some, clients, way)
+                after = service.observed()
+                stages = stages_ms(before, after, seconds=seen.seconds)
+                counts = (int(after[name] - before[name]) for name in ("batches", "misses"))
+                found.blocks.append(Block(repeat, clients, way, seen, stages, *counts))
+    return found
+
+
+def main(
+    bundle: Annotated[Path, typer.Argument(help="of a training run")],
+    data: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, a corpus whose sentences are tagged")],
+    requests: Annotated[int, typer.Option(min=1, help="of each way, in a repeat, at each number of clients")] = 256,
+    repeats: Annotated[int, typer.Option(min=2, help="turns")] = 5,
+    json_path: Annotated[Path | None, typer.Option("--json", help="write all figures here")] = None,
+    plot: Annotated[Path | None, typer.Option(help="write PATH.png and PATH.svg")] = None,
+) -> None:
+    """Times answers of the service over HTTP, plain and adapted, behind each of Serve's proxies."""
+    try:
+        check_bundle(bundle)
+        texts = batches_of(data, requests, repeats, seed=0)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    about = machine(threads=1)
+    print("; ".join(f"{key} {value}" for key, value in about.items()))
+    console, progress = Console(width=150), Console(stderr=True)
+    every: list[Found] = []
+    failed: dict[str, str] = {}
+    for proxy in PROXIES:
+        try:
+            with Service(bundle.absolute(), proxy) as service:
+                every.append(measure(service, proxy, texts, progress))
+        except Exception as error:  # that a proxy does not run here is a result
+            failed[proxy] = f"{type(error).__name__}: {error}"
+            print(f"{proxy}: did not run: {failed[proxy]}")
+    if json_path is not None:
+        settings = {**SETTINGS, "data": data, "requests": requests, "repeats": repeats}
+        content = {"machine": about, "settings": settings, "found": [asdict(f) for f in every], "failed": failed}
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if not every:
+        raise typer.Exit(1)
+    for found in every:
+        for line in floor_lines(found):
+            console.print(line)
+        if found.warm_up_errors:
+            console.print(f"{found.proxy}: errors while warming up: {found.warm_up_errors}")
+    console.print(latency_table(every))
+    console.print(stage_table(every))
+    if plot is not None:
+        for path in draw(every, plot, f"{about['cpu']}, {about['cores']} cores, one Tagger, one thread"):
+            print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
