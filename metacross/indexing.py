@@ -1,6 +1,7 @@
 """Makes a prepared source (prepared.py) without Ray: encoded, indexed, measured, in parts of bounded size.
 
-Shards are encoded by whatever `encode` is handed in (ray_encoding.py: an actor pool; by default: this process). The
+Shards are encoded by whatever `encode` is handed in (ray_encoding.py: an actor pool; by default: this process). Those
+that an interrupted call has encoded wait beside the place that is to be made, and the next call goes on with them. The
 index is trained on a sample and filled a file at a time. Held whole are a few numbers per window, and the index.
 
 Shapes: M windows, N of them in the index, K neighbours, H vector size, B windows of a file, Q looked up for the recall.
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from metacross.config import Config
 from metacross.directories import write_directory
-from metacross.errors import UserError
+from metacross.errors import RunError, UserError
 from metacross.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, encoder_digest, file_record, made_from
 from metacross.retrieval import SourceIndex, UntrainedIndex, evenly, factory_string
 from metacross.window_vectors import Encoded, Show, WindowEncoder, encode_here, write_sentences
@@ -31,7 +33,7 @@ QUERIES = 500  # windows looked up for the recall
 RECALL_AT = 10  # neighbours compared for it
 ROUNDING = 1e-6  # similarities closer than this are equal
 
-Encode = Callable[[Path, Path, int], None]  # sentences/, vectors/ (empty), how many sentences
+Encode = Callable[[Path, Path, int], None]  # sentences/, vectors/ with the shards of before, how many sentences
 
 
 def build_index(
@@ -80,15 +82,22 @@ def find_neighbours(encoded: Encoded, index: SourceIndex, *, k: int, show: Show)
 
 
 class Clock:
-    """Shows how far something is, and how long the rest will take at the rate so far."""
+    """Shows how far something is, and how long the rest will take at the rate so far.
 
-    def __init__(self, what: str, total: int, show: Show) -> None:
-        self._what, self._total, self._show = what, total, show
+    Args:
+        what: is done.
+        total: of it.
+        show: is told.
+        before: done before this began.
+    """
+
+    def __init__(self, what: str, total: int, show: Show, *, before: int = 0) -> None:
+        self._what, self._total, self._show, self._before = what, total, show, before
         self._began = time.monotonic()
 
     def __call__(self, done: int) -> None:
         """Tell that `done` of the total are done."""
-        left = (time.monotonic() - self._began) * (self._total - done) / max(done, 1)
+        left = (time.monotonic() - self._began) * (self._total - done) / max(done - self._before, 1)
         self._show({"event": "prepare", "what": self._what, "done": done, "total": self._total, "left": left})
 
 
@@ -101,6 +110,9 @@ def prepare(
     show: Show = lambda event: None,
 ) -> dict[str, Any]:
     """Makes a prepared source at `out`: whole, or not at all; one that was there is replaced.
+
+    Where a call that was interrupted left encoded shards of the same source, by the same encoder and settings, they are
+    taken; they stand in `.NAME.encoding` beside `out` until it is whole.
 
     Args:
         config: data, model and retrieval sections; episodes.support_size neighbours are looked up for every window.
@@ -126,14 +138,22 @@ def prepare(
     else:
         del encoder  # the actors have their own
     facts: dict[str, Any] = {}
+    waiting = out.absolute().parent / f".{out.name}.encoding"
 
     def fill(folder: Path) -> None:
         began = [time.monotonic()]
         source = write_sentences(config, folder / "sentences", show=show)
+        made = made_from(config, source=source, encoder=digest)
         began.append(time.monotonic())
-        (folder / "vectors").mkdir()
-        encode(folder / "sentences", folder / "vectors", source.count)
-        encoded = Encoded.read(folder / "vectors", sentences=source.count)
+        vectors = _begun(waiting, {**made, "train.precision": config.train.precision}, show)
+        encode(folder / "sentences", vectors, source.count)
+        try:
+            encoded = Encoded.read(vectors, sentences=source.count)
+        except (RunError, pa.ArrowException) as error:
+            shutil.rmtree(waiting)  # or the next call would meet it again
+            raise RunError(
+                f"what was encoded is not whole ({error}), and is removed. Run the command again."
+            ) from error
         began.append(time.monotonic())
         candidates = np.arange(len(encoded.owner_M))
         if config.retrieval.candidates == "with_entities":
@@ -150,7 +170,7 @@ def prepare(
         parts = ("reading", "encoding", "index", "neighbours")
         facts.update(
             format=FORMAT,
-            made_from=made_from(config, source=source, encoder=digest),
+            made_from=made,
             sentences=source.count,
             windows=len(encoded.owner_M),
             indexed=len(candidates),
@@ -161,9 +181,24 @@ def prepare(
             files={name: file_record(folder / name) for name in (INDEX, NEIGHBOURS)},
         )
         (folder / FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        vectors.rename(folder / "vectors")
 
     write_directory(out, fill)
+    shutil.rmtree(waiting, ignore_errors=True)
     return facts
+
+
+def _begun(waiting: Path, made: dict[str, Any], show: Show) -> Path:
+    """The directory of vectors, with the shards that are encoded already if they were `made` of the same."""
+    vectors, key = waiting / "vectors", waiting / "made_from.json"
+    text = json.dumps(made, ensure_ascii=False)
+    if key.is_file() and key.read_text(encoding="utf-8") == text:
+        show({"event": "note", "text": f"{len(list(vectors.glob('*.parquet')))} shards of before are encoded already"})
+        return vectors
+    shutil.rmtree(waiting, ignore_errors=True)
+    vectors.mkdir(parents=True)
+    key.write_text(text, encoding="utf-8")
+    return vectors
 
 
 def _untrained(config: Config, count: int, size: int) -> UntrainedIndex:

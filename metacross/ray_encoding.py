@@ -25,7 +25,7 @@ from metacross.device import pick_device
 from metacross.errors import RunError, UserError
 from metacross.indexing import Clock, prepare
 from metacross.ray_session import cluster_resources, ray_session
-from metacross.window_vectors import Show, WindowEncoder, encode_shard
+from metacross.window_vectors import Show, WindowEncoder, encode_shard, shards_to_encode
 
 ACTOR_CPUS = 4  # threads of an encoder on CPUs, where there are that many: more encoders would only take more memory
 
@@ -91,19 +91,30 @@ def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show
 def encode_on_ray(
     config: Config, sentences: Path, vectors: Path, total: int, *, actors: int | None = None, show: Show
 ) -> None:
-    """Encodes the shards in `sentences` into files in `vectors`; `total` is the number of sentences, for the clock.
+    """Encodes the shards in `sentences` into files in `vectors`, but for those that are there already.
+
+    Args:
+        config: see `indexing.prepare`.
+        sentences: shards of sentences.
+        vectors: takes the vectors.
+        total: the number of sentences, for the clock.
+        actors: encoders; None: as many as there is room for.
+        show: see `indexing.prepare`.
 
     Raises:
         UserError: there is no room for the encoders.
         RunError: an encoder failed.
     """
+    shards, done = shards_to_encode(sentences, vectors)
+    if not shards:
+        return
     with ray_session() as ours, _quiet():
         cluster = cluster_resources()
         if ours and config.train.use_gpu == "auto":
             cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
         found = pool(config.train.use_gpu, cluster, actors=actors)
         show({"event": "note", "text": f"{found.actors} encoders, {'a GPU' if found.use_gpu else 'no GPU'} each"})
-        paths = [str(path.absolute()) for path in sorted(sentences.glob("*.parquet"))]
+        paths = [str(path.absolute()) for path in shards]
         # A block is a shard's path: what an encoder makes of it is a file of its own, in whatever order they come.
         encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(
             Encoder,
@@ -118,13 +129,15 @@ def encode_on_ray(
             num_cpus=found.cpus,
             num_gpus=1 if found.use_gpu else 0,
         )
-        clock, done = Clock("encoding source", total, show), 0
+        clock = Clock("encoding source", total, show, before=done)
         try:
             for row in encoded.iter_rows():
                 done += row["sentences"]
                 clock(done)
         except (ray.exceptions.RayError, RuntimeError, OSError) as error:
-            raise RunError(f"encoding failed: {_first_cause(error)}. Nothing was kept.") from error
+            raise RunError(
+                f"encoding failed: {_first_cause(error)}. What is encoded is kept; run the command again."
+            ) from error
 
 
 def _first_cause(error: BaseException) -> str:

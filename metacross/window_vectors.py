@@ -176,9 +176,16 @@ def encode_shard(encoder: WindowEncoder, shard: Path, vectors: Path) -> int:
     return len(table)
 
 
+def shards_to_encode(sentences: Path, vectors: Path) -> tuple[list[Path], int]:
+    """The shards without vectors yet, and how many sentences the others have."""
+    shards = sorted(sentences.glob("*.parquet"))
+    done = [shard for shard in shards if (vectors / shard.name).is_file()]
+    return sorted({*shards} - {*done}), sum(pq.read_metadata(shard).num_rows for shard in done)
+
+
 def encode_here(encoder: WindowEncoder, sentences: Path, vectors: Path, total: int) -> None:
-    """Encodes all shards in this process."""
-    for shard in sorted(sentences.glob("*.parquet")):
+    """Encodes all shards without vectors in this process."""
+    for shard in shards_to_encode(sentences, vectors)[0]:
         encode_shard(encoder, shard, vectors)
 
 
@@ -201,14 +208,14 @@ class Encoded:
         columns = ["sentence", "window", "owner", "with_entities"]
         parts = {file: pq.read_table(file, columns=columns) for file in sorted(folder.glob("*.parquet"))}
         if not parts:
-            raise RunError(f"{folder}: nothing was encoded, of {sentences} sentences. Run the command again.")
+            raise RunError(f"{folder}: nothing was encoded, of {sentences} sentences")
         table = pa.concat_tables(parts.values())
         number, window = table["sentence"].to_numpy(), table["window"].to_numpy()
         begins = window == 0  # a sentence's first window; the others follow on it
         if not (np.array_equal(number[begins], np.arange(sentences)) and (np.diff(window)[~begins[1:]] == 1).all()):
             raise RunError(
                 f"{folder}: the encoded windows are not those of {sentences} sentences in order "
-                f"({len(np.unique(number))} sentences in {len(number)} windows). Run the command again."
+                f"({len(np.unique(number))} sentences in {len(number)} windows)"
             )
         return cls(
             list(parts),

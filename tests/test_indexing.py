@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -147,19 +148,66 @@ def test_an_interrupted_call_leaves_what_was_there(
 ) -> None:
     def interrupted(sentences: Path, vectors: Path, total: int) -> None:
         assert (len(list(sentences.glob("*.parquet"))), total) == (1, 26)
-        (vectors / "half.parquet").write_bytes(b"PAR1")
+        (vectors / ".part-000000.parquet.0123.tmp").write_bytes(b"PAR1")
         raise error("stop")
 
     killed = tmp_path / ".out.0123abcd.tmp"  # of an earlier call that could not clean up
     killed.mkdir()
     with pytest.raises(error):
         prepare(settings(place), tmp_path / "out", encode=interrupted)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".out.encoding"]
     shutil.copytree(prepared, tmp_path / "out")
     with pytest.raises(error):
         prepare(settings(place), tmp_path / "out", encode=interrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.encoding", "out"]
     assert len(with_prepared(place, tmp_path / "out").index) > 0
+
+
+def test_an_interrupted_call_is_gone_on_with(
+    place: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_vectors, "SHARD", 7)
+    monkeypatch.setattr(window_vectors, "BATCH", 3)
+    encoded: list[str] = []
+    events: list[dict[str, Any]] = []
+
+    def counted(encoder: window_vectors.WindowEncoder, shard: Path, vectors: Path) -> int:
+        if len(encoded) == 2:
+            raise KeyboardInterrupt
+        encoded.append(shard.name)
+        return real(encoder, shard, vectors)
+
+    real = window_vectors.encode_shard
+    monkeypatch.setattr(window_vectors, "encode_shard", counted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(settings(place), tmp_path / "out")
+    first = list(encoded)
+    encoded.clear()
+    prepare(settings(place), tmp_path / "out", show=events.append)
+    assert {"event": "note", "text": "2 shards of before are encoded already"} in events
+    assert (len(first), len(encoded)) == (2, 2)
+    assert first + encoded == sorted(path.name for path in (prepared / "vectors").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    for file in (prepared / "vectors").iterdir():
+        assert pq.read_table(file).equals(pq.read_table(tmp_path / "out" / "vectors" / file.name))
+
+
+def test_what_other_settings_encoded_is_not_taken(place: Path, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def interrupted(sentences: Path, vectors: Path, total: int) -> None:
+        seen.append([path.name for path in vectors.iterdir()])
+        (vectors / "part-000000.parquet").write_bytes(b"of before")
+        raise KeyboardInterrupt
+
+    for overrides in ((), (), ("retrieval.pooling=cls",), ()):
+        with pytest.raises(KeyboardInterrupt):
+            prepare(settings(place, *overrides), tmp_path / "out", encode=interrupted)
+    assert seen == [[], ["part-000000.parquet"], [], []]
+    with pytest.raises(RunError, match=r"is not whole .* Run the command again"):
+        prepare(settings(place), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [], "what cannot be read is not met again"
+    prepare(settings(place), tmp_path / "out")
 
 
 def test_a_lost_shard_is_noticed(place: Path, prepared: Path, tmp_path: Path) -> None:
