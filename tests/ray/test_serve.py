@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -83,6 +84,24 @@ def test_requests_are_logged_by_their_id_without_what_is_in_them(place: Path) ->
     found = json.loads(line[line.index("{") :])
     assert (found["path"], found["status"]) == ("/v1/entities", 200) and found["ms"] > 0
     assert not any("Xanthippe" in line for line in lines_of(logs, "*"))
+
+
+@pytest.mark.cluster
+def test_prometheus_finds_what_the_documentation_names(place: Path) -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"^\| (metacross_\w+)", documented, re.MULTILINE)) | {"metacross_batch_texts"}
+    with Client(URL) as client:
+        client.tag(TEXT)
+    (port,) = {node["MetricsExportPort"] for node in ray.nodes()}
+
+    def exported() -> str:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        return text if all(f"ray_{name}" in text for name in names) else ""
+
+    text = wait_for(exported, 60)
+    assert 'route="/v1/entities"' in text and 'status="200"' in text
+    assert all(f'stage="{stage}"' in text for stage in ("encode", "search", "adapt", "tag"))
+    assert len(names) == 10
 
 
 def lines_of(logs: Path, files: str) -> list[str]:
