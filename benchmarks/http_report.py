@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.http_client import Seen, percentile
 from benchmarks.http_service import INSIDE, OUTSIDE, STAGES
+from benchmarks.plots import save
 from benchmarks.scaling_report import spread
 
 CLIENTS = (1, 8, 64)
@@ -144,9 +145,4 @@ def draw(every: Sequence[Found], path: Path, title: str) -> list[Path]:
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8)
     figure.suptitle(title, fontsize=10)
-    paths = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
-    for target in paths:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, dpi=150)
-    pyplot.close(figure)
-    return paths
+    return save(figure, path)

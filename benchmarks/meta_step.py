@@ -43,6 +43,7 @@ from benchmarks.baselines import (
 )
 from benchmarks.flops import GEMM, Sizes, counted, exact_flops, gemm_rate
 from benchmarks.inputs import RANDOM_TAGS, MetaBatch, corpus_batches, make_classifier, random_batches, vocabulary_of
+from benchmarks.plots import save
 from benchmarks.released_loop import ReleasedLoop
 from metacross.algorithm import InnerLoop
 from metacross.device import bf16_is_fast
@@ -313,12 +314,7 @@ def draw(result: Result, path: Path, title: str) -> list[Path]:
     axes.set_xlim(0, 1.15 * axes.dataLim.xmax)
     axes.set_title(title, fontsize=10)
     axes.legend()
-    paths = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
-    for target in paths:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, dpi=150)
-    pyplot.close(figure)
-    return paths
+    return save(figure, path)
 
 
 def _refuse(**limits: int) -> None:

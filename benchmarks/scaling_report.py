@@ -9,6 +9,7 @@ from statistics import fmean, median, quantiles
 from typing import Any
 
 from benchmarks.inputs import FROZEN_LAYERS
+from benchmarks.plots import save
 from benchmarks.scaling_model import (
     LINKS,
     WORKERS,
@@ -170,9 +171,4 @@ def draw(every: Sequence[Task], gpu: Gpu, path: Path, *, link: Link) -> list[Pat
         axes.grid(alpha=0.3)
     left.set_ylabel("episodes/s over one worker's")
     figure.suptitle("A model, not a measurement: BERT-base size, speed of a GPU assumed", fontsize=11)
-    paths = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
-    for target in paths:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, dpi=150)
-    pyplot.close(figure)
-    return paths
+    return save(figure, path)

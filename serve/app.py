@@ -15,10 +15,9 @@ import logging
 import random
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter, sleep
+from time import sleep
 from typing import Any, NamedTuple
 
 import ray
@@ -26,7 +25,6 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve import metrics
 from ray.serve.config import BackpressureConfig
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
@@ -37,7 +35,6 @@ from metacross.config import Config, ServeConfig, load_config
 from metacross.encoding import PieceEncoder
 from metacross.errors import UserError
 from metacross.examples import ExampleStore
-from metacross.factor_cache import CacheFigures
 from metacross.ray_session import cluster_resources
 from metacross.support import Candidate, Neighbour, SourcePool
 from metacross.tagger import AdaptiveTagger
@@ -47,6 +44,7 @@ from serve.changeover import Changeover
 from serve.engine import Answer, Engine, Job, Refusal, refuse_path
 from serve.http import Limits, make_app
 from serve.problems import busy
+from serve.prometheus import TaggerMetrics, request_metrics
 
 ATTEMPTS = 4  # of a request whose replica dies under it
 POOLS = 2  # bundles whose source a node keeps: the one that answers now, and the one before or after it
@@ -254,7 +252,7 @@ class Tagger:
         index._init(_prefer_local_routing=True)  # type: ignore[no-untyped-call]  # the SourceIndex of this node, if it has one
         store = ExampleStore(config.serve.examples) if config.serve.examples else None
         self._engine = Engine(store, self._open)
-        self._metrics = _Metrics()
+        self._metrics = TaggerMetrics()
         self._changeover = Changeover(self._engine.load, self._metrics.pending)
         self._batches: Batcher[Sequence[Job], Answer | Refusal] = Batcher(
             self._answer, size=_size, most=config.serve.batch_requests, wait_s=config.serve.batch_wait_ms / 1000
@@ -288,69 +286,6 @@ class Tagger:
         )
 
 
-SECONDS: list[float] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
-SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
-
-
-class _Metrics:
-    """What Prometheus sees of a Tagger."""
-
-    def __init__(self) -> None:
-        self._stage = metrics.Histogram(
-            "metacross_stage_seconds",
-            description="Time of a stage of a batch.",
-            boundaries=SECONDS,
-            tag_keys=("stage",),
-        )
-        # Ray exports a histogram's sum as made up of its buckets' middles; this one is exact.
-        self._spent = metrics.Counter(
-            "metacross_stage_spent_seconds", description="Time of a stage, all batches together.", tag_keys=("stage",)
-        )
-        self._requests = metrics.Histogram(
-            "metacross_batch_requests", description="Requests tagged together.", boundaries=SIZES
-        )
-        self._texts = metrics.Histogram("metacross_batch_texts", description="Texts of these.", boundaries=SIZES)
-        self._waiting = metrics.Gauge("metacross_queue", description="Requests that wait for the next batch.")
-        self._found = metrics.Counter(
-            "metacross_cache_lookups",
-            description="Support sentences whose factors were needed, and whether they were kept.",
-            tag_keys=("found",),
-        )
-        self._bytes = metrics.Gauge("metacross_cache_bytes", description="Memory of the factors kept.")
-        self._cache = CacheFigures()
-        self._pending = metrics.Gauge(
-            "metacross_bundle_pending",
-            description="1 while the bundle that user_config names does not answer: it is loaded, or was refused.",
-        )
-
-    def pending(self, yes: bool) -> None:
-        self._pending.set(int(yes))
-
-    def batch(self, requests: int, texts: int, *, waiting: int) -> None:
-        self._requests.observe(requests)
-        self._texts.observe(texts)
-        self._waiting.set(waiting)
-
-    def cache(self, figures: CacheFigures) -> None:
-        before, self._cache = self._cache, figures
-        if figures.hits + figures.misses < before.hits + before.misses:
-            before = CacheFigures()  # of a new bundle
-        for found, more in (("yes", figures.hits - before.hits), ("no", figures.misses - before.misses)):
-            if more > 0:
-                self._found.inc(more, tags={"found": found})
-        self._bytes.set(figures.bytes)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            seconds = perf_counter() - began
-            self._stage.observe(seconds, tags={"stage": name})
-            self._spent.inc(seconds, tags={"stage": name})
-
-
 # --- Ingress ---------------------------------------------------------------------------------------------------------
 
 
@@ -373,7 +308,7 @@ class Ingress:
             store,
             limits=limits,
             tokens=read_tokens(settings.auth),
-            observed=_observer(),
+            observed=request_metrics(),
             send_request_id=False,
         )
 
@@ -382,22 +317,6 @@ def _host() -> str | None:
     """The address that this Serve answers on; Ray has no public way to ask for it."""
     client = _get_global_client()
     return client.http_config.host if client else None
-
-
-def _observer() -> Callable[[str, int, float], None]:
-    """What Prometheus sees of an Ingress."""
-    # Ray's annotation knows of a single key.
-    keys: Any = ("route", "status")
-    count = metrics.Counter("metacross_requests", description="Requests answered.", tag_keys=keys)
-    seconds = metrics.Histogram(
-        "metacross_request_seconds", description="Time of a request.", boundaries=SECONDS, tag_keys=("route",)
-    )
-
-    def observed(route: str, status: int, took: float) -> None:
-        count.inc(tags={"route": route, "status": str(status)})
-        seconds.observe(took, tags={"route": route})
-
-    return observed
 
 
 class _Taggers:

@@ -150,7 +150,7 @@ class _Loaded:
             self.tagger.remove_examples(windows)
             for window in windows:
                 del self._examples[window]
-        new = [e for e in changes.added if self._known(e) and e.id not in self._windows]  # a try may have failed midway
+        new = [example for example in changes.added if self._known(example)]
         for example, windows in zip(new, self.tagger.add_examples([e.sentence for e in new]), strict=True):
             self._windows[example.id] = windows
             self._examples |= dict.fromkeys(windows, example.id)
