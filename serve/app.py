@@ -42,7 +42,8 @@ from serve.auth import read_tokens, refuse_open_door
 from serve.batcher import Batcher
 from serve.changeover import Changeover
 from serve.engine import Answer, Engine, Job, Refusal, refuse_path
-from serve.http import Limits, make_app
+from serve.http import make_app
+from serve.limits import Limits
 from serve.problems import busy
 from serve.prometheus import TaggerMetrics, request_metrics
 

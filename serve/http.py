@@ -1,25 +1,15 @@
-"""The HTTP interface: routes, limits and tokens. No Ray: what answers is given to `make_app`."""
+"""The HTTP interface: routes and who may use them. No Ray: what answers is given to `make_app`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
-import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metacross.data import Sentence
 from metacross.errors import RunError, UserError
@@ -29,13 +19,13 @@ from serve import problems, schemas
 from serve.auth import Token, needs
 from serve.document import DocumentedAPI
 from serve.engine import Answer, Job, Refusal
+from serve.envelope import Envelope, Observed
+from serve.limits import Limits, jobs_of
+from serve.lines import NDJSON, Lines, answered_lines
 from serve.page import PAGE, policy
 from serve.problems import ProblemError
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-NDJSON = "application/x-ndjson"
 _LINE = '{"id": 1, "text": "Otto moved from Bern to Quito."}\n'
-Observed = Callable[[str, int, float], None]
 _LINKS = {  # of the answer to new examples: where the first of them is
     method: {
         "operationRef": f"#/paths/~1v1~1examples~1{{number}}/{method}",
@@ -55,16 +45,6 @@ class Backend(Protocol):
 
     async def model(self) -> dict[str, Any]:
         """Facts about the checkpoint that answers now. ProblemError 503 before one is loaded."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may ask for."""
-
-    body_bytes: int
-    texts: int
-    characters: int  # of one text
-    seconds: float
 
 
 def make_app(
@@ -90,6 +70,7 @@ def make_app(
         title="metacross",
         summary="Named entities in languages nobody has labelled; similar labelled sentences shape every answer.",
         version="1",
+        limits=limits,
     )
     problems.install(app)
     app.state.send_request_id = send_request_id
@@ -232,32 +213,6 @@ def examples_of(store: ExampleStore | None) -> ExampleStore:
     return store
 
 
-def jobs_of(request: schemas.EntitiesRequest, limits: Limits) -> list[Job]:
-    """The texts of a request. ProblemError 422 where it asks for more than it may."""
-    texts: Sequence[str | tuple[str, ...]]
-    if request.words is not None:
-        name, texts = "words", [tuple(words) for words in request.words]
-    else:
-        name, texts = ("texts", request.texts) if request.texts is not None else ("text", [request.text or ""])
-    if len(texts) > limits.texts:
-        raise ProblemError(
-            422,
-            f"{len(texts)} texts, at most {limits.texts} a call. Send several, or use /v1/entities:stream.",
-            field=name,
-        )
-    for i, text in enumerate(texts):
-        length = len(text) if isinstance(text, str) else sum(map(len, text)) + len(text)
-        if length > limits.characters:
-            field = name if name == "text" else f"{name}.{i}"
-            raise ProblemError(422, f"{length} characters, at most {limits.characters}. Cut the text.", field=field)
-    return [_job(text, request) for text in texts]
-
-
-def _job(text: str | tuple[str, ...], options: schemas.Options) -> Job:
-    labels = None if options.labels is None else tuple(options.labels)
-    return Job(text, options.adapt, options.explain, labels, options.threshold, options.neighbours)
-
-
 def _sentence(i: int, example: schemas.NewExample, known: Sequence[str], limits: Limits) -> Sentence:
     try:
         if example.text is not None:
@@ -272,167 +227,3 @@ def _sentence(i: int, example: schemas.NewExample, known: Sequence[str], limits:
 
 def _no_example(number: int) -> ProblemError:
     return ProblemError(404, f"There is no example {number}. GET /v1/examples lists them.")
-
-
-# --- lines -----------------------------------------------------------------------------------------------------------
-
-
-class Lines(Response):
-    """An answer whose lines are made while the request still comes.
-
-    Starlette's StreamingResponse takes messages off the request to see whether the client is still there; these would
-    be lines of its body. Here whoever reads the body notices.
-    """
-
-    media_type = NDJSON
-
-    def __init__(self, lines: AsyncIterator[bytes], status_code: int = 200) -> None:
-        super().__init__(status_code=status_code)
-        del self.headers["content-length"]
-        self._lines = lines
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        try:
-            async for line in self._lines:
-                await send({"type": "http.response.body", "body": line, "more_body": True})
-        except ClientDisconnect:
-            return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def answered_lines(
-    request: Request,
-    options: schemas.Options,
-    tagged: Callable[[Sequence[Job]], Awaitable[Answer]],
-    limits: Limits,
-) -> AsyncIterator[bytes]:
-    """An answer for every line that comes, as soon as lines have come; memory is bounded by one piece of the body."""
-    name = problems.request_id(request)
-    async for lines in _arriving(request, 4 * limits.characters + 1024):
-        for start in range(0, len(lines), limits.texts):
-            for out in await _answers(lines[start : start + limits.texts], options, tagged, limits, name):
-                yield json.dumps(out, ensure_ascii=False).encode() + b"\n"
-
-
-async def _arriving(request: Request, longest: int) -> AsyncIterator[list[bytes | None]]:
-    """The lines that are whole with each piece of the body; None for one that is too long."""
-    rest, skipping = b"", False
-    async for piece in request.stream():
-        *whole, rest = (rest + piece).split(b"\n")
-        lines: list[bytes | None] = []
-        for line in whole:
-            lines.append(None if skipping or len(line) > longest else line)
-            skipping = False
-        if len(rest) > longest:
-            rest, skipping = b"", True
-        if lines:
-            yield lines
-    if rest or skipping:
-        yield [None if skipping else rest]
-
-
-async def _answers(
-    lines: Sequence[bytes | None],
-    options: schemas.Options,
-    tagged: Callable[[Sequence[Job]], Awaitable[Answer]],
-    limits: Limits,
-    name: str,
-) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
-    jobs: list[Job] = []
-    places: list[int] = []
-    for line in lines:
-        if line is not None and not line.strip():
-            continue
-        try:
-            record = _record(line, limits)
-            out.append({"id": record.get("id")})
-            places.append(len(out) - 1)
-            jobs.append(_job(record["text"], options))
-        except UserError as error:
-            out.append({"id": None, "error": problems.described(422, str(error), name).model_dump()})
-    try:
-        answer = await tagged(jobs) if jobs else Answer([], {})
-        for place, result in zip(places, answer.results, strict=True):
-            out[place]["result"] = result
-    except ProblemError as error:
-        for place in places:
-            out[place]["error"] = problems.described(error.status, error.detail, name).model_dump()
-    return out
-
-
-def _record(line: bytes | None, limits: Limits) -> dict[str, Any]:
-    if line is None:
-        raise UserError(f"the line is too long for a text of at most {limits.characters} characters.")
-    try:
-        record = json.loads(line)
-        schemas.EntitiesRequest(text=record["text"])
-        # Python reads more than JSON may hold, such as NaN; an id goes back as it came, or not at all.
-        json.dumps({"id": record.get("id")}, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
-        raise UserError('expected an object such as {"id": 1, "text": "..."} on each line.') from None
-    if len(record["text"]) > limits.characters:
-        raise UserError(f"{len(record['text'])} characters, at most {limits.characters}. Cut the text.")
-    return dict(record)
-
-
-# --- around every request --------------------------------------------------------------------------------------------
-
-
-class Envelope:
-    """Gives every request an id, bounds its body, counts it, and logs it: never what is in it."""
-
-    def __init__(self, app: ASGIApp, *, body_bytes: int, observed: Observed) -> None:
-        self._app, self._most, self._observed = app, body_bytes, observed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        name = scope["metacross_request_id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        began, status = time.perf_counter(), 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                if scope["app"].state.send_request_id:
-                    MutableHeaders(scope=message)["x-request-id"] = name
-            await send(message)
-
-        try:
-            endless = scope["path"].endswith(":stream")
-            await self._app(scope, receive if endless else self._bounded(headers, receive), sending)
-        finally:
-            seconds = time.perf_counter() - began
-            self._observed(getattr(scope.get("route"), "path", ""), status, seconds)
-            log.info(
-                json.dumps(
-                    {
-                        "request_id": name,
-                        "method": scope["method"],
-                        "path": scope["path"],
-                        "status": status,
-                        "ms": round(1000 * seconds, 1),
-                    }
-                )
-            )
-
-    def _bounded(self, headers: Headers, receive: Receive) -> Receive:
-        declared = headers.get("content-length", "")
-        taken = int(declared) if declared.isdigit() and int(declared) > self._most else 0
-
-        async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most:
-                raise HTTPException(413)
-            return message
-
-        return bounded

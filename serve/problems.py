@@ -95,7 +95,8 @@ def request_id(request: Request) -> str:
 def _methods(app: FastAPI, request: Request) -> list[str]:
     """What the path of a request can be asked by: each method has a route of its own, and Starlette names the first."""
     found = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
+    methods = {method for route in found for method in getattr(route, "methods", None) or ()}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))  # see envelope.py
 
 
 _DETAILS = {

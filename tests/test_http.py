@@ -19,7 +19,8 @@ from metacross.errors import RunError, UserError
 from metacross.examples import ExampleStore
 from serve.auth import Token, read_tokens, refuse_open_door
 from serve.engine import Answer, Engine, Job, Refusal
-from serve.http import Limits, make_app
+from serve.http import make_app
+from serve.limits import Limits
 from serve.problems import ProblemError
 
 TEXT = "😀 Anna Berg left Oslo."

@@ -27,7 +27,8 @@ from metacross.examples import ExampleStore
 from serve import schemas
 from serve.auth import Token
 from serve.engine import Engine
-from serve.http import NDJSON, make_app
+from serve.http import make_app
+from serve.lines import NDJSON
 from tests.test_http import LIMITS, ODD, PROBLEM, Failing, Here, refused
 
 # What is drawn from the document is large now and then, which Hypothesis would complain about.
@@ -130,13 +131,43 @@ def test_every_operation_of_v1_asks_for_a_token_and_the_document_says_so() -> No
 
 @pytest.mark.parametrize(
     ("path", "methods"),
-    [("/v1/examples", "GET, POST"), ("/v1/examples/1", "DELETE, GET"), ("/v1/entities", "POST"), ("/healthz", "GET")],
+    [
+        ("/v1/examples", "GET, HEAD, POST"),
+        ("/v1/examples/1", "DELETE, GET, HEAD"),
+        ("/v1/entities", "POST"),
+        ("/healthz", "GET, HEAD"),
+    ],
 )
 def test_a_refused_method_names_all_that_there_are(app: FastAPI, path: str, methods: str) -> None:
     with TestClient(app) as client:
         answer = client.put(path)
         refused(answer, 405)
         assert answer.headers["allow"] == methods
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/v1/model", "/v1/examples", "/docs"])
+def test_head_is_get_without_the_body(app: FastAPI, path: str) -> None:
+    with TestClient(app) as client:
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert len(whole.content) == int(head.headers["content-length"]) > 0
+        assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_head_is_refused_where_get_is(app: FastAPI) -> None:
+    with TestClient(app) as client:
+        answer = client.head("/v1/entities")
+        assert (answer.status_code, answer.content, answer.headers["allow"]) == (405, b"", "POST")
+        assert client.head("/v1/examples/999999").status_code == 404
+
+
+def test_the_document_tells_the_limits(app: FastAPI) -> None:
+    models = app.openapi()["components"]["schemas"]
+    fields = models["EntitiesRequest"]["properties"]
+    text, texts, words = (fields[name]["anyOf"][0] for name in ("text", "texts", "words"))
+    assert text["maxLength"] == texts["items"]["maxLength"] == LIMITS.characters
+    assert texts["maxItems"] == words["maxItems"] == LIMITS.texts
+    assert models["NewExample"]["properties"]["text"]["anyOf"][0]["maxLength"] == LIMITS.characters
 
 
 @pytest.mark.parametrize("body", [b'{"text": "\xff"}', b"[" * 100_000, b"1" * 5000])
