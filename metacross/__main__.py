@@ -6,30 +6,24 @@ What a command needs is imported when it runs, so that help comes at once. Exit 
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
 import sys
-import traceback
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metacross.errors import RunError, UserError
+from metacross.terminal import opened, print_table, reporting, say, write_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from metacross.data import Corpus, Summary
+    from metacross.data import Corpus
     from metacross.streams import Answer
-    from metacross.sweep import Sweep
     from metacross.tagger import AdaptiveTagger
 
 app = typer.Typer(
@@ -135,7 +129,7 @@ def train(
     metacross train --resume runs/en
     metacross train --auto-resume train.name=en train.storage_path=/shared/runs
     """  # noqa: D301  # \b keeps the lines apart
-    with _reporting():
+    with reporting():
         if resume and config:
             raise UserError("a resumed run has its own configuration: leave out --config, or --resume")
         if auto_resume and resume:
@@ -156,10 +150,10 @@ def train(
                 result = run(settings, run_dir=resume, resume=resume is not None, auto_resume=auto_resume, show=show)
         except KeyboardInterrupt:
             place = resume or f"DIR (the run's directory, below {settings.train.storage_path})"
-            _say(f"interrupted; if a checkpoint had been written, go on with: metacross train --resume {place}")
+            say(f"interrupted; if a checkpoint had been written, go on with: metacross train --resume {place}")
             raise typer.Exit(130) from None
         if result.stopped:
-            _say(f"stopped at step {result.step}; go on with: metacross train --resume {result.run_dir}")
+            say(f"stopped at step {result.step}; go on with: metacross train --resume {result.run_dir}")
             raise typer.Exit(130)
         print(result.bundle)
 
@@ -190,7 +184,7 @@ def tune(
     metacross tune --resume runs/sweep-20260101-120000
     metacross train --config runs/sweep-20260101-120000/best.yaml
     """  # noqa: D301  # \b keeps the lines apart
-    with _reporting():
+    with reporting():
         if (space is None) == (resume is None):
             raise UserError("give a search space (--space FILE), or a sweep to go on with (--resume DIR)")
         if resume and (config or overrides or trials or name or auto_resume):
@@ -201,6 +195,7 @@ def tune(
         from metacross.display import Display
         from metacross.jobs import submission_id
         from metacross.sweep_report import summary, write_report
+        from metacross.tables import trials_table
         from metacross.tune import sweep_directory
         from metacross.tune import tune as run
 
@@ -219,13 +214,13 @@ def tune(
                 show=show,
             )
         files = write_report(sweep)
-        _print(trials_table(sweep))
-        _say(summary(sweep))
+        print_table(trials_table(sweep))
+        say(summary(sweep))
         for trial in sweep.trials:
             if trial.error:
-                _say(f"trial {trial.id} failed: {trial.error}")
+                say(f"trial {trial.id} failed: {trial.error}")
         if sweep.interrupted:
-            _say(f"interrupted; go on with: metacross tune --resume {sweep.directory}")
+            say(f"interrupted; go on with: metacross tune --resume {sweep.directory}")
             raise typer.Exit(130)
         if all(trial.state == "failed" for trial in sweep.trials):
             raise RunError(f"every trial failed; what happened stands in {sweep.directory / 'trials'}/ID/error.log")
@@ -260,21 +255,22 @@ def evaluate(
     metacross evaluate runs/en/bundle --data de=de.conll --neighbours 4 --json de.json 'data.tag_map={OTH: O}'
     metacross evaluate runs/en/bundle --data de=de.conll --examples a_few_labelled_german_sentences.conll
     """  # noqa: D301  # \b keeps the lines apart
-    with _reporting():
+    with reporting():
         files = _data_options(data or ())
         if json_file and not json_file.absolute().parent.is_dir():
             raise UserError(f"--json {json_file}: {json_file.absolute().parent} is no directory")
+        from metacross.tables import evaluation_table
         from metacross.tagger import AdaptiveTagger
 
         tagger = AdaptiveTagger.from_pretrained(bundle, overrides=overrides or ())
         _add_examples(tagger, examples or ())
         results = _evaluate(tagger, files, limit, neighbours, inner_lr)
-        _print(evaluation_table(results))
+        print_table(evaluation_table(results))
         for language, result in results.items():
             for oddity in result["oddities"]:
-                _say(f"{language}: {oddity}")
+                say(f"{language}: {oddity}")
         if json_file:
-            _write_json(json_file, results)
+            write_json(json_file, results)
 
 
 @app.command(short_help="Tag text, JSON lines or columns.")
@@ -319,13 +315,13 @@ def tag(
     metacross tag runs/en/bundle words.conll --output conll | less
     metacross tag --server http://localhost:8000 news.jsonl > tagged.jsonl
     """  # noqa: D301  # \b keeps the lines apart
-    with _reporting():
+    with reporting():
         if explain and no_adapt:
             raise UserError("--explain tells what adaptation did: leave out --no-adapt")
         if examples and no_adapt:
             raise UserError("--examples shape adaptation: leave out --no-adapt")
         bundle, file = _tag_arguments(bundle, file, server, examples)
-        with _opened(file) as stream, _tagging(bundle, server, examples or ()) as tag_items:
+        with opened(file) as stream, _tagging(bundle, server, examples or ()) as tag_items:
             from metacross import streams
 
             write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
@@ -350,9 +346,10 @@ def data(
     metacross data samples/*/*.conll
     metacross data my.conll 'data.tag_map={OTH: O}'
     """  # noqa: D301  # \b keeps the lines apart
-    with _reporting():
+    with reporting():
         from metacross.config import load_config
         from metacross.data import read_corpus, summarise
+        from metacross.tables import corpus_table
 
         overrides = [file for file in files if _is_override(file)]
         settings = load_config(None, overrides).data
@@ -364,9 +361,9 @@ def data(
                 corpus = read_corpus(file, tag_map=settings.tag_map, max_words=settings.max_words)
             except UserError as error:
                 unreadable += 1
-                _say(f"error: {error}")
+                say(f"error: {error}")
             else:
-                _print(corpus_table(file, summarise(corpus)))
+                print_table(corpus_table(file, summarise(corpus)))
         if len(overrides) == len(files):
             raise UserError("no file given, only settings")
         if unreadable:
@@ -394,7 +391,7 @@ def index(
     metacross index --out prepared data.source=my/train.conll
     metacross train data.source=my/train.conll retrieval.prepared=prepared
     """  # noqa: D301  # \b keeps the lines apart
-    with _reporting():
+    with reporting():
         from rich.console import Console
 
         from metacross.config import load_config
@@ -405,8 +402,8 @@ def index(
         with Display(Console(stderr=True)) as show:
             facts = prepare_on_ray(settings, out, actors=actors, show=show)
         parts = ", ".join(f"{name} {seconds} s" for name, seconds in facts["seconds"].items())
-        _say(f"{facts['sentences']} sentences, {facts['windows']} windows; {parts}")
-        _say(
+        say(f"{facts['sentences']} sentences, {facts['windows']} windows; {parts}")
+        say(
             f"index {facts['index']} over {facts['indexed']} windows: recall@{facts['recall_at']} against exact search "
             f"{facts['recall']:.3f}"
         )
@@ -458,30 +455,7 @@ def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
         require_entities(corpus)
         refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
         added = sum(map(bool, tagger.add_examples(corpus.sentences)))
-        _say(f"{file}: {added} of {len(corpus.sentences)} sentences may shape answers")
-
-
-# --- tune ------------------------------------------------------------------------------------------------------------
-
-
-def trials_table(sweep: Sweep) -> Table:
-    """The best trials of a sweep."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from metacross.sweep_report import SHOWN, rows
-
-    best = rows(sweep)[:SHOWN]
-    table = Table(box=box.SIMPLE, title=f"the best of {len(sweep.trials)} trials")
-    for name in best[0] if best else ():
-        table.add_column(name, no_wrap=name != "error")
-    for row in best:
-        table.add_row(*(escape(f"{value:.4g}" if isinstance(value, float) else str(value)) for value in row.values()))
-    return table
-
-
-# --- evaluate --------------------------------------------------------------------------------------------------------
+        say(f"{file}: {added} of {len(corpus.sentences)} sentences may shape answers")
 
 
 def _data_options(options: Sequence[str]) -> dict[str, str]:
@@ -538,151 +512,11 @@ def _evaluate(
         )
 
 
-def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What `evaluation.evaluate` found: per language and type, and the mean of the languages."""
-    from rich import box
-    from rich.table import Table
-
-    from metacross.evaluation import mean
-
-    table = Table(box=box.SIMPLE, title="entity precision, recall and F1 in percent")
-    table.add_column("")
-    for name in ("sentences", "entities", "plain P", "R", "F1", "adapted P", "R", "F1", "difference"):
-        table.add_column(name, justify="right", no_wrap=True)
-    nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "entities": 0}
-    for language, result in results.items():
-        plain, adapted = result["plain"]["per_type"], result["adapted"]["per_type"]
-        types = sorted({*plain, *adapted})
-        entities = sum(row["entities"] for row in adapted.values())
-        table.add_section()
-        table.add_row(language, str(result["sentences"]), str(entities), *_figures(result["plain"], result["adapted"]))
-        for kind in types:
-            before, after = plain.get(kind, nothing), adapted.get(kind, nothing)
-            found = max(before["entities"], after["entities"])
-            table.add_row(f"  {kind}", "", str(found), *_figures(before, after), style="dim")
-    if len(results) > 1:
-        average = mean(results)
-        table.add_section()
-        table.add_row("mean", "", "", *_figures(average["plain"], average["adapted"]))
-    return table
-
-
-def _figures(plain: Mapping[str, float], adapted: Mapping[str, float]) -> list[str]:
-    figures = [f"{part[key]:.2f}" for part in (plain, adapted) for key in ("precision", "recall", "f1")]
-    return [*figures, f"{adapted['f1'] - plain['f1']:+.2f}"]
-
-
 # --- data ------------------------------------------------------------------------------------------------------------
-
-
-def corpus_table(name: str, summary: Summary) -> Table:
-    """A corpus in figures."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, title=escape(name), title_justify="left", show_header=False)
-    entities = [f"{count} {kind}" for kind, count in summary.entities.items()]
-    rows = {
-        "format": f"{summary.format}, {summary.scheme}, {summary.encoding}",
-        "language": summary.language or "not marked",
-        "sentences": f"{summary.sentences}, {summary.untagged:.1%} without entities",
-        "words": f"{summary.words}, {summary.longest} in the longest sentence",
-        "entities": ", ".join(entities) or "none",
-        "oddities": "\n".join(summary.oddities) or "none",
-    }
-    for key, value in rows.items():
-        table.add_row(key, escape(value))
-    return table
 
 
 def _is_override(argument: str) -> bool:
     return re.match(r"\w+\.\w+\s*=", argument) is not None and not Path(argument).exists()
-
-
-# --- in and out ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _reporting() -> Iterator[None]:
-    """Turns what goes wrong in a command into a message and an exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # file names and words may hold anything
-    try:
-        yield
-        sys.stdout.flush()
-    except UserError as error:
-        _say(f"error: {error}")
-        raise typer.Exit(2) from None
-    except RunError as error:
-        _say(f"error: {error}")
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        _say("interrupted")
-        raise typer.Exit(130) from None
-    except BrokenPipeError:  # whoever read our output has seen enough
-        _drop_output()
-        raise typer.Exit(141) from None
-    except (typer.Exit, typer.Abort, typer.TyperException):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _drop_output()
-            _say(f"error: {error.filename or 'the output'} cannot be written ({error.strerror}). Free some space.")
-            raise typer.Exit(2) from None
-        traceback.print_exc()
-        _say(f"error: {type(error).__name__}: {error}. This is a fault of the program; what led to it stands above.")
-        raise typer.Exit(1) from None
-
-
-def _drop_output() -> None:
-    """Sends what is still waiting to be written nowhere, or Python would try once more at its end."""
-    with suppress(OSError):  # no file behind it: a test's
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120
-    console.print(table)
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[IO[bytes]]:
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; here only the opening is tried
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{name}: cannot be read ({reason}); paths are relative to {Path.cwd()}") from None
-    with stream:
-        yield stream
-
-
-def _write_json(path: Path, content: Any) -> None:
-    """Writes a file whole or not at all; devices and pipes are written as they are."""
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    whole = path.is_file() or not path.exists()
-    place = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp") if whole else path
-    try:
-        place.write_text(text, encoding="utf-8", errors="backslashreplace")
-        if whole:
-            place.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
-    finally:
-        if whole:
-            place.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

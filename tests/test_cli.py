@@ -23,7 +23,7 @@ import typer
 from typer.testing import CliRunner
 
 import metacross
-from metacross import AdaptiveTagger, streams
+from metacross import AdaptiveTagger, streams, terminal
 from metacross import __main__ as cli
 from metacross.config import Config, load_config
 from metacross.data import read_corpus
@@ -447,7 +447,7 @@ def test_a_full_disk_behind_json(tiny_bundle: Path, dev: Path, tmp_path: Path, m
     out.write_text("old")
     monkeypatch.setattr(Path, "write_text", write_text)
     with pytest.raises(UserError, match=r"out\.json: cannot be written \(No space left on device\)"):
-        cli._write_json(out, {})
+        terminal.write_json(out, {})
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
     assert out.read_text() == "old"
 

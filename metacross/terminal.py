@@ -1,0 +1,106 @@
+"""What a command says, shows, reads and writes, and how it ends when something goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import typer
+
+from metacross.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Turns what goes wrong in a command into a message and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names and words may hold anything
+    try:
+        yield
+        sys.stdout.flush()
+    except UserError as error:
+        say(f"error: {error}")
+        raise typer.Exit(2) from None
+    except RunError as error:
+        say(f"error: {error}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _drop_output()
+        raise typer.Exit(141) from None
+    except (typer.Exit, typer.Abort, typer.TyperException):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _drop_output()
+            say(f"error: {error.filename or 'the output'} cannot be written ({error.strerror}). Free some space.")
+            raise typer.Exit(2) from None
+        traceback.print_exc()
+        say(f"error: {type(error).__name__}: {error}. This is a fault of the program; what led to it stands above.")
+        raise typer.Exit(1) from None
+
+
+def _drop_output() -> None:
+    """Sends what is still waiting to be written nowhere, or Python would try once more at its end."""
+    with suppress(OSError):  # no file behind it: a test's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str) -> None:
+    """Tells the user something, beside the output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(table: Table) -> None:
+    """Writes a table as wide as the terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+
+
+@contextmanager
+def opened(name: str) -> Iterator[IO[bytes]]:
+    """A file to read, or with - standard input. UserError where it cannot be read."""
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; here only the opening is tried
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{name}: cannot be read ({reason}); paths are relative to {Path.cwd()}") from None
+    with stream:
+        yield stream
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file whole or not at all; devices and pipes are written as they are. UserError where it cannot be."""
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    whole = path.is_file() or not path.exists()
+    place = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp") if whole else path
+    try:
+        place.write_text(text, encoding="utf-8", errors="backslashreplace")
+        if whole:
+            place.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
+    finally:
+        if whole:
+            place.unlink(missing_ok=True)
