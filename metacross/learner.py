@@ -8,9 +8,7 @@ order of float sums), and one that stopped goes on from its last checkpoint as i
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,30 +19,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from metacross import checkpoint
 from metacross.algorithm import InnerLoop, adapt, query_losses
 from metacross.bundle import save_bundle
 from metacross.config import Config, InnerConfig
-from metacross.data import Corpus, Sentence, read_corpus, refuse_unknown_types, require_entities
+from metacross.data import Sentence
 from metacross.device import autocast
-from metacross.directories import tidy
 from metacross.embedded import embedded_encoder
 from metacross.encoding import PieceEncoder, Window, decode
 from metacross.episodes import Episode, EpisodeSource, shares
 from metacross.errors import RunError, UserError
-from metacross.estimate import Estimate
-from metacross.evaluation import score_of, scores
+from metacross.evaluation import scores
 from metacross.hub import only_local
 from metacross.model import SentenceEncoder, TagModel, load_classifier
 from metacross.prepared import SourceDigest, encoder_digest, made_from, open_prepared
+from metacross.reading import read_dev, read_source
 from metacross.retrieval import SourceIndex, factory_string
 from metacross.rows import budgeted, pack, trunk_states
 from metacross.source import Source, neighbours_of_itself, tag_set
-from metacross.storage import Mirror
 from metacross.tagging import Adaptation, tag_windows
 
 Report = Callable[[dict[str, Any]], None]
-AroundStep = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -353,160 +347,6 @@ class DevSet:
             mine.setdefault(window.sentence, []).extend(tags)
         found = {i: tags for part in learner.team.gather(mine) for i, tags in part.items()}
         return float(scores(self.gold, [found.get(i, []) for i in range(len(self.gold))])["f1"])
-
-
-def run(
-    learner: Learner,
-    run_dir: Path,
-    *,
-    should_stop: Callable[[], bool] = lambda: False,
-    on_eval: Callable[[dict[str, float]], None] = lambda found: None,
-    around_step: AroundStep = lambda done: nullcontext(),
-    mirror: Mirror | None = None,
-) -> dict[str, Any]:
-    """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
-
-    A checkpoint is written every `train.checkpoint_every` steps, at every new best and when stopped; a run whose
-    `run_dir` has one goes on from it.
-
-    Args:
-        learner: this worker's.
-        run_dir: where to write; every worker reads, the first one writes.
-        should_stop: is asked before every step.
-        on_eval: gets every measurement, on every worker.
-        around_step: every meta-step is taken inside of what it gives for the number of steps done.
-        mirror: of a run that is kept at an address; `run_dir` is its copy here.
-
-    Returns {"step", "stopped", "best", "history"}.
-    """
-    keeper = checkpoint.Keeper(run_dir, tags=learner.tags, mirror=mirror)
-    try:
-        _restore(learner, run_dir, mirror)
-        stopped = _train(learner, keeper, should_stop, on_eval, around_step)
-        keeper.wait()
-    finally:
-        keeper.close()
-    learner.team.gather(None)  # nobody leaves before rank 0 has written
-    progress = learner.progress
-    return {"step": progress.step, "stopped": stopped, "best": progress.best, "history": progress.history}
-
-
-def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
-    """Brings the whole team to the newest checkpoint that is whole."""
-    progress = learner.progress
-    if learner.team.rank == 0:
-        tidy(run_dir)
-        tidy(run_dir / checkpoint.FOLDER)
-    if mirror:
-        checkpoint.fetch(mirror)
-    damage = checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
-    if len(set(learner.team.gather(progress.step))) > 1:
-        raise UserError(
-            f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see"
-        )
-    for what in damage:
-        learner.report({"event": "note", "text": f"warning: {what} Going on from step {progress.step}."})
-    if damage and learner.team.rank == 0:
-        checkpoint.drop_damaged(run_dir, mirror)
-    steps = learner.config.train.steps
-    learner.report({"event": "start", "step": progress.step, "steps": steps, "workers": learner.team.size})
-
-
-def _train(
-    learner: Learner,
-    keeper: checkpoint.Keeper,
-    should_stop: Callable[[], bool],
-    on_eval: Callable[[dict[str, float]], None],
-    around_step: AroundStep,
-) -> bool:
-    """Steps to the end or until someone stops it: whether someone did."""
-    train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
-    stopped = False
-    pace = Pace(learner)
-    while progress.step < train.steps and not stopped:
-        pieces = learner.pieces_of(learner.episodes.meta_batch(progress.step))
-        with around_step(progress.step):
-            loss, stopped = learner.step(should_stop())
-        pace.count(pieces, loss)
-        ends = progress.step == train.steps
-        better = False
-        if progress.step % train.eval_every == 0 or ends:
-            found = learner.evaluate()
-            learner.report({"event": "eval", **found})
-            on_eval(found)
-            score = score_of(found)
-            if better := score > progress.best:
-                progress.best = score
-                if first:
-                    metrics = {"steps": progress.step, "dev_f1": score, "history": progress.history}
-                    keeper.bundle(lambda path, metrics=metrics: learner.save(path, metrics))  # type: ignore[misc]
-            pace.begin()
-        if first and (progress.step % train.checkpoint_every == 0 or ends or stopped or better):
-            keeper.checkpoint(learner.model, learner.optimizer, progress)
-    if first and progress.best < 0:  # stopped before the first measurement
-        keeper.bundle(
-            lambda path: learner.save(path, {"steps": progress.step, "dev_f1": None, "history": progress.history})
-        )
-    return stopped and progress.step < train.steps
-
-
-class Pace:
-    """Reports how fast a learner gets on, about once a second."""
-
-    def __init__(self, learner: Learner) -> None:
-        self._learner = learner
-        train = learner.config.train
-        self._estimate = Estimate(learner.progress.step, train.steps, period=train.eval_every)
-        self.begin()
-
-    def begin(self) -> None:
-        """Starts counting anew, so that what took time in between is left out."""
-        self._began, self._pieces, self._losses = time.monotonic(), 0, list[float]()
-
-    def count(self, pieces: int, loss: float) -> None:
-        """Counts a step that was done."""
-        self._pieces += pieces
-        self._losses.append(loss)
-        step, steps = self._learner.progress.step, self._learner.config.train.steps
-        seconds = time.monotonic() - self._began
-        if seconds > 1 or step == steps:
-            self._learner.report(
-                {
-                    "event": "step",
-                    "step": step,
-                    "steps": steps,
-                    "loss": sum(self._losses) / len(self._losses),
-                    "learning_rate": self._learner.optimizer.param_groups[0]["lr"],
-                    "pieces_per_second": self._pieces / seconds,
-                    "steps_per_second": len(self._losses) / seconds,
-                    "seconds_left": self._estimate.seconds_left(step),
-                }
-            )
-            self.begin()
-
-
-def read_source(config: Config) -> list[Sentence]:
-    """The labelled source sentences of a configuration."""
-    return [sentence for corpus in source_corpora(config) for sentence in corpus.sentences]
-
-
-def source_corpora(config: Config) -> Iterator[Corpus]:
-    """The corpora of labelled source sentences, one file after the other."""
-    for path in [config.data.source] if isinstance(config.data.source, str) else config.data.source:
-        corpus = read_corpus(
-            path, tag_map=config.data.tag_map, language=config.data.source_language, max_words=config.data.max_words
-        )
-        require_entities(corpus)
-        yield corpus
-
-
-def read_dev(config: Config, file: str, language: str, tags: Sequence[str]) -> list[Sentence]:
-    """Development sentences, `train.eval_sentences` of them spread evenly over the file."""
-    corpus = read_corpus(file, tag_map=config.data.tag_map, language=language, max_words=config.data.max_words)
-    require_entities(corpus)
-    refuse_unknown_types(corpus, tags, tag_map=config.data.tag_map)
-    n, every = config.train.eval_sentences, len(corpus.sentences)
-    return [corpus.sentences[i * every // n] for i in range(n)] if n < every else list(corpus.sentences)
 
 
 def load_tokenizer(path: str | Path) -> Any:

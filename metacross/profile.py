@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from metacross.learner import AroundStep
+from metacross.training_loop import AroundStep
 
 TRACED_STEPS = 10
 WARM_UP_STEPS = 5  # before them: the first steps still fill caches
@@ -21,7 +21,7 @@ ROWS = 40  # of the table
 def profiled(
     folder: Path, *, wanted: bool, steps: int, device: torch.device, report: Callable[[dict[str, Any]], None]
 ) -> Iterator[AroundStep]:
-    """Gives what `learner.run` puts around every step; the trace is written when its steps are done, or at the end.
+    """Gives what `training_loop.run` puts around every step; the trace is written after its steps, or at the end.
 
     Args:
         folder: where to write; see `StepProfiler`.

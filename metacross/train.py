@@ -192,7 +192,7 @@ def _default_run_dir(train: TrainConfig) -> Path | str:
 
 
 def _drive(run: Run, job: Job, resources: dict[str, float], show: Show) -> dict[str, Any]:
-    """Makes attempts until one comes to its end; returns what `learner.run` returned on rank 0.
+    """Makes attempts until one comes to its end; returns what `training_loop.run` returned on rank 0.
 
     Attempts that failed one after another without a new checkpoint are counted.
     """

@@ -28,9 +28,10 @@ from metacross.device import autocast
 from metacross.embedded import embedded_encoder
 from metacross.encoding import LONE_SURROGATES, PieceEncoder
 from metacross.errors import RunError
-from metacross.learner import load_tokenizer, source_corpora
+from metacross.learner import load_tokenizer
 from metacross.model import SentenceEncoder, TagModel, load_classifier
 from metacross.prepared import SourceDigest
+from metacross.reading import source_corpora
 from metacross.retrieval import Vectors
 from metacross.rows import trunk_states
 

@@ -1,4 +1,4 @@
-"""What runs on every Ray Train worker: a coat around `learner.run`, which does the work."""
+"""What runs on every Ray Train worker: a coat around `training_loop.run`, which does the work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from metacross import learner, storage
+from metacross import learner, storage, training_loop
 from metacross.config import Config
 from metacross.device import pick_device
 from metacross.profile import profiled
@@ -59,7 +59,7 @@ def work(job: Job) -> dict[str, Any]:
                 report=one.report,
             )
         )
-        return learner.run(
+        return training_loop.run(
             one,
             run_dir,
             should_stop=(run_dir / "STOP").exists if rank == 0 else lambda: False,
@@ -88,7 +88,7 @@ class Stopped(Exception):
 class _EventLog:
     """Appends events to progress.jsonl; while the run is being prepared it also looks for STOP.
 
-    From the first step on, `learner.run` looks for it, since then all workers must stop at the same step.
+    From the first step on, `training_loop.run` looks for it, since then all workers must stop at the same step.
     """
 
     def __init__(self, run_dir: Path) -> None:

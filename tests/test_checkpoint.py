@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from metacross import checkpoint
 from metacross.errors import UserError
-from metacross.learner import Learner, run
+from metacross.learner import Learner
+from metacross.training_loop import run
 from tests.tiny_bundle import tiny_config, write_inputs
 
 CPU = torch.device("cpu")

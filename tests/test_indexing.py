@@ -19,10 +19,11 @@ from metacross.config import Config
 from metacross.data import sentence_from_text
 from metacross.errors import RunError, UserError
 from metacross.indexing import build_index, find_neighbours, measure_recall, prepare
-from metacross.learner import Learner, run
+from metacross.learner import Learner
 from metacross.prepared import FILE
 from metacross.ray_encoding import Pool, pool
 from metacross.retrieval import UntrainedIndex, factory_string
+from metacross.training_loop import run
 from metacross.window_vectors import Encoded, sentence_table
 from tests.tiny_bundle import tiny_config, write_corpus, write_inputs
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from metacross import checkpoint
 from metacross.errors import RunError, UserError
-from metacross.learner import Learner, Team, learning_rate, run
+from metacross.learner import Learner, Team, learning_rate
+from metacross.training_loop import run
 from tests.tiny_bundle import tiny_config, write_corpus, write_inputs
 
 GOLDEN = Path(__file__).parent / "golden" / "ten_steps.json"

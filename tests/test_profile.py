@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from metacross import checkpoint
-from metacross.learner import Learner, run
+from metacross.learner import Learner
 from metacross.profile import profiled
+from metacross.training_loop import run
 from tests.tiny_bundle import tiny_config
 
 CPU = torch.device("cpu")

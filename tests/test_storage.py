@@ -11,7 +11,8 @@ import torch
 
 from metacross import AdaptiveTagger, checkpoint, storage
 from metacross.errors import UserError
-from metacross.learner import Learner, run
+from metacross.learner import Learner
+from metacross.training_loop import run
 from tests.s3 import s3_server
 from tests.tiny_bundle import tiny_config, write_inputs
 

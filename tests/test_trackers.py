@@ -19,8 +19,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from metacross import mlflow_tracker
 from metacross.config import Config, dotted
 from metacross.errors import UserError
-from metacross.learner import Learner, run
+from metacross.learner import Learner
 from metacross.trackers import Event, TensorBoard, Trackers, tracked
+from metacross.training_loop import run
 from tests.tiny_bundle import tiny_config, write_inputs
 
 PACE = {"loss": 0.5, "learning_rate": 1e-4, "pieces_per_second": 1234.5, "steps_per_second": 2.0, "seconds_left": 3.5}

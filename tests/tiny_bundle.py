@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from metacross import learner
+from metacross import training_loop
 from metacross.config import Config, load_config
 from metacross.learner import Learner
 
@@ -122,5 +122,5 @@ def train_bundle(folder: Path, *overrides: str) -> Path:
     config = tiny_config(folder, *overrides)
     run_dir = folder / "runs" / config.train.name
     run_dir.mkdir(parents=True)
-    learner.run(Learner(config, device=torch.device("cpu")), run_dir)
+    training_loop.run(Learner(config, device=torch.device("cpu")), run_dir)
     return run_dir / "bundle"

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from metacross import checkpoint, storage, train
 from metacross.errors import UserError
-from metacross.learner import Learner, run
+from metacross.learner import Learner
+from metacross.training_loop import run
 from tests.ray.inputs import ROOT, assert_same, state, theta, write_inputs
 from tests.ray.machines import Machines, at_steps, machines
 from tests.ray.test_faults import settings, sizes

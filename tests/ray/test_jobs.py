@@ -31,8 +31,9 @@ from metacross import checkpoint, jobs, train
 from metacross.bundle import load_bundle
 from metacross.config import Config
 from metacross.errors import UserError
-from metacross.learner import Learner, run
+from metacross.learner import Learner
 from metacross.sweep import read_trials
+from metacross.training_loop import run
 from tests.tiny_bundle import tiny_config, write_inputs
 
 STEPS = 400

@@ -24,9 +24,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from metacross import checkpoint, storage, train
 from metacross.bundle import load_bundle
 from metacross.errors import RunError, UserError
-from metacross.learner import Learner, run
+from metacross.learner import Learner
 from metacross.ray_session import worker_resources
 from metacross.run_directory import Run, Tail, refuse_used
+from metacross.training_loop import run
 from tests.ray.inputs import ROOT, STEPS, assert_same, config, state, theta, write_inputs
 from tests.s3 import s3_server
 
