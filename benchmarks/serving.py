@@ -35,6 +35,8 @@ from torch import Tensor
 from benchmarks.meta_step import machine
 from metacross import AdaptiveTagger
 from metacross.algorithm import episode_losses, tag
+from metacross.bundle import load_bundle
+from metacross.config import FILE_NAME, load_config
 from metacross.data import Sentence, read_corpus, sentence_from_text
 from metacross.device import autocast
 from metacross.errors import UserError
@@ -161,6 +163,7 @@ def main(
             )
             for name, clock in stages.items()
         }
+        copied = _untouched(bundle, settings)
         texts = {size: batches_of(data, size, batches, seed=size) for size in SIZES}
     except UserError as error:
         print(error, file=sys.stderr)
@@ -169,7 +172,7 @@ def main(
         "plain": lambda batch: taggers["plain"](list(batch), adapt=False),
         "warm": lambda batch: taggers["warm"](list(batch)),
         "cold": lambda batch: taggers["cold"](list(batch)),
-        "copied": Copied(taggers["plain"]),
+        "copied": Copied(copied),
     }
     about = machine(threads=threads)
     print("; ".join(f"{key} {value}" for key, value in about.items()))
@@ -187,6 +190,13 @@ def main(
     Console(width=160).print(table)
     if json_path is not None:
         json_path.write_text(json.dumps({"machine": about, "found": found}, indent=1) + "\n", encoding="utf-8")
+
+
+def _untouched(bundle: Path, settings: list[str]) -> AdaptiveTagger:
+    """A tagger whose weights are as they were saved, in fp32: steps may be taken on them."""
+    loaded = load_bundle(bundle, use_gpu=False)
+    config = load_config([loaded.path / FILE_NAME], settings, alone=True)
+    return AdaptiveTagger(loaded, device=torch.device("cpu"), config=config)
 
 
 def _ratio(some: Sequence[float], base: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 
 from metacross.errors import UserError
+
+CPU_SLACK = 64.0
 
 
 def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.device:
@@ -56,8 +59,23 @@ def bf16_is_fast(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The block's matrix products in bf16 where `precision` says so; `auto` takes bf16 where it is fast."""
+def product_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What matrix products run in where that is not the weights' own type; `auto` takes bf16 where it is fast."""
     if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+        return torch.bfloat16
+    return None
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The block's matrix products in `product_dtype`."""
+    dtype = product_dtype(precision, device)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def padding_slack(device: torch.device) -> float:
+    """How much padding, in word pieces, is worth another forward.
+
+    On a CPU time goes with the pieces, and a forward of few has a fixed cost like that of so many more
+    (`python -m benchmarks.serving`); a GPU takes padding along for nothing.
+    """
+    return CPU_SLACK if device.type == "cpu" else math.inf

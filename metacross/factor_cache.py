@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metacross.algorithm import THETA, InnerLoop, episode_losses
+from metacross.device import padding_slack
 from metacross.fast_weights import (
     Factors,
     FastLayers,
@@ -134,7 +135,7 @@ class FactorCache:
         support = [row[0] for row in self._support([[i] for i in missing])] if missing else []
         lengths = [len(hidden_TH) for hidden_TH, _ in support]
         order = sorted(range(len(missing)), key=lambda at: (lengths[at], at))
-        for run in budgeted(lengths, order, self._batch_pieces):
+        for run in budgeted(lengths, order, self._batch_pieces, padding_slack(self._model.device)):
             for at, kept in zip(run, self._computed([support[at] for at in run]), strict=True):
                 found[missing[at]] = self._kept[missing[at]] = kept
                 self.figures.bytes += kept.nbytes

@@ -128,7 +128,11 @@ class FastLayers:
             return y_ETO
         for factors in now.fast_weights.linears.get(name, ()):
             scores_ETN = self._scores(now, x_ETI, factors, layer.bias is not None)
-            y_ETO = torch.baddbmm(y_ETO, scores_ETN.to(y_ETO.dtype), factors.grads_ENO.to(y_ETO.dtype))
+            scores_ETN, grads_ENO = scores_ETN.to(y_ETO.dtype), factors.grads_ENO.to(y_ETO.dtype)
+            if torch.is_grad_enabled():
+                y_ETO = torch.baddbmm(y_ETO, scores_ETN, grads_ENO)
+            else:
+                y_ETO.baddbmm_(scores_ETN, grads_ENO)
         return self._record(now, name, x_ETI, y_ETO)
 
     def _norm(self, name: str, layer: nn.LayerNorm, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
@@ -150,9 +154,12 @@ class FastLayers:
         # Both: in second order the lowest layer's input is the same tensor in every step.
         key = id(factors.inputs_ENI), id(factors.step_EN), biased
         if key not in now.scores:
-            scores_ETN = torch.bmm(x_ETI, factors.inputs_ENI.to(x_ETI.dtype).transpose(1, 2))
-            scores_ETN = scores_ETN + 1 if biased else scores_ETN
-            now.scores[key] = scores_ETN * factors.step_EN.unsqueeze(1).to(scores_ETN.dtype)
+            # Autocast chooses the type of a product itself; a factor cast to the input's would be cast back.
+            cast = torch.is_autocast_enabled(x_ETI.device.type)
+            inputs_ENI = factors.inputs_ENI if cast else factors.inputs_ENI.to(x_ETI.dtype)
+            scores_ETN = torch.bmm(x_ETI, inputs_ENI.transpose(1, 2))
+            step_E1N = factors.step_EN.unsqueeze(1).to(scores_ETN.dtype)
+            now.scores[key] = torch.addcmul(step_E1N, scores_ETN, step_E1N) if biased else scores_ETN * step_E1N
         return now.scores[key]
 
     @staticmethod

@@ -5,12 +5,14 @@ Shapes: B rows, T word pieces, H hidden size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from metacross.device import padding_slack
 from metacross.encoding import Window
 from metacross.model import IGNORED, Rows, SentenceEncoder, TagModel
 
@@ -18,17 +20,26 @@ Item = TypeVar("Item")
 PIECE_STEP = 8  # rows are padded to multiples of this: few distinct shapes keep the CPU library's kernel cache small
 
 
-def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Cuts `order` into runs whose padded size (rows * longest) stays within `budget`; a run has at least one."""
+def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int, slack: float = math.inf) -> Iterator[list[int]]:
+    """Cuts `order` into runs whose padded size (rows * longest) stays within `budget`; a run has at least one.
+
+    Args:
+        lengths: of all rows.
+        order: rows, by number.
+        budget: pieces of a run, padding included.
+        slack: pieces of padding that a run may have, see `device.padding_slack`.
+    """
     run: list[int] = []
-    longest = 0
+    longest = real = 0
     for i in order:
-        size = max(longest, padded_length(lengths[i]))
-        if run and size * (len(run) + 1) > budget:
+        length = padded_length(lengths[i])
+        size = max(longest, length) * (len(run) + 1)
+        if run and (size > budget or size - real - length > slack):
             yield run
-            run, size = [], padded_length(lengths[i])
+            run, longest, real = [], 0, 0
         run.append(i)
-        longest = size
+        longest = max(longest, length)
+        real += length
     if run:
         yield run
 
@@ -58,13 +69,14 @@ def trunk_states(
 ) -> tuple[list[Tensor], Tensor | None]:
     """The trunk's states of every window, (T, H) each, and with a `sentence_encoder` their unit vectors (B, H).
 
-    Windows run sorted by length, at most `batch_pieces` at a time; `tick` is told how many are done.
+    Windows run sorted by length, at most `batch_pieces` at a time and with little padding; `tick` is told how many are
+    done.
     """
     states: list[Tensor | None] = [None] * len(windows)
     vectors: list[Tensor | None] = [None] * len(windows)
     lengths = [len(window) for window in windows]
     order = sorted(range(len(windows)), key=lengths.__getitem__)
-    for run in budgeted(lengths, order, batch_pieces):
+    for run in budgeted(lengths, order, batch_pieces, padding_slack(model.device)):
         longest = padded_length(max(lengths[i] for i in run))
         piece_ids_BT = torch.zeros((len(run), longest), dtype=torch.long)
         segments_BT = torch.zeros_like(piece_ids_BT)

@@ -29,12 +29,13 @@ from metacross.answers import SupportSentence, TaggedEntity, TaggedSentence, Tag
 from metacross.bundle import Bundle, load_bundle, refuse_learned_keys
 from metacross.config import FILE_NAME, Config, load_config
 from metacross.data import Entity, Sentence, sentence_from_text
-from metacross.device import autocast, named_device
+from metacross.device import autocast, named_device, product_dtype
 from metacross.encoding import PieceEncoder, Window, decode
 from metacross.errors import UserError
 from metacross.factor_cache import CacheFigures, FactorCache
 from metacross.fast_weights import FastWeights
 from metacross.learner import inner_loop
+from metacross.model import hold_in
 from metacross.retrieval import Vectors
 from metacross.rows import pack, runs, trunk_states
 from metacross.support import Candidate, ExamplePool, Neighbour, Pool, SourcePool, Support, may_be_support
@@ -170,6 +171,9 @@ class AdaptiveTagger:
         loaded = load_bundle(bundle, use_gpu="auto" if place.type == "cuda" else False, source=pool is None)
         wanted = load_config([loaded.path / FILE_NAME], overrides, alone=True)
         refuse_learned_keys(loaded.config, wanted)
+        if (dtype := product_dtype(wanted.train.precision, place)) is not None:
+            hold_in(loaded.model, dtype)
+            hold_in(loaded.sentence_encoder, dtype)
         return cls(loaded, device=place, config=wanted, pool=pool(loaded) if pool else None, timed=timed)
 
     def add_examples(self, sentences: Sequence[Sentence]) -> list[list[int]]:

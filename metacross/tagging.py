@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metacross.algorithm import THETA, tag
+from metacross.device import padding_slack
 from metacross.encoding import Window
 from metacross.fast_weights import FastWeights
 from metacross.model import TagModel
@@ -67,7 +68,9 @@ def tag_windows(
     if adaptation is not None:
         lengths = [length + pieces for length, pieces in zip(lengths, adaptation.pieces, strict=True)]
     for part in (sorted(set(range(len(windows))) - set(adapted)), adapted):
-        for run in budgeted(lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces):
+        for run in budgeted(
+            lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces, padding_slack(model.device)
+        ):
             fast_weights = THETA
             if adaptation is not None and part is adapted:
                 with timed("adapt"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -71,6 +72,19 @@ def test_batches_stay_within_their_budget() -> None:
     for run in runs:
         padded = max(-(-lengths[i] // PIECE_STEP) * PIECE_STEP for i in run) * len(run)
         assert padded <= 64 or len(run) == 1
+
+
+@pytest.mark.parametrize("slack", [0, 16, 40, 1000])
+def test_runs_have_no_more_padding_than_they_may(slack: int) -> None:
+    lengths = [3, 9, 40, 12, 12, 200, 8, 41]
+    order = sorted(range(8), key=lengths.__getitem__)
+    runs = list(budgeted(lengths, order, 10_000, slack))
+    assert [i for run in runs for i in run] == order
+    padded = [[-(-lengths[i] // PIECE_STEP) * PIECE_STEP for i in run] for run in runs]
+    assert all(max(run) * len(run) - sum(run) <= slack for run in padded)
+    for run, after in itertools.pairwise(padded):  # the next one did not fit
+        joined = [*run, after[0]]
+        assert max(joined) * len(joined) - sum(joined) > slack
 
 
 @pytest.mark.parametrize("budget_mb", [0, 100])

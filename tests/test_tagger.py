@@ -23,6 +23,7 @@ from metacross import AdaptiveTagger, hub
 from metacross import tagger as tagger_module
 from metacross.algorithm import InnerLoop, adapt, tag
 from metacross.bundle import Bundle, load_bundle, save_bundle
+from metacross.config import FILE_NAME, load_config
 from metacross.data import Sentence, entities, sentence_from_text, sentence_from_words
 from metacross.errors import UserError
 from metacross.learner import Learner, inner_loop
@@ -278,6 +279,22 @@ def test_kept_factors_change_no_answer(tiny_bundle: Path, overrides: tuple[str, 
             torch.testing.assert_close(found_WC, expected_WC, atol=1e-5, rtol=0)
     kept = tagger.cache_figures
     assert (kept.hits > 0) == (kept.misses > 0) == (not any("steps" in o or "max_weight" in o for o in overrides))
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_weights_held_in_bf16_give_what_autocast_gives(tiny_bundle: Path, adapt: bool) -> None:
+    overrides = ["train.precision=bf16", "train.batch_pieces=64"]
+    held = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu", overrides=overrides)
+    bundle = load_bundle(tiny_bundle, use_gpu=False)
+    config = load_config([bundle.path / FILE_NAME], overrides, alone=True)
+    cast = AdaptiveTagger(bundle, device=torch.device("cpu"), config=config)
+    kinds = [{p.dtype for p in tagger._model.fast_layers.layers["classifier"].parameters()} for tagger in (held, cast)]
+    assert kinds == [{torch.bfloat16}, {torch.float32}]
+    sentences = [sentence_from_text(text) for text in ("Anna Berg left Oslo.", "In Lima, Eva Roth met Tom Hale.")]
+    for found_WC, expected_WC in zip(
+        held.probabilities(sentences, adapt=adapt), cast.probabilities(sentences, adapt=adapt), strict=True
+    ):
+        assert torch.equal(found_WC, expected_WC)
 
 
 def test_examples_are_kept_beside_the_others(tiny_bundle: Path) -> None:
