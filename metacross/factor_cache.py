@@ -150,15 +150,14 @@ class FactorCache:
         if self._layout is None:
             self._layout = _Layout(self._model.fast_layers, gradient)
         layout = self._layout
-        inputs = {s: _stacked(gradient.inputs, names) for s, names in layout.input_names.items()}
-        grads = {s: _stacked(gradient.grads, names) for s, names in layout.grad_names.items()}
         norms_EP = torch.cat([v for pair in gradient.norms.values() for v in pair if v is not None], dim=1)
         words = (rows.tag_ids_BT != IGNORED).sum(1).tolist()
         out = []
         for e, (hidden_TH, _) in enumerate(sentences):
             n = len(hidden_TH)
-            own_inputs, own_grads = ({s: t[:, e, :n].clone() for s, t in part.items()} for part in (inputs, grads))
-            out.append(_Kept(n, words[e], own_inputs, own_grads, norms_EP[e].clone()))
+            inputs = {s: _stacked(gradient.inputs, names, e, n) for s, names in layout.input_names.items()}
+            grads = {s: _stacked(gradient.grads, names, e, n) for s, names in layout.grad_names.items()}
+            out.append(_Kept(n, words[e], inputs, grads, norms_EP[e].clone()))
         return out
 
     def _dots(
@@ -251,13 +250,13 @@ class _Layout:
         norms_KP = torch.stack([k.norms_P for k in kept])
         norms_KP = norms_KP.to(torch.promote_types(norms_KP.dtype, torch.float32))
         with torch.autocast(norms_KP.device.type, enabled=False):
-            grams = {size: _gram(stack_LNI.to(norms_KP.dtype)) for size, stack_LNI in inputs.items()}
+            grams = {size: _gram(stack_LNI, norms_KP.dtype) for size, stack_LNI in inputs.items()}
             products_NN = norms_KP.new_zeros(())
             for size, names in self.grad_names.items():
                 slots = [self.slots[name].inputs for name in names]
                 scores_LNN = torch.stack([grams[s][at] for s, at in slots])
                 scores_LNN += norms_KP.new_tensor([float(name in self._biased) for name in names])[:, None, None]
-                products_NN = products_NN + (scores_LNN * _gram(grads[size].to(norms_KP.dtype))).sum(0)
+                products_NN = products_NN + (scores_LNN * _gram(grads[size], norms_KP.dtype)).sum(0)
             owner_N = torch.arange(len(kept)).repeat_interleave(torch.tensor([k.pieces for k in kept]))
             owner_KN = functional.one_hot(owner_N, len(kept)).T.to(norms_KP)
             dots_KK = owner_KN @ products_NN @ owner_KN.T + norms_KP @ norms_KP.T
@@ -271,13 +270,18 @@ def _appended(stacks: dict[int, list[str]], size: int, name: str) -> tuple[int, 
     return size, len(stack) - 1
 
 
-def _gram(stack_LNI: Tensor) -> Tensor:
-    return torch.bmm(stack_LNI, stack_LNI.transpose(1, 2))
+def _gram(stack_LNI: Tensor, dtype: torch.dtype) -> Tensor:
+    """(L, N, N); bf16 factors are multiplied as such, and their products only then widened."""
+    stack_LNI = stack_LNI if stack_LNI.dtype == torch.bfloat16 else stack_LNI.to(dtype)
+    return torch.bmm(stack_LNI, stack_LNI.transpose(1, 2)).to(dtype)
 
 
-def _stacked(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    """(L, E, N, size) in the precision that matrix products run in; bf16 takes half the memory, and loses nothing."""
-    stack = torch.stack([tensors[name] for name in names])
+def _stacked(tensors: Mapping[str, Tensor], names: Sequence[str], row: int, length: int) -> Tensor:
+    """A row's (L, n, size) in the precision that matrix products run in; bf16 takes half the memory, and loses nothing.
+
+    A copy: the layers' own tensors, of all rows and with padding, can go.
+    """
+    stack = torch.stack([tensors[name][row, :length] for name in names])
     kind = stack.device.type
     return stack.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else stack
 
