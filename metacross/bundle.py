@@ -118,7 +118,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
     hugging_face = json.loads((path / "config.json").read_text(encoding="utf-8"))
     tags = tuple(hugging_face["id2label"][str(i)] for i in range(len(hugging_face["id2label"])))
     model = TagModel(load_classifier(path, tags, seed=0), frozen_layers=config.model.frozen_layers)
-    sentence_encoder = SentenceEncoder(model, layer=config.retrieval.layer, pooling=config.retrieval.pooling)
+    sentence_encoder = SentenceEncoder(model, layer=config.pooled_layer, pooling=config.retrieval.pooling)
     load_model(sentence_encoder, str(path / "sentence_encoder.safetensors"))
     empty = np.empty((0, sentence_encoder.size), dtype=np.float32)
     return Bundle(

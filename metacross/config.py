@@ -80,7 +80,7 @@ class RetrievalConfig(Section):
     """How sentence vectors are made, and which sentences may be support."""
 
     pooling: Literal["mean", "cls"]
-    layer: CountOrZero
+    layer: Annotated[CountOrZero | Literal["trunk"], Field(description="trunk, or a layer's number")]
     candidates: Literal["all", "with_entities"]
     index: FilledText
     lists_searched: Count
@@ -190,6 +190,11 @@ class Config(Section):
     loss: LossConfig
     train: TrainConfig
     serve: ServeConfig
+
+    @property
+    def pooled_layer(self) -> int:
+        """The number of the layer whose states make sentence vectors."""
+        return self.model.frozen_layers if self.retrieval.layer == "trunk" else self.retrieval.layer
 
     def to_yaml(self) -> str:
         """Write this configuration as YAML that `load_config` reads back as an equal one."""

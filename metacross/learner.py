@@ -95,7 +95,7 @@ class Learner:
         self.tokenizer = load_tokenizer(encoder_path)
         self.model = TagModel(classifier, frozen_layers=config.model.frozen_layers).to(device)
         self.sentence_encoder = SentenceEncoder(
-            self.model, layer=config.retrieval.layer, pooling=config.retrieval.pooling
+            self.model, layer=config.pooled_layer, pooling=config.retrieval.pooling
         ).to(device)
         pieces = PieceEncoder(self.tokenizer, max_pieces=config.model.max_pieces)
         if config.train.method == "metacross" and config.loss.mask_ratio > 0 and pieces.mask is None:

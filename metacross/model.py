@@ -184,7 +184,7 @@ class SentenceEncoder(nn.Module):
 
     Args:
         model: still as pre-trained; its trunk is shared, its upper layers are copied, so that theta may move on.
-        layer: the layer whose states are pooled; up to `model.frozen_layers` there is nothing to copy.
+        layer: the layer whose states are pooled; at `model.frozen_layers` there is nothing to copy.
         pooling: `mean` over a sentence's pieces, or `cls`: its first piece (released code).
     """
 
@@ -194,8 +194,8 @@ class SentenceEncoder(nn.Module):
             raise UserError(f"retrieval.layer={layer} but the encoder has {len(model.layers)} layers")
         if layer < model.frozen_layers:
             raise UserError(
-                f"retrieval.layer={layer} lies inside the frozen trunk: choose {model.frozen_layers} (the trunk's "
-                f"last, costs nothing) to {len(model.layers)}"
+                f"retrieval.layer={layer} lies inside the frozen trunk: choose trunk (its last, "
+                f"costs nothing) or up to {len(model.layers)}"
             )
         self.pooling = pooling
         self.first = model.frozen_layers

@@ -78,7 +78,7 @@ def encoder_digest(model: TagModel, tokenizer: PreTrainedTokenizerBase) -> str:
 
 def made_from(config: Config, *, source: SourceDigest, encoder: str) -> dict[str, Any]:
     """All that decides what a prepared source holds, and the settings that explain it."""
-    values = dotted(config)
+    values = {**dotted(config), "retrieval.layer": config.pooled_layer}
     names = (*SETTINGS, *BEHIND["source sentences"], *BEHIND["encoder"])
     return {"source sentences": str(source), "encoder": encoder, **{name: values[name] for name in names}}
 

@@ -127,7 +127,7 @@ class WindowEncoder:
         self.tokenizer = load_tokenizer(path)
         self.model = TagModel(classifier, frozen_layers=config.model.frozen_layers).to(device)
         self.sentence_encoder = SentenceEncoder(
-            self.model, layer=config.retrieval.layer, pooling=config.retrieval.pooling
+            self.model, layer=config.pooled_layer, pooling=config.retrieval.pooling
         ).to(device)
         self.pieces = PieceEncoder(self.tokenizer, max_pieces=config.model.max_pieces)
         self.size = int(classifier.config.hidden_size)

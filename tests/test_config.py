@@ -170,6 +170,8 @@ def test_an_override_of_a_section_sets_its_keys():
         ("train.steps=", "a whole number, 1 or more"),
         ("train.steps=null", "a whole number, 1 or more"),
         ("model.frozen_layers=-1", "a whole number, 0 or more"),
+        ("retrieval.layer=-1", "trunk, or a layer's number"),
+        ("retrieval.layer=last", "trunk, or a layer's number"),
         ("train.seed=4294967296", "a whole number from 0 to 4294967295"),
         ("train.precision=fp16", "'auto', 'fp32' or 'bf16'"),
         ("train.use_gpu=1", "true, false or auto"),
@@ -344,6 +346,11 @@ def test_no_override_is_met_with_anything_else_than_a_users_error(text: str):
             load_config(None, [override])
         except UserError as error:
             assert str(error)
+
+
+def test_vectors_come_from_the_trunk_or_a_layer() -> None:
+    assert load_config(None, ["model.frozen_layers=6"]).pooled_layer == 6
+    assert load_config(None, ["model.frozen_layers=6", "retrieval.layer=9"]).pooled_layer == 9
 
 
 def test_workers_are_a_number_or_a_range() -> None:

@@ -98,6 +98,8 @@ def test_what_differs_is_named(place: Path, prepared: Path, tmp_path: Path) -> N
     for override in ("retrieval.pooling=cls", "model.max_pieces=40", "retrieval.candidates=all", "retrieval.layer=2"):
         with pytest.raises(UserError, match=rf"{override.split('=')[0]} \(was .*, is .*metacross index --out"):
             with_prepared(place, prepared, override)
+    with pytest.raises(UserError, match=r"retrieval\.layer \(was 3, is 2\)"):  # the trunk's, by its number
+        with_prepared(place, prepared, "model.frozen_layers=2", "retrieval.layer=trunk")
     changed = write_corpus(tmp_path / "changed.conll", sentences=20)
     with pytest.raises(UserError, match=r"source sentences \(26 then, 20 now, data\.source was .*changed\.conll"):
         with_prepared(place, prepared, f"data.source={changed}")

@@ -68,7 +68,7 @@ def test_a_layer_that_does_not_run_is_refused() -> None:
 
 
 def test_retrieval_layer_inside_the_trunk_is_refused() -> None:
-    with pytest.raises(UserError, match=r"retrieval\.layer=1 lies inside the frozen trunk: choose 2"):
+    with pytest.raises(UserError, match=r"retrieval\.layer=1 lies inside the frozen trunk: choose trunk"):
         SentenceEncoder(tiny_model("bert", frozen_layers=2), layer=1, pooling="mean")
 
 
