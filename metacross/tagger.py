@@ -154,7 +154,7 @@ class AdaptiveTagger:
         pool: Callable[[Bundle], Pool] | None = None,
         timed: Timed = lambda stage: nullcontext(),
     ) -> AdaptiveTagger:
-        """Loads the bundle that a training run left.
+        """Loads the bundle that a training run left; its linear layers are held in the type of products, see `hold_in`.
 
         Args:
             bundle: its directory.
