@@ -250,7 +250,9 @@ class Tagger:
         _log_with_serve()
         self._index, self._settings = index, config.serve
         self._overrides = [*overrides, f"serve.factor_cache_mb={config.serve.factor_cache_mb}"]
-        index._init(_prefer_local_routing=True)  # type: ignore[no-untyped-call]  # the SourceIndex of this node, if it has one
+        # The SourceIndex of this node, if it has one. Its answers are waited for in threads, which takes a router in a
+        # loop of its own: RAY_SERVE_THROUGHPUT_OPTIMIZED gives none.
+        index._init(_prefer_local_routing=True, _run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]
         store = ExampleStore(config.serve.examples) if config.serve.examples else None
         self._engine = Engine(store, self._open)
         self._metrics = TaggerMetrics()
