@@ -11,7 +11,7 @@ import torch
 
 from metacross.errors import UserError
 
-CPU_SLACK = 64.0
+CPU_SLACK = 64.0  # word pieces, see `padding_slack`
 
 
 def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.device:
