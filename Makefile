@@ -9,8 +9,8 @@ PYTHON ?= python3.11 python3# interpreters to try, in this order, for a new .ven
 TORCH_INDEX ?=# address of a package index with CPU-only builds of torch; unset: the index pip uses anyway
 
 BIN := .venv/bin
-# What is type-checked; a package that holds no modules yet is left out.
-TYPED := $(patsubst %/,%,$(sort $(dir $(wildcard metacross/*.py serve/*.py benchmarks/*.py))))
+# What is type-checked.
+TYPED := metacross serve benchmarks
 # torch goes in first and alone, so that TORCH_INDEX is asked for nothing but torch and what it needs.
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
@@ -45,7 +45,7 @@ serve: .venv/.stamp ## answer over HTTP on port 8000: make serve BUNDLE=runs/NAM
 	$(BIN)/serve run serve.app:build bundle="$(BUNDLE)"
 
 browser: .venv/.stamp ## test the service's page in Chromium (Debian and Ubuntu: apt-get install chromium)
-	$(BIN)/python -m pytest -m browser tests/test_page.py
+	$(BIN)/python -m pytest -m browser tests/serve/web/test_page.py
 
 check: .venv/.stamp ## check formatting, lint and types
 	$(BIN)/python -m ruff format --check .

@@ -1,4 +1,4 @@
-"""Milliseconds of attention, forward and backward, on this CPU: torch's fused kernel and `metacross.attention`'s.
+"""Milliseconds of attention, forward and backward, on this CPU: torch's fused kernel and ours.
 
     python -m benchmarks.attention
 
@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-from metacross.attention import written_out_attention
+from metacross.encoder.attention import written_out_attention
 
 HEADS, SIZE = 12, 32  # of the embedded encoder
 SHAPES = ((64, 16), (64, 32), (32, 64), (8, 128))  # rows, word pieces: about 2048 pieces, as in training

@@ -22,9 +22,10 @@ from transformers import PreTrainedModel
 
 from benchmarks.inputs import BATCH_PIECES, Example, MetaBatch
 from metacross.algorithm import InnerLoop, query_losses
-from metacross.device import autocast
-from metacross.model import IGNORED, TagModel
-from metacross.rows import pack, trunk_states
+from metacross.encoder.device import autocast
+from metacross.encoder.model import TagModel
+from metacross.encoder.rows import pack, trunk_states
+from metacross.encoder.windows import IGNORED
 
 CPU = torch.device("cpu")
 Padded = tuple[Tensor, Tensor, Tensor]  # piece ids, attention mask, tag ids, (K, T) each

@@ -31,14 +31,15 @@ import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
+from metacross.cli.display import clock
 from metacross.config import Config, load_config
-from metacross.data import Sentence, entities, read_corpus
-from metacross.display import clock
+from metacross.corpora.reader import read_corpus
+from metacross.corpora.sentence import Sentence, entities
 from metacross.errors import UserError
-from metacross.indexing import build_index, measure_recall
-from metacross.ray_encoding import prepare_on_ray
-from metacross.retrieval import UntrainedIndex
-from metacross.window_vectors import SHARD, Encoded
+from metacross.indexing.build import build_index, measure_recall
+from metacross.indexing.ray_pool import prepare_on_ray
+from metacross.indexing.shards import SHARD, Encoded
+from metacross.retrieval.index import UntrainedIndex
 
 ROOT = Path(__file__).parent.parent
 MILLION = 1_000_000

@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, PreTrainedModel
 
-from metacross import attention
-from metacross.data import Sentence, read_corpus, require_entities
-from metacross.embedded import embedded_encoder
-from metacross.encoding import PieceEncoder, Window
-from metacross.episodes import EpisodeSource
+from metacross.corpora.reader import read_corpus, require_entities
+from metacross.corpora.sentence import Sentence
+from metacross.encoder import attention
+from metacross.encoder.embedded import embedded_encoder
+from metacross.encoder.loading import load_classifier
+from metacross.encoder.model import TagModel
+from metacross.encoder.sentence_encoder import SentenceEncoder
+from metacross.encoder.windows import IGNORED, PieceEncoder, Window
 from metacross.errors import UserError
-from metacross.model import IGNORED, SentenceEncoder, TagModel, load_classifier
-from metacross.retrieval import SourceIndex
-from metacross.source import Source, neighbours_of_itself, tag_set
+from metacross.retrieval.index import VectorIndex
+from metacross.retrieval.source import Source, neighbours_of_itself, tag_set
+from metacross.training.episodes import EpisodeSource
 
 RANDOM_TAGS = ("O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER")
 FROZEN_LAYERS = 4
@@ -197,4 +200,4 @@ def _retrieved(
     encoder = SentenceEncoder(model, layer=len(model.layers), pooling="mean")
     source = Source(sentences, tags, pieces=pieces, model=model, budget_mb=TRUNK_CACHE_MB, batch_pieces=BATCH_PIECES)
     vectors_MH = source.vectors(encoder)
-    return neighbours_of_itself(source, SourceIndex(vectors_MH, use_gpu=False), vectors_MH, k)
+    return neighbours_of_itself(source, VectorIndex(vectors_MH, use_gpu=False), vectors_MH, k)

@@ -46,7 +46,7 @@ from benchmarks.inputs import RANDOM_TAGS, MetaBatch, corpus_batches, make_class
 from benchmarks.plots import save
 from benchmarks.released_loop import ReleasedLoop
 from metacross.algorithm import InnerLoop
-from metacross.device import bf16_is_fast
+from metacross.encoder.device import bf16_is_fast
 from metacross.errors import UserError
 
 OURS = Metacross.name

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metacross.encoding import Window
-from metacross.episodes import Episode, cost, shares
+from metacross.encoder.windows import Window
+from metacross.training.episodes import Episode, cost, shares
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 HALF = 0.5  # below this share of an ideal speed-up, more workers are mostly waste

@@ -37,11 +37,12 @@ from metacross import AdaptiveTagger
 from metacross.algorithm import episode_losses, tag
 from metacross.bundle import load_bundle
 from metacross.config import FILE_NAME, load_config
-from metacross.data import Sentence, read_corpus, sentence_from_text
-from metacross.device import autocast
+from metacross.corpora.reader import read_corpus
+from metacross.corpora.sentence import Sentence, sentence_from_text
+from metacross.corpora.words import split_sentences
+from metacross.encoder.device import autocast
+from metacross.encoder.rows import pack
 from metacross.errors import UserError
-from metacross.rows import pack
-from metacross.words import split_sentences
 
 SIZES = (1, 8, 32)
 WAYS = ("plain", "warm", "cold", "copied")

@@ -35,11 +35,12 @@ from benchmarks.meta_step import machine
 from benchmarks.scaling_model import LINKS, WORKERS, Gpu, imbalance
 from benchmarks.scaling_report import FROZEN, LARGER, PAIR, Step, draw, measured_table, model_tables, tasks
 from metacross.config import Config, load_config
-from metacross.encoding import Window
-from metacross.episodes import Episode, EpisodeSource
+from metacross.encoder.model import TagModel
+from metacross.encoder.windows import Window
 from metacross.errors import UserError
-from metacross.learner import Learner, Team
-from metacross.model import TagModel
+from metacross.training.episodes import Episode, EpisodeSource
+from metacross.training.learner import Learner
+from metacross.training.team import Team
 
 BATCHES = 32  # meta-batches that the model's balance is taken from
 FLOAT = 4  # bytes

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metacross.client import AsyncClient, Client
-    from metacross.tagger import AdaptiveTagger
+    from metacross.client.client import AsyncClient, Client
+    from metacross.tagging.tagger import AdaptiveTagger
 
 __all__ = ["AdaptiveTagger", "AsyncClient", "Client", "__version__"]
 __version__ = "0.1.0"  # as in pyproject.toml
@@ -22,11 +22,11 @@ __version__ = "0.1.0"  # as in pyproject.toml
 
 def __getattr__(name: str) -> Any:
     if name == "AdaptiveTagger":
-        from metacross.tagger import AdaptiveTagger
+        from metacross.tagging.tagger import AdaptiveTagger
 
         return AdaptiveTagger
     if name in ("AsyncClient", "Client"):
-        from metacross import client
+        from metacross.client import client
 
         return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metacross.cli.terminal import opened, print_table, reporting, say, write_json
 from metacross.errors import RunError, UserError
-from metacross.terminal import opened, print_table, reporting, say, write_json
 
 if TYPE_CHECKING:
-    from metacross.data import Corpus
-    from metacross.streams import Answer
-    from metacross.tagger import AdaptiveTagger
+    from metacross.cli.streams import Answer
+    from metacross.corpora.reader import Corpus
+    from metacross.tagging.tagger import AdaptiveTagger
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -136,11 +136,11 @@ def train(
             raise UserError("--auto-resume finds its run by its name, --resume by its directory: leave out one")
         from rich.console import Console
 
+        from metacross.cli.display import Display
         from metacross.config import load_config
-        from metacross.display import Display
-        from metacross.jobs import submission_id
-        from metacross.train import resume_config
-        from metacross.train import train as run
+        from metacross.ray_session import submission_id
+        from metacross.ray_training.driver import resume_config
+        from metacross.ray_training.driver import train as run
 
         settings = resume_config(resume, overrides or ()) if resume else load_config(config, overrides or ())
         if auto_resume and not (settings.train.name or submission_id()):
@@ -191,13 +191,13 @@ def tune(
             raise UserError("a resumed sweep has its own settings: leave out everything but --resume")
         from rich.console import Console
 
+        from metacross.cli.display import Display
+        from metacross.cli.tables import trials_table
         from metacross.config import load_config
-        from metacross.display import Display
-        from metacross.jobs import submission_id
-        from metacross.sweep_report import summary, write_report
-        from metacross.tables import trials_table
-        from metacross.tune import sweep_directory
-        from metacross.tune import tune as run
+        from metacross.ray_session import submission_id
+        from metacross.sweeps.driver import sweep_directory
+        from metacross.sweeps.driver import tune as run
+        from metacross.sweeps.report import summary, write_report
 
         settings = load_config(config, overrides or ())
         if auto_resume and not (name or submission_id()):
@@ -259,8 +259,8 @@ def evaluate(
         files = _data_options(data or ())
         if json_file and not json_file.absolute().parent.is_dir():
             raise UserError(f"--json {json_file}: {json_file.absolute().parent} is no directory")
-        from metacross.tables import evaluation_table
-        from metacross.tagger import AdaptiveTagger
+        from metacross.cli.tables import evaluation_table
+        from metacross.tagging.tagger import AdaptiveTagger
 
         tagger = AdaptiveTagger.from_pretrained(bundle, overrides=overrides or ())
         _add_examples(tagger, examples or ())
@@ -322,7 +322,7 @@ def tag(
             raise UserError("--examples shape adaptation: leave out --no-adapt")
         bundle, file = _tag_arguments(bundle, file, server, examples)
         with opened(file) as stream, _tagging(bundle, server, examples or ()) as tag_items:
-            from metacross import streams
+            from metacross.cli import streams
 
             write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
             items = streams.read_items(stream, file, form.value if form else streams.guess_format(file))
@@ -347,9 +347,9 @@ def data(
     metacross data my.conll 'data.tag_map={OTH: O}'
     """  # noqa: D301  # \b keeps the lines apart
     with reporting():
+        from metacross.cli.tables import corpus_table
         from metacross.config import load_config
-        from metacross.data import read_corpus, summarise
-        from metacross.tables import corpus_table
+        from metacross.corpora.reader import read_corpus, summarise
 
         overrides = [file for file in files if _is_override(file)]
         settings = load_config(None, overrides).data
@@ -394,9 +394,9 @@ def index(
     with reporting():
         from rich.console import Console
 
+        from metacross.cli.display import Display
         from metacross.config import load_config
-        from metacross.display import Display
-        from metacross.ray_encoding import prepare_on_ray
+        from metacross.indexing.ray_pool import prepare_on_ray
 
         settings = load_config(config, overrides or ())
         with Display(Console(stderr=True)) as show:
@@ -432,14 +432,14 @@ def _tag_arguments(
 def _tagging(bundle: str, server: str | None, examples: Sequence[Path]) -> Iterator[Callable[..., list[Answer]]]:
     """What tags a group of items: the service's client, without torch, or the bundle's tagger."""
     if server is not None:
-        from metacross import remote
-        from metacross.client import Client
+        from metacross.cli import remote
+        from metacross.client.client import Client
 
         with Client(server, token=os.environ.get("METACROSS_TOKEN")) as client:
             yield partial(remote.tag_items, client)
         return
-    from metacross import streams
-    from metacross.tagger import AdaptiveTagger
+    from metacross.cli import streams
+    from metacross.tagging.tagger import AdaptiveTagger
 
     tagger = AdaptiveTagger.from_pretrained(bundle)
     _add_examples(tagger, examples)
@@ -447,7 +447,7 @@ def _tagging(bundle: str, server: str | None, examples: Sequence[Path]) -> Itera
 
 
 def _add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
-    from metacross.data import read_corpus, refuse_unknown_types, require_entities
+    from metacross.corpora.reader import read_corpus, refuse_unknown_types, require_entities
 
     settings = tagger.config.data
     for file in files:
@@ -483,8 +483,8 @@ def _evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from metacross.data import read_corpus
-    from metacross.evaluation import evaluate
+    from metacross.corpora.reader import read_corpus
+    from metacross.tagging.evaluation import evaluate
 
     settings = tagger.config.data
     corpora: dict[str, Corpus] = {

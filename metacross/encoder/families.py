@@ -1,0 +1,87 @@
+"""The families of encoders that fast weights follow exactly, and how each is taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metacross.errors import UserError
+
+FAMILIES = "BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ModernBERT"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family of encoders is taken apart."""
+
+    encoder: str  # attribute of the token classification model
+    layers: Callable[[Any], nn.ModuleList]
+    embed: Callable[[Any, Tensor, Tensor], Tensor]  # encoder, piece ids (B, T), positions (B, T) -> (B, T, H)
+    final_norm: str | None = None  # after the last layer
+    head: tuple[str, ...] = ("classifier",)
+    rotary: bool = False
+
+
+def _embed_bert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    hidden_BTH: Tensor = encoder.embeddings(
+        input_ids=piece_ids_BT, position_ids=positions_BT, token_type_ids=torch.zeros_like(piece_ids_BT)
+    )
+    return hidden_BTH
+
+
+def _embed_roberta(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    # RoBERTa's positions start behind the padding id.
+    return _embed_bert(encoder, piece_ids_BT, positions_BT + encoder.embeddings.padding_idx + 1)
+
+
+def _embed_electra(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    hidden_BTH = _embed_bert(encoder, piece_ids_BT, positions_BT)
+    return encoder.embeddings_project(hidden_BTH) if hasattr(encoder, "embeddings_project") else hidden_BTH
+
+
+def _embed_distilbert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    hidden_BTH: Tensor = encoder.embeddings(piece_ids_BT, position_ids=positions_BT)
+    return hidden_BTH
+
+
+def _embed_modernbert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    hidden_BTH: Tensor = encoder.embeddings(input_ids=piece_ids_BT)
+    return hidden_BTH
+
+
+def _layers_of_encoder(encoder: Any) -> nn.ModuleList:
+    layers: nn.ModuleList = encoder.encoder.layer
+    return layers
+
+
+FAMILY = {
+    "bert": Family("bert", _layers_of_encoder, _embed_bert),
+    "roberta": Family("roberta", _layers_of_encoder, _embed_roberta),
+    "xlm-roberta": Family("roberta", _layers_of_encoder, _embed_roberta),
+    "camembert": Family("roberta", _layers_of_encoder, _embed_roberta),
+    "electra": Family("electra", _layers_of_encoder, _embed_electra),
+    "distilbert": Family("distilbert", lambda encoder: encoder.transformer.layer, _embed_distilbert),
+    "modernbert": Family(
+        "model",
+        lambda encoder: encoder.layers,
+        _embed_modernbert,
+        final_norm="final_norm",
+        head=("head", "classifier"),
+        rotary=True,
+    ),
+}
+
+
+def refuse_family(kind: str) -> None:
+    """Raises UserError for encoders whose layers the fast weights cannot follow exactly, by name."""
+    if kind.startswith("deberta"):
+        raise UserError(
+            f"{kind} encoders project their relative positions with the same layers as their word pieces, so one layer "
+            f"runs twice in a forward and fast weights cannot follow it exactly. Families that work: {FAMILIES}."
+        )
+    if kind not in FAMILY:
+        raise UserError(f"no way known to follow encoders of type {kind!r} exactly. Families that work: {FAMILIES}.")

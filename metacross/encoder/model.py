@@ -1,0 +1,133 @@
+"""Encoder and tag head, split into a frozen trunk and the layers that adapt.
+
+Shapes: B rows, T word pieces, H hidden size, C tags, E episodes (one row each).
+
+Below `frozen_layers` nothing ever changes: embeddings and those layers give the same states under all fast weights
+and all through training, so they run once per sentence (`trunk`). What stands above them (`logits`) is theta.
+Rows may hold several sentences side by side: a piece attends to the pieces of its own segment only, and its position
+counts from its segment's start, so packing changes no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PreTrainedModel
+
+from metacross.encoder.families import FAMILY, Family, refuse_family
+from metacross.errors import UserError
+from metacross.fast_weights import FastLayers
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Piece states laid out in rows, with what is needed to go on from them."""
+
+    hidden_BTH: Tensor
+    segments_BT: Tensor  # 1.. for the sentences of a row, 0 for padding
+    positions_BT: Tensor  # a piece's place in its own sentence
+    tag_ids_BT: Tensor  # the tag of a word on its first piece, IGNORED elsewhere
+
+
+class TagModel(nn.Module):
+    """A token classification model with its trunk frozen and its upper layers ready for fast weights.
+
+    Args:
+        classifier: a Hugging Face token classification model of one of the families above; it is used in place.
+        frozen_layers: layers that stay as pre-trained; embeddings always do (paper: 4 of 12).
+
+    Attributes:
+        fast_layers: the adapted layers; `logits` runs with the fast weights set there.
+
+    Raises:
+        UserError: an encoder whose layers the fast weights cannot follow, or too many frozen layers.
+    """
+
+    def __init__(self, classifier: PreTrainedModel, *, frozen_layers: int) -> None:
+        super().__init__()
+        kind = classifier.config.model_type
+        refuse_family(kind)
+        self.family = FAMILY[kind]
+        self.classifier = classifier
+        self.encoder = getattr(classifier, self.family.encoder)
+        self.layers = self.family.layers(self.encoder)
+        if not 0 <= frozen_layers < len(self.layers):
+            raise UserError(
+                f"model.frozen_layers={frozen_layers} but the encoder has {len(self.layers)} layers: "
+                f"choose 0 to {len(self.layers) - 1}"
+            )
+        self.frozen_layers = frozen_layers
+        if getattr(classifier.config, "chunk_size_feed_forward", 0):
+            raise UserError("config.chunk_size_feed_forward must be 0: fast weights cannot follow chunked layers")
+        classifier.train(False)  # no dropout anywhere: adaptation is deterministic and training a function of its seed
+        classifier.requires_grad_(False)
+        upper = {f"layers.{i}": layer for i, layer in enumerate(self.layers) if i >= frozen_layers}
+        if self.family.final_norm:
+            upper[self.family.final_norm] = getattr(self.encoder, self.family.final_norm)
+        upper |= {name: getattr(classifier, name) for name in self.family.head}
+        for module in upper.values():
+            module.requires_grad_(True)
+        self.fast_layers = FastLayers(upper)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.classifier.parameters()).device
+
+    def theta(self) -> list[nn.Parameter]:
+        """The adapted parameters, in a fixed order."""
+        return [p for layer in self.fast_layers.layers.values() for p in layer.parameters(recurse=False)]
+
+    @torch.no_grad()
+    def trunk(self, piece_ids_BT: Tensor, segments_BT: Tensor) -> Tensor:
+        """States below the adapted layers, (B, T, H); one sentence a row, segment 1, padding 0."""
+        positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
+        hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
+        rows = Rows(hidden_BTH, segments_BT, positions_BT, segments_BT)
+        return self._run(self.layers[: self.frozen_layers], 0, rows)
+
+    def logits(self, rows: Rows) -> Tensor:
+        """Tag scores (B, T, C) from trunk states, by theta or by the fast weights set in `fast_layers`."""
+        hidden_BTH = self._run(self.layers[self.frozen_layers :], self.frozen_layers, rows)
+        if self.family.final_norm:
+            hidden_BTH = getattr(self.encoder, self.family.final_norm)(hidden_BTH)
+        for name in self.family.head:
+            hidden_BTH = getattr(self.classifier, name)(hidden_BTH)
+        return hidden_BTH
+
+    def _run(self, layers: Iterable[nn.Module], first: int, rows: Rows) -> Tensor:
+        hidden_BTH = rows.hidden_BTH
+        extra = _layer_arguments(self.encoder, self.family, rows)
+        for index, layer in enumerate(layers, first):
+            hidden_BTH = layer(hidden_BTH, **extra(index))
+        return hidden_BTH
+
+
+def exact_backward(second_order: bool) -> AbstractContextManager[Any]:
+    """Attention that can be differentiated twice, where it has to be."""
+    return sdpa_kernel(SDPBackend.MATH) if second_order else nullcontext()
+
+
+def _layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[int], dict[str, Any]]:
+    segments_BT = rows.segments_BT
+    # Padding has segment 0 and attends to itself, so that no row of the attention is empty.
+    same_BTT = segments_BT.unsqueeze(1) == segments_BT.unsqueeze(2)
+    full_B1TT = same_BTT.unsqueeze(1)
+    if not family.rotary:
+        return lambda index: {"attention_mask": full_B1TT}
+
+    positions_BT = rows.positions_BT
+    distance_BTT = (positions_BT.unsqueeze(1) - positions_BT.unsqueeze(2)).abs()
+    masks = {
+        "full_attention": full_B1TT,
+        "sliding_attention": (same_BTT & (distance_BTT <= encoder.config.sliding_window)).unsqueeze(1),
+    }
+    kinds: list[str] = encoder.config.layer_types
+    rotary = {kind: encoder.rotary_emb(rows.hidden_BTH, positions_BT, kind) for kind in set(kinds)}
+    return lambda index: {"attention_mask": masks[kinds[index]], "position_embeddings": rotary[kinds[index]]}

@@ -1,0 +1,125 @@
+"""Windows laid out in rows: the frozen trunk run once per window, its states packed side by side.
+
+Shapes: B rows, T word pieces, H hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from metacross.encoder.device import padding_slack
+from metacross.encoder.model import Rows, TagModel
+from metacross.encoder.sentence_encoder import SentenceEncoder
+from metacross.encoder.windows import IGNORED, Window
+
+Item = TypeVar("Item")
+PIECE_STEP = 8  # rows are padded to multiples of this: few distinct shapes keep the CPU library's kernel cache small
+
+
+def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int, slack: float = math.inf) -> Iterator[list[int]]:
+    """Cuts `order` into runs whose padded size (rows * longest) stays within `budget`; a run has at least one.
+
+    Args:
+        lengths: of all rows.
+        order: rows, by number.
+        budget: pieces of a run, padding included.
+        slack: pieces of padding that a run may have, see `device.padding_slack`.
+    """
+    run: list[int] = []
+    longest = real = 0
+    for i in order:
+        length = padded_length(lengths[i])
+        size = max(longest, length) * (len(run) + 1)
+        if run and (size > budget or size - real - length > slack):
+            yield run
+            run, longest, real = [], 0, 0
+        run.append(i)
+        longest = max(longest, length)
+        real += length
+    if run:
+        yield run
+
+
+def runs(items: Sequence[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Cuts items, in their order, into runs whose sizes add up to `most` or less; a run has at least one."""
+    run: list[Item] = []
+    total = 0
+    for item in items:
+        if run and total + size(item) > most:
+            yield run
+            run, total = [], 0
+        run.append(item)
+        total += size(item)
+    if run:
+        yield run
+
+
+@torch.no_grad()
+def trunk_states(
+    model: TagModel,
+    windows: Sequence[Window],
+    *,
+    batch_pieces: int,
+    sentence_encoder: SentenceEncoder | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> tuple[list[Tensor], Tensor | None]:
+    """The trunk's states of every window, (T, H) each, and with a `sentence_encoder` their unit vectors (B, H).
+
+    Windows run sorted by length, at most `batch_pieces` at a time and with little padding; `tick` is told how many are
+    done.
+    """
+    states: list[Tensor | None] = [None] * len(windows)
+    vectors: list[Tensor | None] = [None] * len(windows)
+    lengths = [len(window) for window in windows]
+    order = sorted(range(len(windows)), key=lengths.__getitem__)
+    for run in budgeted(lengths, order, batch_pieces, padding_slack(model.device)):
+        longest = padded_length(max(lengths[i] for i in run))
+        piece_ids_BT = torch.zeros((len(run), longest), dtype=torch.long)
+        segments_BT = torch.zeros_like(piece_ids_BT)
+        for row, i in enumerate(run):
+            piece_ids_BT[row, : lengths[i]] = torch.tensor(windows[i].piece_ids)
+            segments_BT[row, : lengths[i]] = 1
+        piece_ids_BT, segments_BT = piece_ids_BT.to(model.device), segments_BT.to(model.device)
+        hidden_BTH = model.trunk(piece_ids_BT, segments_BT)
+        if sentence_encoder is not None:
+            positions_BT = torch.arange(longest, device=model.device).expand_as(piece_ids_BT) * segments_BT
+            vectors_BH = sentence_encoder.vectors(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT))
+            for row, i in enumerate(run):
+                vectors[i] = vectors_BH[row]
+        for row, i in enumerate(run):
+            states[i] = hidden_BTH[row, : lengths[i]].clone()
+        if tick is not None:
+            tick(len(run))
+    found = [state for state in states if state is not None]
+    return found, torch.stack([v for v in vectors if v is not None]) if sentence_encoder and windows else None
+
+
+def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:
+    """One row per group: the sentences' trunk states (T, H) and tag ids (T,) side by side, padded at the end."""
+    lengths = [sum(len(hidden_TH) for hidden_TH, _ in group) for group in groups]
+    longest = padded_length(max(lengths))
+    first_TH = groups[0][0][0]
+    hidden_BTH = first_TH.new_zeros((len(groups), longest, first_TH.shape[1]))
+    segments_BT = torch.zeros((len(groups), longest), dtype=torch.long)
+    positions_BT = torch.zeros_like(segments_BT)
+    tag_ids_BT = torch.full_like(segments_BT, IGNORED)
+    for row, group in enumerate(groups):
+        at = 0
+        for number, (hidden_TH, tag_ids_T) in enumerate(group, 1):
+            place = slice(at, at := at + len(hidden_TH))
+            hidden_BTH[row, place] = hidden_TH
+            segments_BT[row, place] = number
+            positions_BT[row, place] = torch.arange(len(hidden_TH))
+            tag_ids_BT[row, place] = tag_ids_T
+    device = first_TH.device
+    return Rows(hidden_BTH, segments_BT.to(device), positions_BT.to(device), tag_ids_BT.to(device))
+
+
+def padded_length(length: int) -> int:
+    """The length that rows of so many pieces are given."""
+    return -(-length // PIECE_STEP) * PIECE_STEP

@@ -1,0 +1,63 @@
+"""The pre-trained encoder that sentences are compared with."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from metacross.encoder.model import Rows, TagModel, _layer_arguments
+from metacross.errors import UserError
+
+
+class SentenceEncoder(nn.Module):
+    """The pre-trained encoder that sentences are compared with: a copy of its layers above the shared trunk.
+
+    Args:
+        model: still as pre-trained; its trunk is shared, its upper layers are copied, so that theta may move on.
+        layer: the layer whose states are pooled; at `model.frozen_layers` there is nothing to copy.
+        pooling: `mean` over a sentence's pieces, or `cls`: its first piece (released code).
+    """
+
+    def __init__(self, model: TagModel, *, layer: int, pooling: str) -> None:
+        super().__init__()
+        if not 0 <= layer <= len(model.layers):
+            raise UserError(f"retrieval.layer={layer} but the encoder has {len(model.layers)} layers")
+        if layer < model.frozen_layers:
+            raise UserError(
+                f"retrieval.layer={layer} lies inside the frozen trunk: choose trunk (its last, "
+                f"costs nothing) or up to {len(model.layers)}"
+            )
+        self.pooling = pooling
+        self.first = model.frozen_layers
+        self.family = model.family
+        # Hooks of the adapted layers must not come along: these layers never adapt.
+        self.layers = nn.ModuleList(_plain_copy(model.layers[i]) for i in range(self.first, layer))
+        ends = layer == len(model.layers) and model.family.final_norm is not None
+        self.norm = _plain_copy(getattr(model.encoder, str(model.family.final_norm))) if ends else nn.Identity()
+        self.size = int(model.classifier.config.hidden_size)  # of a vector, H
+        self._encoder = (model.encoder,)  # a tuple: not a sub-module, its weights are the trunk's
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def vectors(self, rows: Rows) -> Tensor:
+        """Unit vectors (B, H) from trunk states; one sentence a row."""
+        hidden_BTH = rows.hidden_BTH
+        extra = _layer_arguments(self._encoder[0], self.family, rows)
+        for index, layer in enumerate(self.layers, self.first):
+            hidden_BTH = layer(hidden_BTH, **extra(index))
+        hidden_BTH = self.norm(hidden_BTH).float()
+        if self.pooling == "cls":
+            pooled_BH = hidden_BTH[:, 0]
+        else:
+            real_BT1 = (rows.segments_BT > 0).unsqueeze(2)
+            pooled_BH = (hidden_BTH * real_BT1).sum(1) / real_BT1.sum(1)
+        return nn.functional.normalize(pooled_BH, dim=1)
+
+
+def _plain_copy(module: nn.Module) -> nn.Module:
+    twin = copy.deepcopy(module)
+    for part in twin.modules():
+        part._forward_hooks.clear()
+    return twin.requires_grad_(False)

@@ -1,0 +1,177 @@
+"""Encoding on Ray Data: shards of sentences go through a pool of encoders, each to a shard of vectors.
+
+The coat around `window_vectors.WindowEncoder`, which does the work in every actor. What is under way is one shard per
+actor, whatever the size of the source.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+
+from metacross.config import Config
+from metacross.encoder.device import pick_device
+from metacross.errors import RunError, UserError
+from metacross.indexing.build import Clock, prepare
+from metacross.indexing.shards import Show, shards_to_encode
+from metacross.indexing.window_encoder import WindowEncoder, encode_shard
+from metacross.ray_session import cluster_resources, ray_session
+
+ACTOR_CPUS = 4  # threads of an encoder on CPUs, where there are that many: more encoders would only take more memory
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Encoders side by side.
+
+    Attributes:
+        actors: how many.
+        use_gpu: a GPU for each.
+        cpus: that Ray reserves for each.
+        threads: torch's in each.
+    """
+
+    actors: int
+    use_gpu: bool
+    cpus: float
+    threads: int
+
+
+def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None = None) -> Pool:
+    """An encoder per GPU, or else per four CPUs.
+
+    Args:
+        use_gpu: true, false, or `auto`: where there are any.
+        cluster: what Ray has, as `ray.cluster_resources` tells it.
+        actors: the caller's choice of how many.
+
+    Raises:
+        UserError: more encoders than there is room for.
+
+    >>> pool("auto", {"CPU": 16.0, "GPU": 2.0})
+    Pool(actors=2, use_gpu=True, cpus=1, threads=8)
+    >>> pool("auto", {"CPU": 2.0})
+    Pool(actors=1, use_gpu=False, cpus=2, threads=2)
+    """
+    cpus, gpus = int(cluster.get("CPU", 1)), 0 if use_gpu is False else int(cluster.get("GPU", 0))
+    if use_gpu is True and not gpus:
+        raise UserError("train.use_gpu=true but Ray sees no GPU. Set it to auto.")
+    room = gpus or cpus
+    if actors is not None and actors > room:
+        raise UserError(f"--actors {actors}: Ray has {room} {'GPUs' if gpus else 'CPUs'}. Ask for at most {room}.")
+    count = actors or gpus or max(1, cpus // ACTOR_CPUS)
+    share = cpus / count  # whole CPUs, or a fraction below one
+    reserved = (1 if gpus else int(share)) if share >= 1 else int(share * 100) / 100
+    return Pool(count, gpus > 0, reserved, max(1, cpus // count))
+
+
+def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show: Show) -> dict[str, Any]:
+    """`indexing.prepare` with the encoding on Ray, on all of the cluster's GPUs or CPUs; see there.
+
+    Uses the Ray that is initialised; else the cluster at RAY_ADDRESS, whose nodes must all see `out`; else starts Ray
+    on this machine for as long as it takes to encode.
+    """
+
+    def encode(sentences: Path, vectors: Path, total: int) -> None:
+        encode_on_ray(config, sentences, vectors, total, actors=actors, show=show)
+
+    return prepare(config, out, encode=encode, use_gpu="auto" if config.train.use_gpu else False, show=show)
+
+
+def encode_on_ray(
+    config: Config, sentences: Path, vectors: Path, total: int, *, actors: int | None = None, show: Show
+) -> None:
+    """Encodes the shards in `sentences` into files in `vectors`, but for those that are there already.
+
+    Args:
+        config: see `indexing.prepare`.
+        sentences: shards of sentences.
+        vectors: takes the vectors.
+        total: the number of sentences, for the clock.
+        actors: encoders; None: as many as there is room for.
+        show: see `indexing.prepare`.
+
+    Raises:
+        UserError: there is no room for the encoders.
+        RunError: an encoder failed.
+    """
+    shards, done = shards_to_encode(sentences, vectors)
+    if not shards:
+        return
+    with ray_session() as ours, _quiet():
+        cluster = cluster_resources()
+        if ours and config.train.use_gpu == "auto":
+            cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
+        found = pool(config.train.use_gpu, cluster, actors=actors)
+        show({"event": "note", "text": f"{found.actors} encoders, {'a GPU' if found.use_gpu else 'no GPU'} each"})
+        paths = [str(path.absolute()) for path in shards]
+        # A block is a shard's path: what an encoder makes of it is a file of its own, in whatever order they come.
+        encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(
+            Encoder,
+            fn_constructor_kwargs={
+                "config": config,
+                "use_gpu": found.use_gpu,
+                "threads": found.threads,
+                "vectors": vectors.absolute(),
+            },
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(found.actors, len(paths))),
+            num_cpus=found.cpus,
+            num_gpus=1 if found.use_gpu else 0,
+        )
+        clock = Clock("encoding source", total, show, before=done)
+        try:
+            for row in encoded.iter_rows():
+                done += row["sentences"]
+                clock(done)
+        except (ray.exceptions.RayError, RuntimeError, OSError) as error:
+            raise RunError(
+                f"encoding failed: {_first_cause(error)}. What is encoded is kept; run the command again."
+            ) from error
+
+
+def _first_cause(error: BaseException) -> str:
+    """What an encoder raised; Ray hands that on in the text of its own errors alone."""
+    text = str(error).strip() or type(error).__name__
+    raised = re.search(r"^(?!ray\.)[\w.]*(?:Error|Exception)\b.*$", text, re.MULTILINE)
+    return raised[0] if raised else f"{type(error).__name__}: {text.splitlines()[0]}"
+
+
+class Encoder:
+    """A `WindowEncoder` in an actor of its own."""
+
+    def __init__(self, config: Config, use_gpu: bool, threads: int, vectors: Path) -> None:
+        self._encoder = WindowEncoder(config, device=pick_device(use_gpu), threads=threads)
+        self._vectors = vectors
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
+        """Encodes shards, given by their paths; how many sentences each has."""
+        done = [encode_shard(self._encoder, Path(shard), self._vectors) for shard in batch["item"]]
+        return {"sentences": np.array(done)}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data prints nothing inside the block."""
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with ray.data.DataContext.current(context):
+            yield
+    finally:
+        logger.setLevel(level)

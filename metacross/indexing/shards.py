@@ -1,0 +1,151 @@
+"""Shards of sentences and of vectors, as Parquet files, written and read in parts of bounded size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from metacross.config import Config
+from metacross.corpora.from_config import source_corpora
+from metacross.corpora.sentence import Sentence
+from metacross.encoder.windows import LONE_SURROGATES
+from metacross.errors import RunError
+from metacross.retrieval.index import Vectors
+from metacross.retrieval.prepared import SourceDigest
+
+SHARD = 4096  # sentences of one file
+
+
+Show = Callable[[dict[str, Any]], None]
+
+
+SENTENCES = pa.schema(
+    [
+        ("sentence", pa.int64()),
+        ("text", pa.string()),
+        ("starts", pa.list_(pa.int32())),
+        ("ends", pa.list_(pa.int32())),
+        ("tags", pa.list_(pa.string())),
+        ("place", pa.string()),
+        ("owner", pa.int64()),
+    ]
+)
+
+
+def write_sentences(config: Config, folder: Path, *, show: Show) -> SourceDigest:
+    """Writes the source sentences in shards, one corpus file in memory at a time; returns what they were."""
+    digest = SourceDigest()
+    waiting: list[Sentence] = []
+    shards = 0
+
+    def write(sentences: list[Sentence]) -> None:
+        nonlocal shards
+        table = sentence_table(sentences, first=digest.count)
+        pq.write_table(table, folder / f"part-{shards:06}.parquet", compression="zstd")
+        digest.add(sentences)
+        shards += 1
+
+    folder.mkdir()
+    files = [config.data.source] if isinstance(config.data.source, str) else config.data.source
+    for done, corpus in enumerate(source_corpora(config)):
+        waiting += corpus.sentences
+        while len(waiting) >= SHARD:
+            write(waiting[:SHARD])
+            del waiting[:SHARD]
+        show({"event": "prepare", "what": "reading corpora", "done": done + 1, "total": len(files)})
+    if waiting:
+        write(waiting)
+    return digest
+
+
+def sentence_table(sentences: Iterable[Sentence], *, first: int) -> pa.Table:
+    """Sentences as a table: number, text, words' spans and tags, place, and an owner: the same for equal texts.
+
+    Lone surrogates, which Parquet cannot hold, are written as the stand-in that the piece encoder puts for them.
+    """
+    rows = [
+        {
+            "sentence": number,
+            "text": s.text.translate(LONE_SURROGATES),
+            "starts": [start for start, _ in s.spans],
+            "ends": [end for _, end in s.spans],
+            "tags": [tag.translate(LONE_SURROGATES) for tag in s.tags or ()],
+            "place": s.place.translate(LONE_SURROGATES),
+            "owner": _owner(s.text),
+        }
+        for number, s in enumerate(sentences, first)
+    ]
+    return pa.Table.from_pylist(rows, schema=SENTENCES)
+
+
+def _owner(text: str) -> int:
+    """64 bits of the text's hash: two of a million different texts share them with a chance of 3e-8."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def shards_to_encode(sentences: Path, vectors: Path) -> tuple[list[Path], int]:
+    """The shards without vectors yet, and how many sentences the others have."""
+    shards = sorted(sentences.glob("*.parquet"))
+    done = [shard for shard in shards if (vectors / shard.name).is_file()]
+    return sorted({*shards} - {*done}), sum(pq.read_metadata(shard).num_rows for shard in done)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The written vectors in the order of the sentences; a few numbers of every window are held, its vector is not."""
+
+    files: list[Path]
+    rows: list[int]  # of every file
+    owner_M: NDArray[np.int64]
+    with_entities_M: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, folder: Path, *, sentences: int) -> Encoded:
+        """Looks through `folder`.
+
+        Raises:
+            RunError: not every one of the `sentences` is there exactly once, in order.
+        """
+        columns = ["sentence", "window", "owner", "with_entities"]
+        parts = {file: pq.read_table(file, columns=columns) for file in sorted(folder.glob("*.parquet"))}
+        if not parts:
+            raise RunError(f"{folder}: nothing was encoded, of {sentences} sentences")
+        table = pa.concat_tables(parts.values())
+        number, window = table["sentence"].to_numpy(), table["window"].to_numpy()
+        begins = window == 0  # a sentence's first window; the others follow on it
+        if not (np.array_equal(number[begins], np.arange(sentences)) and (np.diff(window)[~begins[1:]] == 1).all()):
+            raise RunError(
+                f"{folder}: the encoded windows are not those of {sentences} sentences in order "
+                f"({len(np.unique(number))} sentences in {len(number)} windows)"
+            )
+        return cls(
+            list(parts),
+            [len(part) for part in parts.values()],
+            table["owner"].to_numpy(),
+            table["with_entities"].to_numpy(zero_copy_only=False),
+        )
+
+    def batches(self, wanted: NDArray[np.int64] | None = None) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        """Numbers and vectors of all windows, or of the `wanted` ones (ascending), a file at a time."""
+        first = 0
+        for file, rows in zip(self.files, self.rows, strict=True):
+            numbers = np.arange(first, first + rows)
+            if wanted is not None:
+                numbers = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + rows)]
+            if len(numbers):
+                column = pq.read_table(file, columns=["vector"])["vector"].combine_chunks()
+                yield numbers, column.flatten().to_numpy().reshape(rows, -1)[numbers - first]
+            first += rows
+
+    def gather(self, wanted: NDArray[np.int64]) -> Vectors:
+        """The vectors (S, H) of some windows, by ascending number."""
+        return np.concatenate([vectors for _, vectors in self.batches(wanted)])

@@ -1,0 +1,249 @@
+"""Runs kept at an address: any filesystem that pyarrow knows (s3://, gs://, abfs://, hdfs://, file://).
+
+Everything happens in a directory of the machine at hand; a `Mirror` carries files between it and the address. A
+directory is carried with its manifest last, so what was cut off on the way is seen as such.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from metacross.errors import UserError
+from metacross.storage.cache import default_cache_dir
+from metacross.storage.directories import MANIFEST, sha256, write_directory
+
+FOLLOW_SECONDS = 2.0  # between two looks at files that change while a run goes on
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether a place is an address rather than a directory.
+
+    >>> is_address("s3://bucket/runs"), is_address("runs/en")
+    (True, False)
+    """
+    return "://" in str(place)
+
+
+def join(address: str, name: str) -> str:
+    """The address of something below another; options after a question mark stay at the end.
+
+    >>> join("s3://bucket/runs?region=eu-west-1", "en")
+    's3://bucket/runs/en?region=eu-west-1'
+    """
+    where, question, options = address.partition("?")
+    return f"{where.rstrip('/')}/{name}{question}{options}"
+
+
+@contextmanager
+def opened(place: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
+    """The directory to work in, and what carries it to its address; for a directory itself and None.
+
+    Raises:
+        UserError: the address cannot be reached.
+    """
+    if not is_address(place):
+        yield Path(place), None
+        return
+    with tempfile.TemporaryDirectory(prefix="metacross-", ignore_cleanup_errors=True) as local:
+        yield Path(local), Mirror(str(place), Path(local))
+
+
+class Mirror:
+    """An address, and its copy in a directory.
+
+    Args:
+        address: of a directory; it need not exist yet.
+        local: the directory.
+
+    Raises:
+        UserError: no such kind of filesystem, it cannot be reached, or the address holds a key.
+    """
+
+    def __init__(self, address: str, local: Path) -> None:
+        from pyarrow import fs
+
+        if re.match(r"[^/]*//[^/@]*:[^/@]*@", address):
+            raise UserError(
+                "a key stands in an address of a run, which is shown and written down. Leave it out, and set the "
+                "variables of the service instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on every node."
+            )
+        self.address, self.local = address, local
+        try:
+            self.filesystem, root = fs.FileSystem.from_uri(address)
+            self._root = PurePosixPath(root)
+            self.exists("")
+        except (OSError, ValueError, TypeError, NotImplementedError) as error:
+            raise UserError(
+                f"{address}: cannot be opened ({_first_line(error)}). Check the address and its keys."
+            ) from error
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or directory is at the address."""
+        from pyarrow.fs import FileType
+
+        return bool(self.filesystem.get_file_info(self.path(name)).type != FileType.NotFound)
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder at the address, in order; nothing where it is missing.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return sorted({PurePosixPath(info.path).name for info in self._listed(folder, recursive=False)})
+        except OSError as error:
+            raise self._unreadable(folder, error) from error
+
+    def push(self, name: str) -> None:
+        """Carries a file or directory to the address.
+
+        Raises:
+            UserError: it cannot be written there; names the address.
+        """
+        local = self.local / name
+        files = [local] if local.is_file() else sorted(f for f in local.rglob("*") if f.is_file())
+        files.sort(key=lambda file: file.name == MANIFEST)  # last: with it, the directory counts
+        try:
+            if local.is_dir():
+                self.remove(f"{name}/{MANIFEST}")
+            for file in files:
+                self._push_file(file, str(file.relative_to(self.local)))
+            if local.is_dir():
+                expected = {str(file.relative_to(self.local)) for file in files}
+                for old in self._files(name) - expected:
+                    self.remove(old)
+        except OSError as error:
+            where = join(self.address, name)
+            raise UserError(f"{where}: cannot be written ({_first_line(error)}). Mend that, then resume.") from error
+
+    def pull(self, name: str) -> bool:
+        """Brings a file or directory here, in place of what was here; whether it was at the address.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            files = self._files(name)
+            for file in sorted(files):
+                self._pull_file(file)
+        except OSError as error:
+            raise self._unreadable(name, error) from error
+        return bool(files)
+
+    def remove(self, name: str) -> None:
+        """Removes a file or directory at the address, if it is there."""
+        from pyarrow.fs import FileType
+
+        kind = self.filesystem.get_file_info(self.path(name)).type
+        if kind == FileType.File:
+            self.filesystem.delete_file(self.path(name))
+        elif kind == FileType.Directory:
+            self.filesystem.delete_dir(self.path(name))
+
+    @contextmanager
+    def follow(self, *, up: Sequence[str] = (), down: Sequence[str] = ()) -> Iterator[None]:
+        """Keeps what is small alike inside the block: files and folders of `up` go there, files of `down` come here.
+
+        A thread looks after it. A look that fails is made again; at the end there is one more.
+        """
+        over = threading.Event()
+        seen: dict[str, Any] = {}
+
+        def look() -> None:
+            for name in up:
+                files = [self.local / name, *(self.local / name).rglob("*")]
+                state = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+                if state and state != seen.get(name):
+                    self.push(name)
+                    seen[name] = state
+            for name in down:
+                info = self.filesystem.get_file_info(self.path(name))
+                if info.is_file and (info.mtime_ns, info.size) != seen.get(name):
+                    self.pull(name)
+                    seen[name] = (info.mtime_ns, info.size)
+
+        def run() -> None:
+            while True:
+                last = over.wait(FOLLOW_SECONDS)
+                with suppress(UserError, OSError):
+                    look()
+                if last:
+                    return
+
+        thread = threading.Thread(target=run, name="mirror", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _push_file(self, file: Path, name: str) -> None:
+        path = self.path(name)
+        self.filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
+        with file.open("rb") as source, self.filesystem.open_output_stream(path) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    def _pull_file(self, name: str) -> None:
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.pulled")
+        with self.filesystem.open_input_stream(self.path(name)) as source, temporary.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        temporary.replace(target)
+
+    def _files(self, name: str) -> set[str]:
+        """Names of the files at the address: `name` itself or what is below it."""
+        if self.filesystem.get_file_info(self.path(name)).is_file:
+            return {name}
+        return {str(PurePosixPath(info.path).relative_to(self._root)) for info in self._listed(name) if info.is_file}
+
+    def _listed(self, folder: str, *, recursive: bool = True) -> list[Any]:
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(self.path(folder), allow_not_found=True, recursive=recursive)
+        return list(self.filesystem.get_file_info(selector))
+
+    def _unreadable(self, name: str, error: OSError) -> UserError:
+        return UserError(f"{join(self.address, name)}: cannot be read ({_first_line(error)}). Mend that, then resume.")
+
+    def path(self, name: str) -> str:
+        """The name's path within the filesystem."""
+        return str(self._root / name)
+
+
+def local_copy(address: str, check: Callable[[Path], None]) -> Path:
+    """A directory with what is at an address; kept in the cache, under the SHA-256 of its manifest.
+
+    Args:
+        address: of a directory with a manifest.
+        check: raises unless the directory it is given is whole.
+
+    Raises:
+        UserError: it cannot be reached, or is no such directory.
+    """
+    with opened(address) as (scratch, mirror):
+        assert mirror is not None
+        if not mirror.pull(MANIFEST):
+            raise UserError(f"{address}: not a bundle (no {MANIFEST}). Give the address that `metacross train` names.")
+        target = default_cache_dir().expanduser().absolute() / "bundles" / sha256(scratch / MANIFEST)[:16]
+        if not target.is_dir():
+            mirror.pull("")
+            check(scratch)
+            write_directory(target, lambda folder: _copy(scratch, folder))
+    return target
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)

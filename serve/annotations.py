@@ -1,0 +1,119 @@
+"""Labelled sentences as users give them: a text with its entities, or words with their tags.
+
+Nothing is guessed: what does not fit exactly is refused, with what would fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from metacross.corpora.sentence import Entity, Sentence, entities, sentence_from_text, sentence_from_words, tags_of
+from metacross.errors import UserError
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def sentence_of(text: str, marked: Sequence[tuple[int, int, str]], *, labels: Collection[str]) -> Sentence:
+    """A sentence from raw text, whose words `metacross.corpora.words.split_words` finds.
+
+    Args:
+        text: kept as it is.
+        marked: (start, end, label) of each entity, offsets in code points, in any order.
+        labels: those that there are.
+
+    Raises:
+        UserError: no words, characters that cannot be kept, or an entity with another label, outside the text, not on
+            the borders of words, or overlapping another.
+
+    >>> sentence_of("Ana lebt in Rom.", [(12, 15, "LOC"), (0, 3, "PER")], labels={"LOC", "PER"}).tags
+    ('B-PER', 'O', 'O', 'B-LOC', 'O')
+    """
+    refuse_unstorable("the text", text)
+    sentence = sentence_from_text(text)
+    if not sentence.words:
+        raise UserError("the text is empty; expected at least one word.")
+    starts = {start: word for word, (start, _) in enumerate(sentence.spans)}
+    ends = {end: word for word, (_, end) in enumerate(sentence.spans)}
+    owners: dict[int, str] = {}  # word -> the entity it is in
+    found = []
+    for number, (start, end, label) in enumerate(marked, 1):
+        name = f"entity {number} ({_shown(text, start, end)})"
+        _refuse_label(name, label, labels)
+        if not 0 <= start < end <= len(text):
+            raise UserError(f"{name} is empty or reaches outside of the text's {len(text)} code points.")
+        if start not in starts or end not in ends:
+            near = _shown(text, *_nearest(sentence, start, end))
+            raise UserError(f"{name} does not begin and end where words do; the nearest that does is {near}.")
+        entity = Entity(label, starts[start], ends[end] + 1)
+        for word in range(entity.start, entity.end):
+            if word in owners:
+                raise UserError(f"{name} overlaps {owners[word]}; a word can be in one entity only.")
+            owners[word] = name
+        found.append(entity)
+    return replace(sentence, tags=tuple(tags_of(found, len(sentence.words))))
+
+
+def sentence_of_words(
+    words: Sequence[str], tags: Sequence[str], *, labels: Collection[str], language: str = ""
+) -> Sentence:
+    """A sentence from words and their IOB2 tags.
+
+    Args:
+        words: the text is rebuilt from them, see `metacross.corpora.sentence.sentence_from_words`.
+        tags: one a word.
+        labels: those that there are.
+        language: ISO 639-1 code, "" where it is not known.
+
+    Raises:
+        UserError: no words, one without a visible character, characters that cannot be kept, not as many tags, tags
+            that are not IOB2, or another label.
+    """
+    if not words:
+        raise UserError("there are no words; expected at least one.")
+    for number, word in enumerate(words, 1):
+        refuse_unstorable(f"word {number}", word)
+        if not word.strip():
+            raise UserError(f"word {number} is empty; leave it out, with its tag.")
+    sentence = sentence_from_words(words, tags, language=language or None)
+    for number, (tag, right) in enumerate(zip(tags, tags_of(entities(tags), len(words)), strict=True), 1):
+        if tag != right:
+            raise UserError(
+                f"tag {number} ({tag!r}) is not IOB2; expected O outside of entities, B- and a label on an entity's "
+                "first word, I- and the same label on its others."
+            )
+        if tag != "O":
+            _refuse_label(f"tag {number}", tag[2:], labels)
+    return sentence
+
+
+def refuse_unstorable(name: str, text: str) -> None:
+    """Refuses characters that a database cannot hold: halves of surrogate pairs, and NUL.
+
+    Raises:
+        UserError: begins with `name`, and tells the place.
+    """
+    found = _UNSTORABLE.search(text)
+    if found:
+        kind = "NUL" if found[0] == "\0" else "half of a surrogate pair"
+        raise UserError(
+            f"{name} holds U+{ord(found[0]):04X} ({kind}) at {found.start()}, which cannot be kept; leave it out."
+        )
+
+
+def _refuse_label(name: str, label: str, labels: Collection[str]) -> None:
+    if label not in labels:
+        raise UserError(f"{name} has the label {label!r}; expected one of {', '.join(sorted(labels))}.")
+
+
+def _shown(text: str, start: int, end: int) -> str:
+    """Offsets and the beginning of what is there."""
+    there = text[max(start, 0) : max(end, 0)]
+    return f"{start}:{end} {(there if len(there) <= 40 else there[:39] + '…')!r}"
+
+
+def _nearest(sentence: Sentence, start: int, end: int) -> tuple[int, int]:
+    """The whole words whose borders are nearest to start and end."""
+    first = min((s for s, _ in sentence.spans), key=lambda border: abs(border - start))
+    return first, min((e for _, e in sentence.spans if e > first), key=lambda border: abs(border - end))

@@ -1,0 +1,121 @@
+"""Who may do what: bearer tokens from a file or the environment.
+
+A token list is YAML, in a file or in METACROSS_TOKENS:
+
+    - {token: "at least 16 characters", may: [tag, read_examples, write_examples]}
+
+Without one, everybody may do everything. That is for a service on loopback; on any other address it has to be said
+(`serve.auth: none`), for something else must keep strangers out then.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from metacross.config import read_yaml
+from metacross.errors import UserError
+from serve.web.problems import ProblemError
+
+VARIABLE = "METACROSS_TOKENS"
+OPEN = "none"
+Grant = Literal["tag", "read_examples", "write_examples"]
+_BEARER = HTTPBearer(auto_error=False)  # refuses nothing: it is how the OpenAPI document learns that a token is needed
+
+
+class Token(BaseModel):
+    """A token and what it grants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: Annotated[str, Field(min_length=16, pattern=r"^[\x21-\x7e]+$", repr=False)]
+    may: Annotated[frozenset[Grant], Field(min_length=1)]
+
+
+def read_tokens(setting: str) -> list[Token] | None:
+    """The tokens that `serve.auth` names: none are needed ("", or `none`), `environment`, or a file.
+
+    Raises:
+        UserError: it cannot be read, or is no list of tokens; no token is shown.
+    """
+    if setting in ("", OPEN):
+        return None
+    if setting == "environment":
+        text = os.environ.get(VARIABLE, "")
+        if not text:
+            raise UserError(f"serve.auth=environment, but {VARIABLE} is not set. Set it, or name a file.")
+        import yaml
+
+        found, place = yaml.safe_load(text), VARIABLE
+    else:
+        found, place = read_yaml(Path(setting)), setting
+    try:
+        tokens = TypeAdapter(list[Token]).validate_python(found)
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()[:3])
+        raise UserError(
+            f"{place}: no list of tokens ({where}). Expected, for example: "
+            '- {token: "at least 16 characters", may: [tag, read_examples, write_examples]}'
+        ) from None
+    if not tokens:
+        raise UserError(f"{place}: the list of tokens is empty. Add one, or leave serve.auth empty.")
+    return tokens
+
+
+def refuse_open_door(setting: str, host: str | None) -> None:
+    """Raises UserError where the service could be reached by others and nobody has said who may.
+
+    Args:
+        setting: serve.auth.
+        host: the address that HTTP is answered on; None is any.
+    """
+    if setting or _is_loopback(host):
+        return
+    raise UserError(
+        f"serve.auth is empty, but the service answers on {host or 'every address'}, where others can reach it. Name "
+        f"tokens (serve.auth=FILE or serve.auth=environment), let it answer on 127.0.0.1, or, where something else "
+        f"keeps strangers out, say serve.auth={OPEN}."
+    )
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def needs(tokens: list[Token] | None, grant: Grant) -> Callable[..., None]:
+    """A FastAPI dependency: lets requests pass whose token grants something.
+
+    All tokens are compared, each in constant time, so that the time taken tells nothing.
+    """
+    if tokens is None:
+        return lambda: None
+
+    def check(request: Request, documented: Annotated[object, Depends(_BEARER)]) -> None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        grants: frozenset[str] | None = None
+        for token in tokens:
+            if hmac.compare_digest(given.encode("utf-8", "replace"), token.token.encode()):
+                grants = token.may
+        if scheme.lower() != "bearer" or grants is None:
+            raise ProblemError(
+                401,
+                "A token is needed: send the header Authorization: Bearer TOKEN.",
+                headers={"WWW-Authenticate": 'Bearer realm="metacross"'},
+            )
+        if grant not in grants:
+            raise ProblemError(403, f"This token may {', '.join(sorted(grants))}; it needs {grant}.")
+
+    return check

@@ -1,0 +1,121 @@
+"""Errors as problem details (RFC 9457): what is wrong, in which field, and the fix; never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import math
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from serve.web.schemas import FieldError, Problem
+
+MEDIA_TYPE = "application/problem+json"
+log = logging.getLogger("metacross.serve")
+
+
+class ProblemError(Exception):
+    """An answer that is a problem.
+
+    Args:
+        status: HTTP status.
+        detail: what is wrong, and the fix.
+        field: of the request, such as texts.3; "" where it is none in particular.
+        headers: of the answer.
+    """
+
+    def __init__(self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers or {}
+        self.errors = [FieldError(field=field, detail=detail)] if field else []
+
+
+def busy(detail: str, *, seconds: float = 1.0) -> ProblemError:
+    """503: try again after some seconds."""
+    return ProblemError(503, detail, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
+
+
+def install(app: FastAPI) -> None:
+    """Makes problems of all errors of an application."""
+
+    @app.exception_handler(ProblemError)
+    async def problem(request: Request, error: ProblemError) -> JSONResponse:
+        return answer(request, error.status, error.detail, errors=error.errors, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [FieldError(field=_field(e["loc"]), detail=_sentence(e)) for e in error.errors()]
+        detail = "; ".join(f"{e.field}: {e.detail}" if e.field else e.detail for e in errors[:3])
+        return answer(request, 422, f"The request is not valid. {detail}", errors=errors)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(app, request))
+        return answer(request, error.status_code, _DETAILS.get(error.status_code, str(error.detail)), headers=headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        log.error("request failed", exc_info=error, extra={"request_id": request_id(request)})
+        return answer(request, 500, "The service failed. Its log has the request id and the reason.")
+
+
+def answer(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    errors: list[FieldError] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """A problem as an HTTP answer."""
+    problem = described(status, detail, request_id(request), errors=errors)
+    if request.app.state.send_request_id:  # also here: a failure is answered outside of everything that would add it
+        headers = {**(headers or {}), "x-request-id": problem.request_id}
+    return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def described(status: int, detail: str, name: str, *, errors: list[FieldError] | None = None) -> Problem:
+    """The problem of the request `name`."""
+    title = HTTPStatus(status).phrase
+    return Problem(title=title, status=status, detail=detail, errors=errors or [], request_id=name)
+
+
+def request_id(request: Request) -> str:
+    """The id that the request came with, or was given."""
+    return str(request.scope.get("metacross_request_id", ""))
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """What the path of a request can be asked by: each method has a route of its own, and Starlette names the first."""
+    found = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    methods = {method for route in found for method in getattr(route, "methods", None) or ()}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))  # see envelope.py
+
+
+_DETAILS = {
+    400: "The body cannot be read. Send JSON in UTF-8, with numbers of a sensible length and not nested too deeply.",
+    413: "The body is too large. Send fewer texts a call, or use /v1/entities:stream.",
+    404: "There is nothing here. GET /docs lists what there is.",
+    405: "Not with this method. GET /docs lists what there is.",
+}
+
+
+def _field(place: tuple[Any, ...]) -> str:
+    """Pydantic's place as a dotted name: the body and the branch of a union are not part of it."""
+    return ".".join(str(part) for part in place if part not in ("body", "query", "path"))
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if error["loc"] == ("body",) and error["type"].startswith(("model", "dict", "missing")):
+        return "the body is not a JSON object; send one, with the header content-type: application/json"
+    if error["type"] == "json_invalid":
+        return "the body is not JSON: " + str(error.get("ctx", {}).get("error", "")).lower()
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,257 @@
+"""A small service with the HTTP contract of the real one and a simple rule in place of the model, for the page's tests.
+
+Names in a list are entities. The plain answer looks them up in a list that is always the same; adaptation adds the
+entities of the support sentences, found among a few source sentences and the stored examples by shared character
+trigrams. So an example changes the answers to texts near to it, as with the model.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from serve.web.page import PAGE, policy
+
+LABELS = ["LOC", "MISC", "ORG", "PER"]
+NEIGHBOURS = 4
+LONGEST = 2000  # characters of a text
+PLAIN = {
+    "Valeria Montoya": "PER",
+    "Guadalajara": "LOC",
+    "Amazon": "LOC",
+    "Anke Lorenz": "PER",
+    "Quito": "LOC",
+    "Coimbra": "LOC",
+    "القاهرة": "LOC",
+    "تونس": "LOC",
+    "成都": "LOC",
+    "अनन्या शर्मा": "PER",
+    "जयपुर": "LOC",
+    "Ankara": "LOC",
+    "Nairobi": "LOC",
+}
+SOURCE = [
+    ("Seattle is where Amazon built its first office.", {"Seattle": "LOC", "Amazon": "ORG"}),
+    ("The Guadalajara International Book Fair opened on Saturday.", {"Guadalajara International Book Fair": "MISC"}),
+    ("Critics praised the novel that Valeria Montoya had written.", {"Valeria Montoya": "PER"}),
+    ("Banco Central kept its rates, said Helena Duarte.", {"Banco Central": "ORG", "Helena Duarte": "PER"}),
+    ("Bremen lies on the river Weser.", {"Bremen": "LOC", "Weser": "LOC"}),
+    ("The University of Cairo (جامعة القاهرة) opened in 1908.", {"جامعة القاهرة": "ORG"}),
+    ("四川大学 is a university in Chengdu.", {"四川大学": "ORG", "Chengdu": "LOC"}),
+    ("भारतीय रेल carries millions of people a day.", {"भारतीय रेल": "ORG"}),
+]
+
+Json = dict[str, Any]
+
+
+class Refusal(Exception):
+    """An answer that is a problem."""
+
+    def __init__(self, status: int, detail: str, *errors: tuple[str, str], **headers: str) -> None:
+        self.status, self.detail, self.errors, self.headers = status, detail, errors, headers
+
+
+@dataclass
+class PageService:
+    """What the service knows, and how it is to behave.
+
+    Attributes:
+        busy: so many more requests to tag or store are refused with 503.
+        token: what requests must show; None: nothing.
+        hold: requests to tag wait for this event.
+        requests: method, path and body of every request to tag or store.
+    """
+
+    address: str = ""
+    busy: int = 0
+    token: str | None = None
+    hold: threading.Event = field(default_factory=threading.Event)
+    examples: dict[int, Json] = field(default_factory=dict)
+    requests: list[tuple[str, Json]] = field(default_factory=list)
+    numbers: int = 0
+
+    def __post_init__(self) -> None:
+        self.hold.set()
+
+    def add(self, text: str, entities: dict[str, str], language: str = "") -> Json:
+        """Stores an example whose entities are given as {words: label}."""
+        spans = [{k: e[k] for k in ("start", "end", "label")} for e in located(text, entities)]
+        return self.store({"text": text, "entities": spans, "language": language})
+
+    def store(self, example: Json) -> Json:
+        text = example["text"]
+        entities = [{**e, "text": text[e["start"] : e["end"]]} for e in example["entities"]]
+        self.numbers += 1
+        self.examples[self.numbers] = {
+            "id": self.numbers,
+            "text": text,
+            "entities": entities,
+            "language": example.get("language", ""),
+            "created": "2026-11-24T12:00:00Z",
+        }
+        return self.examples[self.numbers]
+
+    def tagged(self, text: str, *, explain: bool) -> Json:
+        """The contract's RESULT; a text's lines are its windows."""
+        plain, entities, support = located(text, PLAIN), [], []
+        windows = [match for match in re.finditer(r"[^\n]+", text)]
+        for window in windows:
+            near = self.nearest(window.group())
+            learnt = {e["text"]: e["label"] for one in reversed(near) for e in one["entities"]}
+            entities += located(text, PLAIN | learnt, window.start(), window.end())
+            support += [{**one, "start": window.start(), "end": window.end()} for one in near]
+        result: Json = {"text": text, "entities": entities, "windows": len(windows), "adapted": True}
+        return result | {"support": support, "plain": plain} if explain else result
+
+    def nearest(self, text: str) -> list[Json]:
+        pool: list[Json] = [
+            {"text": t, "entities": located(t, names), "place": f"news.conll:{40 + 12 * i}", "example": None}
+            for i, (t, names) in enumerate(SOURCE)
+        ]
+        pool += [
+            {"text": e["text"], "entities": e["entities"], "place": f"examples:{i}", "example": i}
+            for i, e in self.examples.items()
+        ]
+        near = sorted(
+            ({"similarity": similarity(text, one["text"]), **one} for one in pool), key=lambda one: one["text"]
+        )
+        return sorted(near, key=lambda one: -one["similarity"])[:NEIGHBOURS]
+
+
+def similarity(one: str, other: str) -> float:
+    """Shared character trigrams, as a cosine."""
+    a, b = ({text[i : i + 3] for i in range(len(text) - 2)} for text in (one, other))
+    return round(len(a & b) / ((len(a) * len(b)) ** 0.5 or 1), 4)
+
+
+def located(text: str, names: dict[str, str], start: int = 0, end: int | None = None) -> list[Json]:
+    """Entities of a stretch of text: the longest names win."""
+    found: list[Json] = []
+    for name in sorted(names, key=len, reverse=True):
+        for match in re.compile(re.escape(name)).finditer(text, start, len(text) if end is None else end):
+            if all(match.end() <= e["start"] or e["end"] <= match.start() for e in found):
+                score = round(0.99 - 0.4 / (1 + len(name)), 3)
+                found.append(
+                    {
+                        "start": match.start(),
+                        "end": match.end(),
+                        "text": name,
+                        "label": names[name],
+                        "score": score,
+                    }
+                )
+    return sorted(found, key=lambda e: int(e["start"]))
+
+
+def make_app(service: PageService) -> FastAPI:
+    """The HTTP side."""
+    app = FastAPI()
+
+    @app.exception_handler(Refusal)
+    async def refuse(request: Request, refusal: Refusal) -> JSONResponse:
+        titles = {401: "Unauthorized", 404: "Not Found", 422: "Unprocessable Content", 503: "Service Unavailable"}
+        errors = [{"field": name, "detail": detail} for name, detail in refusal.errors]
+        problem = {"type": "about:blank", "title": titles[refusal.status], "status": refusal.status}
+        problem |= {"detail": refusal.detail, "errors": errors, "request_id": "r-17"}
+        headers = {name.replace("_", "-"): value for name, value in refusal.headers.items()}
+        return JSONResponse(problem, refusal.status, headers, media_type="application/problem+json")
+
+    @app.middleware("http")
+    async def answer(request: Request, go_on: Any) -> Response:
+        response: Response = await go_on(request)
+        response.headers["x-request-id"] = "r-17"
+        return response
+
+    def admit(request: Request, body: Json | None = None) -> None:
+        if service.token and request.headers.get("authorization") != f"Bearer {service.token}":
+            raise Refusal(401, "Send Authorization: Bearer TOKEN.")
+        if body is not None:
+            service.requests.append((f"{request.method} {request.url.path}", body))
+            if service.busy:
+                service.busy -= 1
+                raise Refusal(503, "The queue is full. Try again in 1 s.", retry_after="1")
+
+    @app.get("/")
+    def page() -> HTMLResponse:
+        text = PAGE.read_text(encoding="utf-8")
+        return HTMLResponse(text, headers={"content-security-policy": policy(text)})
+
+    @app.post("/v1/entities")
+    def entities(request: Request, body: Json) -> Json:
+        admit(request, body)
+        service.hold.wait(20)
+        if len(body["text"]) > LONGEST:
+            raise Refusal(422, "A text is too long. Send it in parts.", ("text", f"more than {LONGEST} characters"))
+        model = {"bundle": "5f0c2a91be77", "method": "metacross"}
+        return {"results": [service.tagged(body["text"], explain=body.get("explain", False))], "model": model}
+
+    @app.post("/v1/examples", status_code=201)
+    def store(request: Request, body: Json) -> Json:
+        admit(request, body)
+        for i, example in enumerate(body["examples"]):
+            if not re.fullmatch("([a-z]{2})?", example.get("language", "")):
+                raise Refusal(422, "A language is no code.", (f"examples.{i}.language", "two letters, such as pt"))
+        return {"examples": [service.store(example) for example in body["examples"]]}
+
+    @app.get("/v1/examples")
+    def listed(request: Request, after: int = 0, limit: int = 10) -> Json:
+        admit(request)
+        later = [example for number, example in sorted(service.examples.items()) if number > after]
+        return {"examples": later[:limit], "next": later[limit - 1]["id"] if len(later) > limit else None}
+
+    @app.get("/v1/examples/{number}")
+    def one(request: Request, number: int) -> Json:
+        admit(request)
+        if number not in service.examples:
+            raise Refusal(404, f"There is no example {number}.")
+        return service.examples[number]
+
+    @app.delete("/v1/examples/{number}", status_code=204)
+    def delete(request: Request, number: int) -> Response:
+        one(request, number)
+        del service.examples[number]
+        return Response(status_code=204)
+
+    @app.get("/v1/model")
+    def model(request: Request) -> Json:
+        admit(request)
+        return {
+            "bundle": "5f0c2a91be77",
+            "method": "metacross",
+            "encoder": "multilingual-e5-small",
+            "source_language": "en",
+            "labels": LABELS,
+            "dev_f1": 72.4,
+            "source_sentences": 14041,
+            "examples": len(service.examples),
+            "neighbours": NEIGHBOURS,
+            "inner_lr": 0.05,
+        }
+
+    return app
+
+
+@contextmanager
+def running(service: PageService) -> Iterator[PageService]:
+    """Serves on a free port of this machine; the service has the address."""
+    config = uvicorn.Config(make_app(service), host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    listening = config.bind_socket()
+    listening.listen()  # connections wait until the thread takes them
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    service.address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    try:
+        yield service
+    finally:
+        service.hold.set()
+        server.should_exit = True
+        thread.join(10)

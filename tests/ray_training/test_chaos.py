@@ -1,0 +1,201 @@
+"""The long forms of test_faults.py: `make chaos`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metacross.errors import UserError
+from metacross.ray_training import driver
+from metacross.storage import addresses
+from metacross.training import checkpoint
+from metacross.training.learner import Learner
+from metacross.training.loop import run
+from tests.helpers.machines import Machines, at_steps, machines
+from tests.helpers.ray_inputs import ROOT, assert_same, state, theta, write_inputs
+from tests.helpers.s3 import s3_server
+from tests.ray_training.test_faults import settings, sizes
+
+pytestmark = pytest.mark.chaos
+LONG = 600
+KILLED_DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from metacross.ray_training import driver
+from metacross.config import load_config
+
+driver.POLL_SECONDS = 0.01
+
+def show(event):
+    if event["event"] == "eval" and event["step"] >= 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+driver.train(load_config([Path(sys.argv[1])]), show=show)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_inputs(tmp_path_factory.mktemp("chaos"))
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server() as options:
+        yield options
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(driver, "RESIZE_SECONDS", 1.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Machines]:
+    with machines(nodes=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path, s3: str) -> Path:
+    """An undisturbed run without Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        torch.set_num_threads(1)
+        run_dir = place / "runs" / "alone"
+        run(Learner(settings("alone", train__steps=LONG), device=torch.device("cpu")), run_dir)
+    return run_dir
+
+
+def test_workers_killed_again_and_again(cluster: Machines) -> None:
+    """The same workers in the end, so the same bits."""
+    undisturbed = driver.train(settings("undisturbed", train__steps=LONG, train__workers=2))
+    draw = random.Random(5)
+    steps = sorted(draw.sample(range(20, LONG - 50, 10), 4))
+    events: list[dict[str, Any]] = []
+    kills = [(step, lambda number=number % 2: cluster.kill_worker(number)) for number, step in enumerate(steps)]
+    result = driver.train(settings("killed", train__steps=LONG, train__workers=2), show=at_steps(*kills, events=events))
+    assert sizes(events) == [2] * 5
+    assert_same(state(Path(result.run_dir)), state(Path(undisturbed.run_dir)))
+
+
+def assert_close(found: Path, expected: Path, start: Tensor) -> None:
+    """The weights of the same training by other workers, whose parts are summed in another order (Adam adds to that).
+
+    They are far less apart than the training moved them.
+    """
+    one, other = theta(found), theta(expected)
+    assert torch.linalg.vector_norm(one - other) < 0.01 * torch.linalg.vector_norm(other - start)
+
+
+def test_nodes_come_and_go(cluster: Machines, place: Path) -> None:
+    """As many workers as there is room for."""
+    elastic = {"train__steps": 1000, "train__eval_every": 20, "train__workers": "[1, 2]"}
+    events: list[dict[str, Any]] = []
+    happen = at_steps((20, lambda: cluster.kill_worker(0)), (40, lambda: cluster.lose(0)), events=events)
+
+    def show(event: dict[str, Any]) -> None:
+        happen(event)
+        if event["event"] == "start" and event["workers"] == 1:
+            cluster.join()
+
+    result = driver.train(settings("nodes", **elastic), show=show)
+    assert sizes(events) == [2, 2, 1, 2]
+    starts = [event["step"] for event in events if event["event"] == "start"]
+    assert 0 < starts[1] <= starts[2] < starts[3] < 1000
+    one = Learner(settings("alone-long", **elastic), device=torch.device("cpu"))
+    start = torch.cat([p.detach().flatten() for p in one.model.theta()]).clone()
+    run(one, place / "runs" / "alone-long")
+    assert_close(Path(result.run_dir), place / "runs" / "alone-long", start)
+
+
+def test_the_driver_killed_and_started_again_on_ray(place: Path, alone: Path) -> None:
+    file = place / "driver.yaml"
+    file.write_text(settings("driver", train__steps=LONG).to_yaml(), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_DRIVER, str(file)], env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    again = [sys.executable, "-m", "metacross", "train", "--resume", str(place / "runs" / "driver")]
+    done = subprocess.run(again, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(place / "runs" / "driver" / "bundle")
+    assert "going on after step" in done.stderr
+    assert_same(state(place / "runs" / "driver"), state(alone))
+
+
+def test_a_disk_that_is_full_at_a_workers_checkpoint(cluster: Machines, alone: Path) -> None:
+    def fill_disk() -> None:
+        for number in range(2):
+            for pid in cluster.workers(number):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    full = settings("full", train__steps=LONG)
+    events: list[dict[str, Any]] = []
+    with pytest.raises(UserError, match=r"cannot be written \(.*File too large"):
+        driver.train(full, show=at_steps((100, fill_disk), events=events))
+    run_dir = Path("runs/full").absolute()
+    assert len(sizes(events)) == 1  # the user's to mend: not tried again
+    newest, damage = checkpoint.newest_whole(run_dir)
+    assert newest is not None
+    assert newest == checkpoint.found(run_dir)[-1]
+    assert damage == []
+    driver.train(driver.resume_config(run_dir), run_dir=run_dir, resume=True)
+    assert_same(state(run_dir), state(alone))
+
+
+def test_a_truncated_checkpoint(cluster: Machines, alone: Path) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "eval" and event["step"] >= 100:
+            Path("runs/truncated/STOP").touch()
+
+    first = driver.train(settings("truncated", train__steps=LONG), show=stop)
+    run_dir = Path(first.run_dir)
+    *_, before, newest = checkpoint.found(run_dir)
+    os.truncate(newest / "state.safetensors", 1000)
+    events: list[dict[str, Any]] = []
+    driver.train(driver.resume_config(run_dir), run_dir=run_dir, resume=True, show=events.append)
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert any(note.startswith("warning:") and newest.name in note for note in notes)
+    (start,) = [event for event in events if event["event"] == "start"]
+    assert start["step"] == checkpoint.read_progress(before)["step"] if before.exists() else start["step"] < first.step
+    assert_same(state(run_dir), state(alone))
+
+
+def test_a_node_lost_by_a_run_at_an_address(cluster: Machines, s3: str) -> None:
+    undisturbed = driver.train(settings("at-home", train__steps=LONG, train__workers=2))
+    events: list[dict[str, Any]] = []
+    show = at_steps((60, lambda: (cluster.lose(0), cluster.join())), events=events)
+    address = f"s3://chaos{s3}"
+    result = driver.train(
+        settings("moved", train__steps=LONG, train__workers=2, train__storage_path=address), show=show
+    )
+    assert result.step == LONG
+    assert len(sizes(events)) == 2
+    with addresses.opened(str(result.run_dir)) as (local, mirror):
+        assert mirror is not None
+        checkpoint.fetch(mirror)
+        assert_same(state(local), state(Path(undisturbed.run_dir)))
+        assert mirror.pull("progress.jsonl")
+        written = [json.loads(line) for line in (local / "progress.jsonl").read_text().splitlines()]
+    assert sizes(written) == [2, 2]

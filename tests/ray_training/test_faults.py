@@ -1,0 +1,92 @@
+"""Training on several nodes, of which workers and nodes are lost: it ends as an undisturbed run does.
+
+The long forms, and drivers and disks, are in test_chaos.py (`make chaos`). Runs killed at any step, damaged checkpoints
+and full disks without Ray: test_checkpoint.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metacross.config import Config
+from metacross.ray_training import driver
+from tests.helpers.machines import Machines, at_steps, machines, wait_for
+from tests.helpers.ray_inputs import assert_same, config, state, write_inputs
+
+pytestmark = pytest.mark.cluster
+STEPS = 200
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_inputs(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here(place: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(driver, "POLL_SECONDS", 0.01)
+        patch.setattr(driver, "RESIZE_SECONDS", 1.0)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Machines]:
+    with machines(nodes=2) as found:
+        yield found
+
+
+def settings(name: str, **changes: Any) -> Config:
+    few = {"train__steps": STEPS, "train__eval_every": 10, "train__checkpoint_every": 10}
+    return config(name, **{**few, **changes})
+
+
+def sizes(events: list[dict[str, Any]]) -> list[int]:
+    return [event["workers"] for event in events if event["event"] == "start"]
+
+
+def test_a_killed_worker_and_a_lost_node(cluster: Machines) -> None:
+    """As many workers after it as before, so the same bits as without it."""
+    undisturbed = driver.train(settings("undisturbed", train__workers=2))
+    events: list[dict[str, Any]] = []
+    show = at_steps(
+        (20, lambda: cluster.kill_worker(0)), (60, lambda: (cluster.lose(1), cluster.join())), events=events
+    )
+    result = driver.train(settings("disturbed", train__workers=2), show=show)
+
+    assert (result.step, result.stopped) == (STEPS, False)
+    assert sizes(events) == [2, 2, 2]
+    starts = [event["step"] for event in events if event["event"] == "start"]
+    assert starts[0] == 0 < starts[1] < starts[2] < STEPS
+    assert sum(event["event"] == "note" and event["text"].startswith("lost workers") for event in events) == 2
+    assert_same(state(Path(result.run_dir)), state(Path(undisturbed.run_dir)))
+
+
+def test_a_node_lost_while_workers_start(cluster: Machines) -> None:
+    """Whether Ray tries again itself depends on the moment; the run goes on in any case once there is room."""
+    undisturbed = Path("runs/undisturbed")
+    assert len(cluster.nodes) == 2
+    events: list[dict[str, Any]] = []
+    before = [set(cluster.workers(number)) for number in range(2)]
+    thread = threading.Thread(
+        target=lambda: driver.train(settings("early", train__workers=2), show=events.append), daemon=True
+    )
+    thread.start()
+    wait_for(lambda: all(set(cluster.workers(number)) - before[number] for number in range(2)))
+    assert sizes(events) == []
+    cluster.lose(1)
+    cluster.join()  # only the main thread may
+    thread.join(200)
+    assert not thread.is_alive()
+    assert sizes(events)[-1] == 2
+    assert_same(state(Path("runs/early")), state(undisturbed))

@@ -1,0 +1,395 @@
+"""The HTTP interface over a real engine and a real store in this process: contracts, limits, tokens, odd texts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metacross import AdaptiveTagger
+from metacross.errors import RunError, UserError
+from serve.engine import Answer, Engine, Job, Refusal
+from serve.examples import ExampleStore
+from serve.web.auth import Token, read_tokens, refuse_open_door
+from serve.web.limits import Limits
+from serve.web.problems import ProblemError
+from serve.web.routes import make_app
+
+TEXT = "😀 Anna Berg left Oslo."
+LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, seconds=30)
+PROBLEM = "application/problem+json"
+
+
+class Here:
+    """A backend in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
+        return (await asyncio.to_thread(self.engine.answer, [jobs]))[0]
+
+    async def model(self) -> dict[str, Any]:
+        return self.engine.model()
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    store = ExampleStore(str(tmp_path_factory.mktemp("store") / "examples.db"))
+    engine = Engine(store, lambda path: AdaptiveTagger.from_pretrained(path, device="cpu"))
+    engine.load(str(tiny_bundle))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def client(engine: Engine) -> Iterator[TestClient]:
+    app = make_app(Here(engine), engine.store, limits=LIMITS)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def post(client: TestClient, **request: Any) -> Any:
+    answer = client.post("/v1/entities", json=request)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refused(answer: Any, status: int, *parts: str) -> dict[str, Any]:
+    problem: dict[str, Any] = answer.json()
+    assert answer.status_code == problem["status"] == status, answer.text
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.headers["x-request-id"] == problem["request_id"]
+    for part in parts:
+        assert part in json.dumps(problem, ensure_ascii=False)
+    return problem
+
+
+def test_entities_of_a_text(client: TestClient, engine: Engine) -> None:
+    answer = post(client, text=TEXT)
+    assert answer["model"] == {"bundle": engine.model()["bundle"], "method": "metacross"}
+    (result,) = answer["results"]
+    assert result["text"] == TEXT
+    assert (result["windows"], result["adapted"]) == (1, True)
+    assert {"support", "plain"}.isdisjoint(result)
+    assert ("Oslo", "LOC") in [(e["text"], e["label"]) for e in result["entities"]]
+    for entity in result["entities"]:
+        assert TEXT[entity["start"] : entity["end"]] == entity["text"], "offsets are code points"
+        assert 0 < entity["score"] <= 1
+
+
+def test_every_request_is_counted_under_its_route(engine: Engine) -> None:
+    seen: list[tuple[str, int]] = []
+    app = make_app(
+        Here(engine), engine.store, limits=LIMITS, observed=lambda route, status, seconds: seen.append((route, status))
+    )
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for path in ("/healthz", "/v1/examples/77", "/v1/examples/78", "/nowhere/at/all"):
+            client.get(path)
+        client.post("/v1/entities", json={"text": TEXT})
+        client.post("/v1/entities", json={})
+    one = "/v1/examples/{number}"
+    assert seen == [("/healthz", 200), (one, 404), (one, 404), ("", 404), ("/v1/entities", 200), ("/v1/entities", 422)]
+
+
+def test_several_texts_and_given_words(client: TestClient) -> None:
+    texts = [TEXT, "", "Nothing."]
+    assert [r["text"] for r in post(client, texts=texts)["results"]] == texts
+    assert post(client, texts=[])["results"] == []
+    (result,) = post(client, words=[["Anna", "Berg", "left", "Oslo", "."]])["results"]
+    assert result["text"] == "Anna Berg left Oslo ."
+    assert {e["text"] for e in result["entities"]} == {"Anna Berg", "Oslo"}
+
+
+def test_options(client: TestClient) -> None:
+    (plain,) = post(client, text=TEXT, adapt=False)["results"]
+    assert not plain["adapted"]
+    (result,) = post(client, text=TEXT, explain=True, neighbours=3)["results"]
+    assert result["plain"] == plain["entities"]
+    assert len(result["support"]) == 3
+    for support in result["support"]:
+        assert (support["start"], support["end"], support["example"]) == (0, len(TEXT), None)
+        assert all(support["text"][e["start"] : e["end"]] == e["text"] for e in support["entities"])
+        assert ".conll:" in support["place"]
+    (people,) = post(client, text=TEXT, labels=["PER"])["results"]
+    assert {e["label"] for e in people["entities"]} == {"PER"}
+    scores = sorted(e["score"] for e in post(client, text=TEXT)["results"][0]["entities"])
+    (sure,) = post(client, text=TEXT, threshold=scores[-1])["results"]
+    assert len(sure["entities"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "parts"),
+    [
+        ({}, ["exactly one of text, texts and words; found none"]),
+        ({"text": "a", "texts": ["b"]}, ["found text and texts"]),
+        ({"text": 3}, ['"field": "text"', "valid string"]),
+        ({"text": "a", "adopt": True}, ['"field": "adopt"', "extra inputs"]),
+        ({"text": "a", "labels": ["CAT"]}, ['"field": "labels"', "CAT is not known", "LOC"]),
+        ({"text": "a", "neighbours": 0}, ['"field": "neighbours"', "greater than or equal to 1"]),
+        ({"text": "a", "neighbours": 5000}, ['"field": "neighbours"', "neighbours=5000, but there are 24"]),
+        ({"text": "a", "threshold": 1.5}, ['"field": "threshold"']),
+        ({"text": "x" * 2001}, ['"field": "text"', "2001 characters, at most 2000"]),
+        ({"texts": ["a", "x" * 2001]}, ['"field": "texts.1"']),
+        ({"texts": ["a"] * 9}, ["9 texts, at most 8", "stream"]),
+        ({"words": [["a", ""]]}, ['"field": "words.0.1"']),
+        ({"words": [[]]}, ['"field": "words.0"']),
+    ],
+)
+def test_requests_that_make_no_sense(client: TestClient, request_: dict[str, Any], parts: list[str]) -> None:
+    refused(client.post("/v1/entities", json=request_), 422, *parts)
+
+
+def test_bodies_that_are_no_requests(client: TestClient) -> None:
+    json_ = {"content-type": "application/json"}
+    refused(client.post("/v1/entities", content=b"{broken", headers=json_), 422, "not JSON")
+    refused(client.post("/v1/entities", content=b'{"text": "\\ud800"}', headers=json_), 422, "text", "surrogate")
+    refused(client.post("/v1/entities", content=b"text=a"), 422, "content-type: application/json")
+    refused(client.post("/v1/entities", content=b" " * (1 << 20) + b"{}"), 413, "too large")
+    refused(client.post("/v1/entities", content=iter([b" " * (1 << 19)] * 3)), 413, "too large")
+    refused(client.get("/v1/entities"), 405, "/docs")
+    refused(client.get("/v2"), 404, "/docs")
+
+
+def test_examples_shape_the_next_answer_and_are_kept(client: TestClient, engine: Engine, tiny_bundle: Path) -> None:
+    text = "Zoe Quist flew to Xanten."
+    entities = [{"start": 0, "end": 9, "label": "PER"}, {"start": 18, "end": 24, "label": "LOC"}]
+    count = client.get("/v1/model").json()["examples"]
+    answer = client.post("/v1/examples", json={"examples": [{"text": text, "entities": entities, "language": "de"}]})
+    assert answer.status_code == 201, answer.text
+    (example,) = answer.json()["examples"]
+    assert [e["text"] for e in example["entities"]] == ["Zoe Quist", "Xanten"]
+    (first, *_) = post(client, text=text, explain=True)["results"][0]["support"]
+    assert (first["example"], first["text"]) == (example["id"], text)
+    assert client.get("/v1/model").json()["examples"] == count + 1
+    assert client.get(f"/v1/examples/{example['id']}").json() == example
+    assert example in client.get("/v1/examples").json()["examples"]
+
+    other = Engine(engine.store, lambda path: AdaptiveTagger.from_pretrained(path, device="cpu"))
+    other.load(str(tiny_bundle))  # as after a restart, or on another replica
+    (found,) = other.answer([[Job(text, explain=True)]])
+    assert isinstance(found, Answer)
+    assert found.results[0]["support"][0]["example"] == example["id"]
+
+    assert client.delete(f"/v1/examples/{example['id']}").status_code == 204
+    refused(client.delete(f"/v1/examples/{example['id']}"), 404, "no example")
+    refused(client.get(f"/v1/examples/{example['id']}"), 404)
+    assert all(s["example"] is None for s in post(client, text=text, explain=True)["results"][0]["support"])
+    (found,) = other.answer([[Job(text, explain=True)]])
+    assert isinstance(found, Answer)
+    assert all(s["example"] is None for s in found.results[0]["support"])
+
+
+def test_answers_go_on_without_the_database(
+    client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost() -> int:
+        raise RunError("the database is gone")
+
+    expected = post(client, text=TEXT)
+    assert engine.store is not None
+    monkeypatch.setattr(engine.store, "version", lost)
+    monkeypatch.setattr(engine.store, "count", lost)
+    assert post(client, text=TEXT) == expected
+    assert "the database is gone" in caplog.text
+    assert refused(client.get("/v1/model"), 503, "store of examples")
+    assert "retry-after" in client.get("/v1/model").headers
+
+
+def test_examples_come_in_pages(client: TestClient) -> None:
+    new = [{"words": ["Eva", "left"], "tags": ["B-PER", "O"]}] * 5
+    ids = [e["id"] for e in client.post("/v1/examples", json={"examples": new}).json()["examples"]]
+    found, after = [], ids[0] - 1
+    while after is not None:
+        page = client.get("/v1/examples", params={"after": after, "limit": 2}).json()
+        found += [e["id"] for e in page["examples"]]
+        after = page["next"]
+    assert found == ids
+    assert all(client.delete(f"/v1/examples/{number}").status_code == 204 for number in ids)
+
+
+def test_examples_that_make_no_sense_are_refused_all_together(client: TestClient) -> None:
+    good = {"words": ["Eva", "left"], "tags": ["B-PER", "O"]}
+    count = client.get("/v1/model").json()["examples"]
+    for bad, part in [
+        ({"text": "Eva left", "entities": [{"start": 1, "end": 3, "label": "PER"}]}, "Eva"),
+        ({"text": "Eva left", "entities": [{"start": 0, "end": 3, "label": "CAT"}]}, "CAT"),
+        ({"words": ["Eva"], "tags": ["B-PER", "O"]}, "1 words and 2 tags"),
+        ({"text": "Eva left"}, "text and entities"),
+    ]:
+        refused(client.post("/v1/examples", json={"examples": [good, bad]}), 422, "examples.1", part)
+    assert client.get("/v1/model").json()["examples"] == count
+
+
+def test_lines(client: TestClient) -> None:
+    lines = [{"id": 1, "text": TEXT}, "broken", {"id": {"a": 2}, "text": ""}, {"id": 3}, {"id": 4, "text": "x" * 2001}]
+    body = "\n".join(json.dumps(line) for line in lines) + "\n\n" + json.dumps({"id": 5, "text": "y" * 9100})
+    answer = client.post("/v1/entities:stream", params={"explain": True}, content=body.encode())
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    found = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["id"] for line in found] == [1, None, {"a": 2}, None, None, None]
+    assert found[0]["result"] == post(client, text=TEXT, explain=True)["results"][0]
+    assert found[2]["result"]["entities"] == []
+    for line in (found[1], found[3], found[4], found[5]):
+        assert line["error"]["status"] == 422
+    wrong = client.post("/v1/entities:stream", params={"neighbours": 5000}, content=b'{"text": "a"}\n')
+    assert json.loads(wrong.text)["error"]["detail"].startswith("neighbours=5000")
+    refused(client.post("/v1/entities:stream", params={"neighbours": "many"}, content=b""), 422, "neighbours")
+
+
+def test_probes_and_documents(client: TestClient, engine: Engine) -> None:
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").status_code == 200
+    model = client.get("/v1/model").json()
+    assert model["labels"] == ["LOC", "PER"]
+    assert model["bundle"] == engine.model()["bundle"]
+    assert "/v1/entities" in client.get("/openapi.json").json()["paths"]
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_request_ids_and_logs(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="metacross.serve"):
+        answer = client.post("/v1/entities", json={"text": "Secret Person"}, headers={"x-request-id": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    (line,) = [json.loads(r.message) for r in caplog.records if r.name == "metacross.serve"]
+    assert (line["request_id"], line["path"], line["status"]) == ("mine-1", "/v1/entities", 200)
+    assert "Secret" not in caplog.text
+    other = client.post("/v1/entities", json={"text": "a"}, headers={"x-request-id": "not allowed\t!"})
+    assert len(other.headers["x-request-id"]) == 32
+
+
+class Failing:
+    """A backend that cannot."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
+        if self.error is None:
+            await asyncio.sleep(60)
+        else:
+            raise self.error
+        raise AssertionError
+
+    async def model(self) -> dict[str, Any]:
+        await self.tag([])
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "part"),
+    [
+        (ProblemError(503, "full", headers={"Retry-After": "2"}), 503, "full"),
+        (None, 504, "No answer within 0.05 s"),
+        (RuntimeError("secret reason"), 500, "The service failed"),
+    ],
+)
+def test_a_backend_that_cannot(error: Exception | None, status: int, part: str) -> None:
+    limits = Limits(body_bytes=1000, texts=8, characters=100, seconds=0.05)
+    with TestClient(make_app(Failing(error), None, limits=limits), raise_server_exceptions=False) as client:
+        answer = client.post("/v1/entities", json={"text": "a"})
+        refused(answer, status, part)
+        assert "secret" not in answer.text
+        assert (answer.headers.get("retry-after") == "2") == (status == 503)
+        assert client.get("/readyz").status_code == status
+        assert client.get("/healthz").status_code == 200
+        refused(client.get("/v1/examples"), 404, "keeps no examples")
+
+
+def test_tokens(engine: Engine) -> None:
+    tokens = [
+        Token(token="t" * 16, may=frozenset({"tag"})),
+        Token(token="w" * 16, may=frozenset({"tag", "read_examples", "write_examples"})),
+    ]
+    with TestClient(make_app(Here(engine), engine.store, limits=LIMITS, tokens=tokens)) as client:
+        refused(client.post("/v1/entities", json={"text": "a"}), 401, "Authorization: Bearer")
+        assert client.post("/v1/entities", json={"text": "a"}).headers["www-authenticate"].startswith("Bearer")
+        for wrong in ("Bearer nobody", "Basic " + "t" * 16, "Bearer " + "t" * 15 + "é"):
+            headers = {"authorization": wrong.encode("latin-1")}
+            refused(client.post("/v1/entities", json={"text": "a"}, headers=headers), 401)
+        reader, writer = ({"authorization": f"bearer {letter * 16}"} for letter in "tw")
+        assert client.post("/v1/entities", json={"text": "a"}, headers=reader).status_code == 200
+        refused(client.get("/v1/examples", headers=reader), 403, "read_examples")
+        assert client.get("/v1/examples", headers=writer).status_code == 200
+        new = {"examples": [{"words": ["Eva"], "tags": ["B-PER"]}]}
+        refused(client.post("/v1/examples", json=new, headers=reader), 403, "write_examples")
+        assert client.get("/healthz").status_code == 200
+
+
+ODD = st.text(
+    st.sampled_from("aA zé\u0301\u200b\u200d\u202e\u0000\n\t😀👩‍👩‍👧北京مرحبا한\ufeff.,-'\"")
+    | st.characters(exclude_categories=("Cs",)),
+    max_size=200,
+)
+
+
+@settings(max_examples=40)
+@given(texts=st.lists(ODD, min_size=1, max_size=3), explain=st.booleans())
+def test_whatever_comes_offsets_slice_the_text(client: TestClient, texts: list[str], explain: bool) -> None:
+    answer = post(client, texts=texts, explain=explain)
+    for text, result in zip(texts, answer["results"], strict=True):
+        assert result["text"] == text
+        for entity in [*result["entities"], *result.get("plain", [])]:
+            assert entity["text"] == text[entity["start"] : entity["end"]] != ""
+
+
+@settings(max_examples=40)
+@given(words=st.lists(ODD.filter(bool), min_size=1, max_size=4), explain=st.booleans())
+def test_whatever_words_come_offsets_slice_their_text(client: TestClient, words: list[str], explain: bool) -> None:
+    (result,) = post(client, words=[words], explain=explain)["results"]
+    for entity in [*result["entities"], *result.get("plain", [])]:
+        assert entity["text"] == result["text"][entity["start"] : entity["end"]] != ""
+    for support in result.get("support", []):
+        for entity in support["entities"]:
+            assert entity["text"] == support["text"][entity["start"] : entity["end"]] != ""
+
+
+@settings(max_examples=40)
+@given(words=st.lists(ODD, min_size=1, max_size=4))
+def test_whatever_is_added_is_kept_as_it_came_or_refused(client: TestClient, words: list[str]) -> None:
+    tags = ["B-PER", *["I-PER"] * (len(words) - 1)]
+    answer = client.post("/v1/examples", json={"examples": [{"words": words, "tags": tags}]})
+    if any("\0" in word or not word.strip() for word in words):
+        refused(answer, 422, "examples.0")
+        return
+    (example,) = answer.json()["examples"]
+    assert client.get(f"/v1/examples/{example['id']}").json() == example
+    (entity,) = example["entities"]
+    assert entity["text"] == example["text"][entity["start"] : entity["end"]]
+    assert all(word in entity["text"] for word in words)
+    assert client.delete(f"/v1/examples/{example['id']}").status_code == 204
+
+
+@pytest.mark.parametrize("unit", ["Anna Berg left Oslo. ", "مرحبا e\u0301 \u202e👩‍👩‍👧 \u200b北京 \0\x1b\n"])
+def test_a_text_of_100_000_characters(engine: Engine, unit: str) -> None:
+    limits = Limits(body_bytes=1 << 20, texts=8, characters=100_000, seconds=300)
+    text = (unit * (100_000 // len(unit) + 1))[:100_000]
+    with TestClient(make_app(Here(engine), engine.store, limits=limits)) as client:
+        (result,) = post(client, text=text, adapt=False)["results"]
+        refused(client.post("/v1/entities", json={"text": text + "a"}), 422, "at most 100000")
+    assert result["text"] == text
+    assert all(e["text"] == text[e["start"] : e["end"]] != "" for e in result["entities"])
+    assert result["windows"] > 100
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_without_tokens_on_loopback(host: str) -> None:
+    refuse_open_door("", host)
+
+
+@pytest.mark.parametrize("host", [None, "", "0.0.0.0", "::", "10.0.0.3", "example.org"])
+def test_without_tokens_where_others_come(host: str | None) -> None:
+    with pytest.raises(UserError, match=r"serve\.auth=FILE"):
+        refuse_open_door("", host)
+    for setting in ("none", "environment", "tokens.yaml"):
+        refuse_open_door(setting, host)
+    assert read_tokens("none") is None
