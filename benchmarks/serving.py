@@ -66,12 +66,12 @@ class Copied:
         """Tag probabilities of each of a sentence's windows."""
         tagger, model, precision = self.tagger, self.tagger.bundle.model, self.tagger.config.train.precision
         windows = tagger._pieces.windows([sentence])
-        with tagger._precision():
-            states, vectors_BH = tagger._encoded(windows)
+        with tagger._windows.precision():
+            states, vectors_BH = tagger._windows.encode(windows)
             found = tagger._support.search(vectors_BH, tagger.config.episodes.support_size)
         out = []
         for window, state_TH, row in zip(windows, states, found, strict=True):
-            with tagger._precision():
+            with tagger._windows.precision():
                 support = pack(tagger._support.support([[neighbour.number for neighbour in row]]))
             with torch.enable_grad(), autocast(precision, tagger.device):
                 loss = episode_losses(model.logits(support), support, max_weight=0).sum()

@@ -326,7 +326,7 @@ def tag(
 
             write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
             items = streams.read_items(stream, file, form.value if form else streams.guess_format(file))
-            for group in streams.groups(items):
+            for group in streams.in_groups(items):
                 found = tag_items(group, adapt=not no_adapt, explain=explain)
                 for item, answer in zip(group, found, strict=True):
                     sys.stdout.buffer.write(write(item, answer, explain=explain))

@@ -23,7 +23,8 @@ import numpy as np
 from safetensors.torch import load_model, save_model
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from metacross.config import Config, dotted, load_config
+from metacross.config import Config, differences, load_config
+from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.loading import load_classifier
 from metacross.encoder.model import TagModel
@@ -31,7 +32,8 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.errors import UserError
 from metacross.retrieval.index import VectorIndex
 from metacross.storage.addresses import is_address, local_copy
-from metacross.storage.directories import MANIFEST, check_manifest, sha256, write_directory, write_json, write_manifest
+from metacross.storage.directories import MANIFEST, check_manifest, write_directory, write_manifest
+from metacross.storage.files import sha256, write_json
 
 FORMAT = 2  # 1: an index over all windows, without their numbers
 
@@ -178,18 +180,17 @@ def check_bundle(path: Path) -> None:
 
 def refuse_learned_keys(trained: Config, wanted: Config) -> None:
     """Raises UserError where a setting was changed that is part of what a bundle has learned."""
-    before = dotted(trained)
-    for key, value in dotted(wanted).items():
-        if value != before[key] and key not in FREE_KEYS and not key.startswith("serve."):
+    for key, (before, value) in differences(trained, wanted).items():
+        if key not in FREE_KEYS and not key.startswith("serve."):
             raise UserError(
-                f"{key}={value} but this bundle was trained with {before[key]}, which cannot be changed any more. "
+                f"{key}={value} but this bundle was trained with {before}, which cannot be changed any more. "
                 f"Leave it out or train again. What can be changed: serve.*, {', '.join(sorted(FREE_KEYS))}."
             )
 
 
 def model_card(config: Config, tags: Sequence[str], sentences: int, metrics: Mapping[str, Any]) -> str:
     """The bundle's README.md."""
-    types = ", ".join(tag[2:] for tag in tags if tag.startswith("B-"))
+    types = ", ".join(types_of(tags))
     measured = "\n".join(
         f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, (int, float, str))
     )

@@ -206,6 +206,12 @@ def dotted(config: Config) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, keys in config.model_dump().items() for key, value in keys.items()}
 
 
+def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two configurations differ: dotted name -> (value before, value now)."""
+    old = dotted(before)
+    return {name: (old[name], value) for name, value in dotted(now).items() if value != old[name]}
+
+
 def default_path() -> Path | None:
     """Find the default file: in the current directory, else in the project's root; None where there is neither."""
     places = (Path(FILE_NAME), Path(__file__).parent.parent / FILE_NAME)

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can fix this."""
+"""The two exceptions that a user sees as a message: one says what to change, one that a run failed."""
 
 
 class UserError(Exception):
@@ -7,3 +7,12 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A run that failed through no fault of its user's input; the message says what to try. Exit status 1."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of what an error says; its kind where it says nothing.
+
+    >>> first_line(ValueError("no number\nat line 3")), first_line(KeyError())
+    ('no number', 'KeyError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

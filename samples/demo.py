@@ -6,12 +6,16 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from metacross.tagging.answers import TaggedEntity
 
 ROOT = Path(__file__).parent.parent
 LANGUAGES = ("es", "nl", "de", "fr", "zh")
@@ -57,8 +61,8 @@ def main() -> None:
         for text, tagged in zip(SENTENCES, tagger.tag_texts(SENTENCES, explain=True), strict=True):
             console.print(coloured(text, tagged.entities()))
             for support in tagged.support():
-                similarity = Text(f"   {support['similarity']:.3f}  ", style="dim")
-                console.print(similarity + coloured(support["text"], support["entities"]))
+                similarity = Text(f"   {support.similarity:.3f}  ", style="dim")
+                console.print(similarity + coloured(support.text, support.entities))
             console.print()
     console.print(f"Done in {time.monotonic() - began:.0f} s. The corpus is tiny: docs/results.md has real ones.")
     if picture:
@@ -80,15 +84,14 @@ def results_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) ->
     return table
 
 
-def coloured(text: str, entities: list[dict[str, Any]]) -> Text:
+def coloured(text: str, entities: Sequence[TaggedEntity]) -> Text:
     """The text with its entities coloured and named."""
     out, at = Text(), 0
     for entity in entities:
-        start, end, kind = entity["start"], entity["end"], entity["entity_group"]
-        out.append(text[at:start])
-        out.append(text[start:end], style=COLOURS.get(kind, "bold"))
-        out.append(f" {kind}", style="dim")
-        at = end
+        out.append(text[at : entity.start])
+        out.append(entity.text, style=COLOURS.get(entity.type, "bold"))
+        out.append(f" {entity.type}", style="dim")
+        at = entity.end
     out.append(text[at:])
     return out
 

@@ -15,9 +15,10 @@ from typing import Any
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.errors import RunError, UserError
-from metacross.tagging.answers import SupportSentence, TaggedText
+from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
-from metacross.tagging.tagger import AdaptiveTagger, Settings
+from metacross.tagging.tagger import AdaptiveTagger
+from metacross.tagging.window_tagger import Settings
 from serve.examples import Example, ExampleStore
 
 log = logging.getLogger("metacross.serve")
@@ -169,24 +170,20 @@ class _Loaded:
             "adapted": any(sentence.adapted for sentence in tagged.sentences),
         }
         if job.explain:
-            out["support"] = [
-                self._support(support, offset, offset + len(sentence.sentence.text))
-                for sentence, offset in zip(tagged.sentences, tagged.offsets, strict=True)
-                for support in sentence.support
-            ]
+            out["support"] = [self._support(support) for support in tagged.support()]
             plain = tagged.plain_entities() if job.adapt else tagged.entities()
             out["plain"] = [e for e in map(_entity, plain) if _wanted(job, e)]
         return out
 
-    def _support(self, support: SupportSentence, start: int, end: int) -> dict[str, Any]:
+    def _support(self, support: SupportSentence) -> dict[str, Any]:
         return {
             "similarity": support.similarity,
             "text": support.text,
-            "entities": [_entity(entity.as_dict(support.text)) for entity in support.entities],
-            "start": start,
-            "end": end,
+            "entities": [_entity(entity) for entity in support.entities],
+            "start": support.start,
+            "end": support.end,
             "place": support.place,
-            "example": self._examples.get(support.number),
+            "example": None if support.number is None else self._examples.get(support.number),
         }
 
 
@@ -209,10 +206,10 @@ def _wanted(job: Job, entity: dict[str, Any]) -> bool:
     return entity["score"] >= job.threshold and (job.labels is None or entity["label"] in job.labels)
 
 
-def _entity(found: dict[str, Any]) -> dict[str, Any]:
+def _entity(found: TaggedEntity) -> dict[str, Any]:
     """An entity as answers have it; labels of support sentences have no score."""
-    out = {"start": found["start"], "end": found["end"], "text": found["word"], "label": found["entity_group"]}
-    return {**out, "score": found["score"]} if "score" in found else out
+    score = {} if found.score is None else {"score": found.score}
+    return {"start": found.start, "end": found.end, "text": found.text, "label": found.type, **score}
 
 
 def refuse_path(path: str) -> None:

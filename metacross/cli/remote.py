@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Any
 
 from metacross.cli.streams import Answer, Item, TaggedWords
 from metacross.client.client import Client, Entity, Result, ServiceUnavailable, Support
 from metacross.corpora.sentence import sentence_from_text
 from metacross.corpora.words import split_sentences
+from metacross.tagging.answers import SupportSentence, TaggedEntity
 
 Span = tuple[int, int]
 
@@ -102,16 +102,10 @@ def _raw(result: Result, start: int, end: int) -> TaggedWords:
     return TaggedWords(start, end, sentence.words, word_tags(spans, result.entities))
 
 
-def _entity(entity: Entity) -> dict[str, Any]:
-    score = {} if entity.score is None else {"score": entity.score}
-    return {"entity_group": entity.label, **score, "word": entity.text, "start": entity.start, "end": entity.end}
+def _entity(entity: Entity) -> TaggedEntity:
+    return TaggedEntity(entity.label, entity.start, entity.end, entity.text, entity.score)
 
 
-def _support(support: Support) -> dict[str, Any]:
-    return {
-        "similarity": support.similarity,
-        "text": support.text,
-        "entities": [_entity(entity) for entity in support.entities],
-        "start": support.start,
-        "end": support.end,
-    }
+def _support(support: Support) -> SupportSentence:
+    entities = tuple(_entity(entity) for entity in support.entities)
+    return SupportSentence(support.similarity, support.text, entities, support.start, support.end)

@@ -15,9 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from metacross.corpora.schemes import is_tag
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.errors import UserError
+from metacross.sequences import groups
+from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
+from metacross.tagging.huggingface import entity_keys, support_keys
 
 if TYPE_CHECKING:
-    from metacross.tagging.answers import TaggedText
     from metacross.tagging.tagger import AdaptiveTagger
 
 Format = Literal["text", "jsonl", "conll"]
@@ -69,16 +71,16 @@ class Answer:
 
     Attributes:
         text: of the item.
-        entities: with the keys of Hugging Face's pipeline: entity_group, score, word, start, end.
-        plain: the same before adaptation, where it was asked for.
-        support: the labelled sentences adapted to, with the `start` and `end` of what they shaped.
+        entities: in order.
+        plain: those found without adaptation, where they were asked for.
+        support: the labelled sentences adapted to.
         sentences: in order; exactly one where the words were given.
     """
 
     text: str
-    entities: list[dict[str, Any]]
-    plain: list[dict[str, Any]] = field(default_factory=list)
-    support: list[dict[str, Any]] = field(default_factory=list)
+    entities: Sequence[TaggedEntity]
+    plain: Sequence[TaggedEntity] = ()
+    support: Sequence[SupportSentence] = ()
     sentences: Sequence[TaggedWords] = ()
 
 
@@ -109,29 +111,13 @@ def read_items(stream: IO[bytes], name: str, form: Format) -> Iterator[Item]:
     return _json_items(lines, name) if form == "jsonl" else _column_items(lines, name)
 
 
-def groups(items: Iterable[Item]) -> Iterator[list[Item]]:
+def in_groups(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Items in groups of bounded size. Those before an error are given before it is raised."""
-    group: list[Item] = []
-    characters = 0
-    try:
-        for item in items:
-            group.append(item)
-            characters += len(item.text)
-            if len(group) == GROUP_ITEMS or characters > GROUP_CHARACTERS:
-                yield group
-                group, characters = [], 0
-    except UserError:
-        if group:
-            yield group
-        raise
-    if group:
-        yield group
+    return groups(items, size=lambda item: len(item.text), most=GROUP_CHARACTERS, most_items=GROUP_ITEMS)
 
 
 def tag_items(tagger: AdaptiveTagger, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[Answer]:
     """Tags raw and given sentences together, in their order."""
-    from metacross.tagging.answers import TaggedText
-
     raw = iter(tagger.tag_texts([i.text for i in items if i.sentence is None], adapt=adapt, explain=explain))
     given = iter(tagger.tag_sentences([i.sentence for i in items if i.sentence], adapt=adapt, explain=explain))
     return [
@@ -144,9 +130,10 @@ def as_json(item: Item, answer: Answer, *, explain: bool) -> bytes:
     record = {**item.record, "text": answer.text}
     if item.sentence is not None:
         record |= {item.words_key: item.sentence.words, "ner_tags": answer.sentences[0].tags}
-    record["entities"] = answer.entities
+    record["entities"] = [entity_keys(entity) for entity in answer.entities]
     if explain:
-        record |= {"plain_entities": answer.plain, "support": answer.support}
+        record["plain_entities"] = [entity_keys(entity) for entity in answer.plain]
+        record["support"] = [{**support_keys(s), "start": s.start, "end": s.end} for s in answer.support]
     line = json.dumps(record, ensure_ascii=False)
     # UTF-8 has no lone surrogates, JSON has.
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line).encode() + b"\n"
@@ -161,9 +148,9 @@ def as_columns(item: Item, answer: Answer, *, explain: bool) -> bytes:
     lines = []
     for sentence in answer.sentences:
         if explain:
-            support, plain = ([e for e in part if _within(e, sentence)] for part in (answer.support, answer.plain))
-            lines += [f"# support {s['similarity']:.4f} {' '.join(s['text'].split())}" for s in support]
-            found = [f"{e['entity_group']}={e['word']}" for e in plain]
+            support = [s for s in answer.support if sentence.start <= s.start < sentence.end]
+            lines += [f"# support {s.similarity:.4f} {' '.join(s.text.split())}" for s in support]
+            found = [f"{e.type}={e.text}" for e in answer.plain if sentence.start <= e.start < sentence.end]
             lines.append(f"# plain {' '.join('; '.join(found).split()) or 'nothing'}")
         for word, tag in zip(sentence.words, sentence.tags, strict=True):
             if any(character in word for character in "\t\n\r"):
@@ -180,10 +167,6 @@ def _answer(tagged: TaggedText) -> Answer:
         for s, start in zip(tagged.sentences, tagged.offsets, strict=True)
     ]
     return Answer(tagged.text, tagged.entities(), tagged.plain_entities(), tagged.support(), sentences)
-
-
-def _within(found: dict[str, Any], sentence: TaggedWords) -> bool:
-    return bool(sentence.start <= found["start"] < sentence.end)
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:

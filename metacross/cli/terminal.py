@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import traceback
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import typer
 
 from metacross.errors import RunError, UserError
+from metacross.storage.files import write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,16 +91,12 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a file whole or not at all; devices and pipes are written as they are. UserError where it cannot be."""
+    """Writes a file completely or not at all; a device or a pipe is written to directly. UserError where it fails."""
     text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    whole = path.is_file() or not path.exists()
-    place = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp") if whole else path
     try:
-        place.write_text(text, encoding="utf-8", errors="backslashreplace")
-        if whole:
-            place.replace(path)
+        if path.is_file() or not path.exists():
+            write_file(path, text)
+        else:
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
-    finally:
-        if whole:
-            place.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from metacross.config import Config
 from metacross.corpora.reader import Corpus, read_corpus, refuse_unknown_types, require_entities
 from metacross.corpora.sentence import Sentence
+from metacross.sequences import spread
 
 
 def read_source(config: Config) -> list[Sentence]:
@@ -29,5 +30,4 @@ def read_dev(config: Config, file: str, language: str, tags: Sequence[str]) -> l
     corpus = read_corpus(file, tag_map=config.data.tag_map, language=language, max_words=config.data.max_words)
     require_entities(corpus)
     refuse_unknown_types(corpus, tags, tag_map=config.data.tag_map)
-    n, every = config.train.eval_sentences, len(corpus.sentences)
-    return [corpus.sentences[i * every // n] for i in range(n)] if n < every else list(corpus.sentences)
+    return [corpus.sentences[i] for i in spread(len(corpus.sentences), config.train.eval_sentences)]

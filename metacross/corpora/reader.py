@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metacross.corpora.formats import Row, read_raw
-from metacross.corpora.schemes import to_iob2
+from metacross.corpora.schemes import to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
@@ -157,7 +157,7 @@ def refuse_unknown_types(corpus: Corpus, tags: Iterable[str], *, tag_map: Mappin
     Raises:
         UserError: names the types, the first place, and the setting that drops them.
     """
-    known = [tag[2:] for tag in tags if tag.startswith("B-")]
+    known = types_of(tags)
     unknown = [kind for kind in corpus.counts if kind not in known]
     if not unknown:
         return

@@ -5,7 +5,7 @@ Letters of a tag, before its hyphen: B begins, I inside (M in Chinese corpora), 
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from metacross.errors import UserError
@@ -41,6 +41,15 @@ class Converted:
 def is_tag(tag: str) -> bool:
     """Whether this is a tag in any known scheme."""
     return tag in _NOTHING or _TAG.fullmatch(tag) is not None
+
+
+def types_of(tags: Iterable[str]) -> tuple[str, ...]:
+    """The entity types of a tag set, in its order.
+
+    >>> types_of(["O", "B-LOC", "I-LOC", "B-PER", "I-PER"])
+    ('LOC', 'PER')
+    """
+    return tuple(tag[2:] for tag in tags if tag.startswith("B-"))
 
 
 def to_iob2(sequences: Sequence[Sequence[str]], place: Place) -> Converted:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 
 from metacross.encoder import attention
 from metacross.encoder.families import refuse_family
-from metacross.errors import UserError
+from metacross.errors import UserError, first_line
 
 TIMEOUT_SECONDS = 5
 
@@ -69,7 +69,7 @@ def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreT
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.encoder={path}: not a directory with an encoder, and no hub was reached under that name "
-            f"({str(error).splitlines()[0]}). Use model.encoder=embedded, or the path of a downloaded encoder."
+            f"({first_line(error)}). Use model.encoder=embedded, or the path of a downloaded encoder."
         ) from error
 
 
@@ -89,4 +89,4 @@ def load_tokenizer(path: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=only_local(path))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no tokenizer found ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: no tokenizer found ({first_line(error)})") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from metacross.encoder.model import Rows, TagModel
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import IGNORED, Window
 
-Item = TypeVar("Item")
 PIECE_STEP = 8  # rows are padded to multiples of this: few distinct shapes keep the CPU library's kernel cache small
 
 
@@ -41,20 +39,6 @@ def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int, slack: f
         run.append(i)
         longest = max(longest, length)
         real += length
-    if run:
-        yield run
-
-
-def runs(items: Sequence[Item], size: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
-    """Cuts items, in their order, into runs whose sizes add up to `most` or less; a run has at least one."""
-    run: list[Item] = []
-    total = 0
-    for item in items:
-        if run and total + size(item) > most:
-            yield run
-            run, total = [], 0
-        run.append(item)
-        total += size(item)
     if run:
         yield run
 

@@ -26,9 +26,11 @@ from metacross.config import Config
 from metacross.errors import RunError, UserError
 from metacross.indexing.shards import Encoded, Show, write_sentences
 from metacross.indexing.window_encoder import WindowEncoder, encode_here
-from metacross.retrieval.index import UntrainedIndex, VectorIndex, evenly, factory_string
-from metacross.retrieval.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, encoder_digest, file_record, made_from
+from metacross.retrieval.index import UntrainedIndex, VectorIndex, factory_string
+from metacross.retrieval.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, encoder_digest, made_from
+from metacross.sequences import spread
 from metacross.storage.directories import write_directory
+from metacross.storage.files import file_record
 
 QUERIES = 500  # windows looked up for the recall
 RECALL_AT = 10  # neighbours compared for it
@@ -42,7 +44,7 @@ def build_index(
 ) -> VectorIndex:
     """The index over the `candidates`, trained on a sample of them spread evenly, filled a file at a time."""
     show({"event": "note", "text": f"index: {untrained.factory} over {len(candidates)} windows"})
-    wanted = candidates[evenly(len(candidates), untrained.wanted)] if untrained.wanted else candidates[:1]
+    wanted = candidates[list(spread(len(candidates), untrained.wanted))] if untrained.wanted else candidates[:1]
     index = VectorIndex.empty(untrained, encoded.gather(wanted), use_gpu=use_gpu)
     for numbers, vectors_NH in encoded.batches(candidates):
         index.add(vectors_NH, numbers)
@@ -56,7 +58,7 @@ def measure_recall(encoded: Encoded, candidates: NDArray[np.int64], index: Vecto
     Up to QUERIES windows, spread evenly, are looked up; exact search goes over the files, not over the index. Windows
     that are equally near are as good as each other.
     """
-    queries = candidates[evenly(len(candidates), QUERIES)]
+    queries = candidates[list(spread(len(candidates), QUERIES))]
     vectors_QH, owner_Q = encoded.gather(queries), encoded.owner_M[queries]
     found_QK = index.neighbours(vectors_QH, k, own_B=owner_Q, owner_M=encoded.owner_M)
     best_QK = np.full((len(queries), k), -np.inf, dtype=np.float32)

@@ -9,7 +9,6 @@ Shapes: M windows, H vector size, S windows gathered.
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from metacross.encoder.rows import trunk_states
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import PieceEncoder
 from metacross.indexing.shards import shards_to_encode
+from metacross.storage.files import temporary_name
 
 BATCH = 1024  # sentences encoded together, sorted by length: as many as TrunkCache takes
 
@@ -97,7 +97,7 @@ def encode_shard(encoder: WindowEncoder, shard: Path, vectors: Path) -> int:
     """Encodes one shard into a file of the same name in `vectors`, whole or not at all; its sentences."""
     table = pq.read_table(shard)
     parts = [encoder(table.slice(start, BATCH)) for start in range(0, len(table), BATCH)]
-    temporary = vectors / f".{shard.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = temporary_name(vectors / shard.name)
     pq.write_table(pa.concat_tables(parts), temporary)
     temporary.replace(vectors / shard.name)
     return len(table)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metacross.config import FILE_NAME, Config, dotted, load_config
+from metacross.config import FILE_NAME, Config, differences, load_config
 from metacross.errors import UserError
 from metacross.storage import addresses
+from metacross.storage.files import write_file
 from metacross.training import checkpoint
 
 # What a resumed run may do otherwise.
@@ -58,9 +58,7 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Writes a small file, whole or not at all."""
-        temporary = self.local / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(self.local / name)
+        write_file(self.local / name, text)
         if self.mirror:
             self.mirror.push(name)
 
@@ -102,8 +100,8 @@ def settings_file(run: Run) -> Path:
 
 def refuse_changes(run: Run, config: Config) -> None:
     """Raises UserError where `config` differs from the run's own in what decides the result."""
-    before, now = dotted(load_config([settings_file(run)], alone=True)), dotted(config)
-    changed = [name for name in now if now[name] != before[name] and name not in CHANGEABLE]
+    began = load_config([settings_file(run)], alone=True)
+    changed = [name for name in differences(began, config) if name not in CHANGEABLE]
     if changed:
         raise UserError(
             f"{', '.join(changed)}: cannot be changed in a run that goes on ({run.place}); only "

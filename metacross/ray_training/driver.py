@@ -35,7 +35,7 @@ import ray.train.torch
 import torch
 
 from metacross.config import FILE_NAME, Config, TrainConfig, load_config
-from metacross.errors import RunError, UserError
+from metacross.errors import RunError, UserError, first_line
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked, submission_id
 from metacross.ray_training.directory import Run, Tail, open_run, refuse_changes, refuse_used, settings_file
 from metacross.ray_training.resources import worker_resources, worker_threads
@@ -210,7 +210,7 @@ def _drive(run: Run, job: Job, resources: dict[str, float], show: Show) -> dict[
             lost = 1 if run.newest() > before else lost + 1
             if not _worth_another(error) or lost > job.config.train.max_failures or (run.local / "STOP").exists():
                 _raise(run, error)
-            what = f"{_first_line(_causes(error)[0])} ({type(_causes(error)[0]).__name__})"
+            what = f"{first_line(_causes(error)[0])} ({type(_causes(error)[0]).__name__})"
             text = f"lost workers: {what}; going on from step {run.newest()}, try {lost} of "
             show({"event": "note", "text": f"{text}{job.config.train.max_failures}"})
     if not run.has("bundle"):
@@ -315,13 +315,9 @@ def _raise(run: Run, error: BaseException) -> NoReturn:
     run.write("error.log", str(error))
     hint = f" What was done before is kept: go on with --resume {run.place}" if run.newest() else ""
     raise RunError(
-        f"a worker failed: {type(causes[0]).__name__}: {_first_line(causes[0])} (all of it: {run.below('error.log')})."
+        f"a worker failed: {type(causes[0]).__name__}: {first_line(causes[0])} (all of it: {run.below('error.log')})."
         f"{hint}"
     ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
 
 
 @contextmanager

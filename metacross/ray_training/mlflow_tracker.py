@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from metacross.config import Config, dotted
-from metacross.errors import UserError
+from metacross.errors import UserError, first_line
 from metacross.events import Event, metrics
-from metacross.ray_training.trackers import first_line
+from metacross.storage.files import write_file
 
 EXPERIMENT = "metacross"  # the MLflow experiment that runs belong to
 RETRY_SECONDS = 30.0  # after a failure, before MLflow is tried again
@@ -124,7 +124,7 @@ class MLflow:
         client = self._connected()
         if self._run_id is None:
             self._run_id = client.create_run(self._experiment_id(), run_name=self._run_dir.name).info.run_id
-        _write_whole(self._run_dir / "mlflow.json", json.dumps({"uri": self._uri, "run_id": self._run_id}) + "\n")
+        write_file(self._run_dir / "mlflow.json", json.dumps({"uri": self._uri, "run_id": self._run_id}) + "\n")
         run = client.get_run(self._run_id)
         # A param cannot be changed in MLflow: those of the first start stay.
         missing = [Param(k, str(v)) for k, v in dotted(self._config).items() if k not in run.data.params]
@@ -166,9 +166,3 @@ class MLflow:
                 if found is None:
                     raise
         return str(found.experiment_id)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

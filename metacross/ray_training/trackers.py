@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from metacross.config import Config
+from metacross.errors import first_line
 from metacross.events import Event
 from metacross.ray_training.tensorboard_tracker import TensorBoard
 
@@ -89,8 +90,3 @@ class Trackers:
                 self._failed.append(tracker)
                 name = type(tracker).__name__
                 self._report({"event": "note", "text": f"{name}: {first_line(error)} (the training goes on)"})
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, at most a line of it; its kind where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metacross.errors import UserError
+from metacross.sequences import spread
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -69,7 +70,7 @@ class VectorIndex:
         lists_searched: int = 1,
     ) -> None:
         untrained = UntrainedIndex(vectors_NH.shape[1], factory=factory, lists_searched=lists_searched)
-        sample = vectors_NH[evenly(len(vectors_NH), untrained.wanted)]
+        sample = vectors_NH[np.asarray(spread(len(vectors_NH), untrained.wanted), dtype=np.int64)]
         self._faiss = untrained.faiss
         self._set(untrained.trained(sample), use_gpu)
         self.add(vectors_NH, np.arange(len(vectors_NH)) if ids_N is None else ids_N)
@@ -216,15 +217,6 @@ class UntrainedIndex:
                     f"({_last_words(error)}). Use flat, or fewer lists."
                 ) from error
         return self.faiss.IndexIDMap(self._index)
-
-
-def evenly(count: int, wanted: int) -> Ids:
-    """At most `wanted` of the numbers 0 .. count - 1, spread evenly.
-
-    >>> evenly(10, 4).tolist(), evenly(2, 4).tolist()
-    ([0, 2, 5, 7], [0, 1])
-    """
-    return np.arange(count) if count <= wanted else np.arange(wanted) * count // wanted
 
 
 def _last_words(error: RuntimeError) -> str:

@@ -27,6 +27,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.encoder.model import TagModel
 from metacross.errors import UserError
 from metacross.retrieval.index import VectorIndex
+from metacross.storage.files import file_record
 
 FORMAT = 1
 FILE = "prepared.json"
@@ -175,9 +176,3 @@ def read_facts(path: Path) -> dict[str, Any]:
     if not complete or facts["format"] != FORMAT:
         raise UserError(f"{path / FILE}: not of format {FORMAT}, which this version reads. {make}")
     return facts
-
-
-def file_record(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file, as prepared.json keeps them."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

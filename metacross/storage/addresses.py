@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from metacross.errors import UserError
+from metacross.errors import UserError, first_line
 from metacross.storage.cache import default_cache_dir
-from metacross.storage.directories import MANIFEST, sha256, write_directory
+from metacross.storage.directories import MANIFEST, write_directory
+from metacross.storage.files import sha256
 
 FOLLOW_SECONDS = 2.0  # between two looks at files that change while a run goes on
 
@@ -81,7 +82,7 @@ class Mirror:
             self.exists("")
         except (OSError, ValueError, TypeError, NotImplementedError) as error:
             raise UserError(
-                f"{address}: cannot be opened ({_first_line(error)}). Check the address and its keys."
+                f"{address}: cannot be opened ({first_line(error)}). Check the address and its keys."
             ) from error
 
     def exists(self, name: str) -> bool:
@@ -121,7 +122,7 @@ class Mirror:
                     self.remove(old)
         except OSError as error:
             where = join(self.address, name)
-            raise UserError(f"{where}: cannot be written ({_first_line(error)}). Mend that, then resume.") from error
+            raise UserError(f"{where}: cannot be written ({first_line(error)}). Mend that, then resume.") from error
 
     def pull(self, name: str) -> bool:
         """Brings a file or directory here, in place of what was here; whether it was at the address.
@@ -212,7 +213,7 @@ class Mirror:
         return list(self.filesystem.get_file_info(selector))
 
     def _unreadable(self, name: str, error: OSError) -> UserError:
-        return UserError(f"{join(self.address, name)}: cannot be read ({_first_line(error)}). Mend that, then resume.")
+        return UserError(f"{join(self.address, name)}: cannot be read ({first_line(error)}). Mend that, then resume.")
 
     def path(self, name: str) -> str:
         """The name's path within the filesystem."""
@@ -239,10 +240,6 @@ def local_copy(address: str, check: Callable[[Path], None]) -> Path:
             check(scratch)
             write_directory(target, lambda folder: _copy(scratch, folder))
     return target
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,17 +1,14 @@
-"""Directories that are there whole or not at all, and manifests that tell whether they still are."""
+"""Atomic directories with checksums: written completely or not at all, and checked when they are read."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from metacross.errors import RunError, UserError
+from metacross.storage.files import file_record, temporary_name, write_json
 
 MANIFEST = "manifest.json"  # SHA-256 and size of every other file of a directory
 
@@ -22,7 +19,7 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         UserError: the disk is full or the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_name(path)
     old = temporary.with_suffix(".old")
     try:
         temporary.mkdir(parents=True)
@@ -60,11 +57,7 @@ def tidy(folder: Path) -> None:
 
 def write_manifest(folder: Path, form: int) -> None:
     """Lists all files of `folder`; to be written last. `form` counts the versions of the directory's layout."""
-    files = {
-        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+    files = {str(file.relative_to(folder)): file_record(file) for file in sorted(folder.rglob("*")) if file.is_file()}
     write_json(folder / MANIFEST, {"format": form, "files": files})
 
 
@@ -93,21 +86,7 @@ def check_manifest(folder: Path, form: int, *, kind: str, hint: str = "") -> Non
         file = folder / name
         if not file.is_file():
             raise UserError(f"{file}: missing from the {kind}. Copy it again from where it was trained.")
-        if file.stat().st_size != expected["bytes"] or sha256(file) != expected["sha256"]:
+        if file.stat().st_size != expected["bytes"] or file_record(file) != expected:
             raise UserError(
                 f"{file}: not as it was written (SHA-256 differs). Copy it again from where it was trained."
             )
-
-
-def sha256(path: Path) -> str:
-    """A file's SHA-256, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON and waits until it is on disk."""
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())

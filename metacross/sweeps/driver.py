@@ -31,7 +31,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from metacross.config import FILE_NAME, Config, TrainConfig, dotted, load_config
+from metacross.config import FILE_NAME, Config, TrainConfig, differences, load_config
 from metacross.errors import UserError
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked, submission_id
 from metacross.ray_training import driver
@@ -168,8 +168,7 @@ def _read(directory: Path, config: Config, space: Space) -> Sweep:
 def _refuse_changes(directory: Path, config: Config, space: Space) -> None:
     """Raises UserError where the sweep in `directory` began with another configuration or space."""
     began = load_config([directory / FILE_NAME], alone=True)
-    before, now = dotted(began), dotted(config)
-    changed = [name for name in now if now[name] != before[name]]
+    changed = list(differences(began, config))
     if load_space(directory / SPACE_FILE, began) != space:
         changed.append("the search space")
     if changed:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from metacross.errors import UserError
+from metacross.storage.files import write_file
 from metacross.sweeps.space import Space, sections
 from metacross.sweeps.trials import Sweep, Trial
 
@@ -71,12 +72,9 @@ def write_report(sweep: Sweep) -> list[Path]:
     written = []
     for name, content in files.items():
         path = sweep.directory / name
-        temporary = path.with_name(f".{name}.tmp")
         try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            write_file(path, content)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise UserError(f"{path}: cannot be written ({error.strerror or error}). Free some space.") from error
         written.append(path)
     return written

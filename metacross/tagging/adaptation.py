@@ -1,13 +1,26 @@
-"""Each window's support, and the weights adapted to it."""
+"""Windows tagged under fast weights of their own: what each is adapted to, and the forward that adapts and tags.
+
+Shapes: T word pieces, W words, C tags.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from metacross.algorithm import InnerLoop
+import torch
+from torch import Tensor
+
+from metacross.algorithm import THETA, InnerLoop, tag
 from metacross.config import InnerConfig
+from metacross.encoder.device import padding_slack
+from metacross.encoder.model import TagModel
+from metacross.encoder.rows import budgeted, pack
+from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
+
+Timed = Callable[[str], AbstractContextManager[None]]  # a stage's name -> what times it
 
 
 def inner_loop(config: InnerConfig, *, max_weight: float, second_order: bool = False) -> InnerLoop:
@@ -34,3 +47,51 @@ class Adaptation:
     rows: Sequence[Sequence[int]]
     pieces: Sequence[int]
     fast_weights: Callable[[Sequence[Sequence[int]]], FastWeights]
+
+
+def tag_windows(
+    model: TagModel,
+    windows: Sequence[Window],
+    states: Sequence[Tensor],
+    *,
+    batch_pieces: int,
+    adaptation: Adaptation | None = None,
+    tick: Callable[[int], None] | None = None,
+    timed: Timed = lambda stage: nullcontext(),
+) -> list[Tensor]:
+    """Tag probabilities (W, C) of each window's scored words, on the CPU.
+
+    With an `adaptation` every window is tagged by weights of its own, all windows of a batch in one forward; without,
+    by theta. Batches are bounded by their padded pieces and formed by length; what else is in a batch changes no
+    answer (up to float rounding).
+
+    Args:
+        model: theta.
+        windows: to be tagged.
+        states: their trunk states (T, H).
+        batch_pieces: word pieces of one forward, support's included.
+        adaptation: of these windows.
+        tick: called with the number of windows just done.
+        timed: called with a stage's name, "adapt" or "tag"; returns a context manager that times it.
+    """
+    out: list[Tensor] = [torch.empty(0)] * len(windows)
+    lengths = [len(window) for window in windows]
+    adapted = [i for i in range(len(windows)) if adaptation is not None and adaptation.rows[i]]
+    if adaptation is not None:
+        lengths = [length + pieces for length, pieces in zip(lengths, adaptation.pieces, strict=True)]
+    for part in (sorted(set(range(len(windows))) - set(adapted)), adapted):
+        for run in budgeted(
+            lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces, padding_slack(model.device)
+        ):
+            fast_weights = THETA
+            if adaptation is not None and part is adapted:
+                with timed("adapt"):
+                    fast_weights = adaptation.fast_weights([adaptation.rows[i] for i in run])
+            with timed("tag"):
+                query = pack([[(states[i], torch.empty(len(windows[i]), dtype=torch.long))] for i in run])
+                probabilities_ETC = tag(model, query, fast_weights).cpu()
+            for row, i in enumerate(run):
+                out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
+            if tick is not None:
+                tick(len(run))
+    return out

@@ -1,62 +1,63 @@
-"""What a tagger answers: entities in sentences and texts, and the labelled sentences that shaped them."""
+"""What a tagger answers: the entities of sentences and texts, and the labelled sentences that shaped them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from metacross.corpora.sentence import Entity, Sentence, entities
+from metacross.corpora.sentence import Sentence
 
 
 @dataclass(frozen=True)
 class TaggedEntity:
-    """An entity in a sentence.
+    """An entity of a text. Offsets count code points.
 
     Attributes:
         type: such as PER.
-        start: offset of its first code point in the sentence's text.
+        start: offset of its first code point.
         end: offset behind its last one.
-        score: mean probability of its words' tags, 0 to 1; None for the labels of a source sentence.
-        words: (first, behind the last) of the sentence's words.
+        text: the code points between them.
+        score: mean probability of its words' tags, 0 to 1; None for labels that people gave.
     """
 
     type: str
     start: int
     end: int
-    score: float | None
-    words: tuple[int, int]
+    text: str
+    score: float | None = None
 
-    def as_dict(self, text: str, offset: int = 0) -> dict[str, Any]:
-        """The keys of Hugging Face's token classification pipeline; `text` is the one that offsets then count in."""
-        start, end = self.start + offset, self.end + offset
-        label = {"entity_group": self.type} if self.score is None else {"entity_group": self.type, "score": self.score}
-        return {**label, "word": text[start:end], "start": start, "end": end}
+    def moved(self, offset: int) -> TaggedEntity:
+        """The same entity in a longer text, in which its own text begins at `offset`."""
+        return replace(self, start=self.start + offset, end=self.end + offset)
 
 
 @dataclass(frozen=True)
 class SupportSentence:
-    """A labelled source sentence that a window's weights were adapted to.
+    """A labelled sentence that weights were adapted to, and the stretch of the tagged text that it shaped.
 
     Attributes:
-        window: the window of the tagged sentence, 0 for its first.
         similarity: cosine of the two windows' vectors.
-        text: of the source sentence.
+        text: of the labelled sentence.
         entities: its labels.
-        place: "file:line" where training read it.
-        number: of its window among all that may be support.
+        start: offset of the stretch that it shaped, a sentence, in code points of the tagged text.
+        end: offset behind that stretch.
+        window: the window of the tagged sentence, 0 for its first; None where a service did not tell.
+        place: "file:line" where training read the labelled sentence.
+        number: of its window among all that may be support; None where a service did not tell.
     """
 
-    window: int
     similarity: float
     text: str
     entities: tuple[TaggedEntity, ...]
-    place: str
-    number: int
+    start: int
+    end: int
+    window: int | None = None
+    place: str = ""
+    number: int | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        found = [entity.as_dict(self.text) for entity in self.entities]
-        return {"similarity": self.similarity, "text": self.text, "entities": found, "window": self.window}
+    def moved(self, offset: int) -> SupportSentence:
+        """The same support in a longer text, in which the tagged sentence begins at `offset`."""
+        return replace(self, start=self.start + offset, end=self.end + offset)
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ class TaggedSentence:
     Attributes:
         sentence: as it was given.
         tags: one IOB2 tag a word.
-        entities: what the tags mark, in order.
+        entities: what the tags mark, in order; offsets count in the sentence's text.
         windows: how many windows it was tagged in; 0 without words.
         adapted: whether the weights were adapted to it.
-        support: the source sentences they were adapted to, by window, most similar first.
+        support: the labelled sentences they were adapted to, by window, most similar first.
         plain_tags: tags without adaptation, where they were asked for.
         plain_entities: what these mark.
     """
@@ -86,37 +87,23 @@ class TaggedSentence:
 
 @dataclass(frozen=True)
 class TaggedText:
-    """A raw text, the sentences found in it, and where each begins."""
+    """A raw text, the sentences found in it, and where each begins. All offsets it gives count in the whole text."""
 
     text: str
     sentences: tuple[TaggedSentence, ...]
     offsets: tuple[int, ...]
 
-    def entities(self) -> list[dict[str, Any]]:
-        """All entities; offsets count code points of the whole text."""
-        pairs = zip(self.sentences, self.offsets, strict=True)
-        return [entity.as_dict(self.text, offset) for tagged, offset in pairs for entity in tagged.entities]
+    def entities(self) -> list[TaggedEntity]:
+        """All entities."""
+        return [entity.moved(offset) for tagged, offset in self._placed() for entity in tagged.entities]
 
-    def plain_entities(self) -> list[dict[str, Any]]:
-        """The same before adaptation, where it was asked for."""
-        pairs = zip(self.sentences, self.offsets, strict=True)
-        return [entity.as_dict(self.text, offset) for tagged, offset in pairs for entity in tagged.plain_entities or ()]
+    def plain_entities(self) -> list[TaggedEntity]:
+        """The entities found without adaptation, where they were asked for."""
+        return [entity.moved(offset) for tagged, offset in self._placed() for entity in tagged.plain_entities or ()]
 
-    def support(self) -> list[dict[str, Any]]:
-        """The source sentences that its sentences' weights were adapted to; `start` and `end` say which sentence's."""
-        return [
-            {**support.as_dict(), "start": offset, "end": offset + len(tagged.sentence.text)}
-            for tagged, offset in zip(self.sentences, self.offsets, strict=True)
-            for support in tagged.support
-        ]
+    def support(self) -> list[SupportSentence]:
+        """The labelled sentences that its sentences' weights were adapted to."""
+        return [support.moved(offset) for tagged, offset in self._placed() for support in tagged.support]
 
-
-def entity_in(sentence: Sentence, entity: Entity, score: float | None = None) -> TaggedEntity:
-    """An entity given by its words, with its offsets in the sentence's text."""
-    start, end = sentence.spans[entity.start][0], sentence.spans[entity.end - 1][1]
-    return TaggedEntity(entity.type, start, end, score, (entity.start, entity.end))
-
-
-def labels_of(sentence: Sentence) -> tuple[TaggedEntity, ...]:
-    """What a labelled sentence's tags mark."""
-    return tuple(entity_in(sentence, entity) for entity in entities(sentence.tags or ()))
+    def _placed(self) -> Iterator[tuple[TaggedSentence, int]]:
+        return zip(self.sentences, self.offsets, strict=True)

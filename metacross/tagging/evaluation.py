@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metacross.corpora.reader import Corpus, override, refuse_unknown_types, require_entities
+from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
+from metacross.sequences import spread
 from metacross.tagging.scoring import scores
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def _spread(corpus: Corpus, limit: int | None) -> list[Sentence]:
         return corpus.sentences
     if limit < 1:
         raise UserError(f"limit={limit}: at least 1 sentence is needed")
-    chosen = [corpus.sentences[i * every // limit] for i in range(limit)]
+    chosen = [corpus.sentences[i] for i in spread(every, limit)]
     if not any(tag != "O" for sentence in chosen for tag in sentence.tags or ()):
         raise UserError(
             f"{corpus.path}: none of the {limit} sentences chosen out of {every} has an entity; raise the limit"
@@ -106,7 +108,7 @@ def _mapped(tags: Sequence[str], tag_map: Mapping[str, str]) -> list[str]:
 
 
 def _never_labelled(corpus: Corpus, known: Sequence[str], tag_map: Mapping[str, str]) -> list[str]:
-    types = sorted({tag[2:] for tag in known if tag.startswith("B-")} - set(corpus.counts))
+    types = sorted({*types_of(known)} - set(corpus.counts))
     if not types:
         return []
     fix = override({**tag_map, **dict.fromkeys(types, "O")})

@@ -1,69 +1,223 @@
-"""Tagging many windows, each by its own fast weights or all by theta.
+"""Windows tagged by weights adapted to each of them: encoded, looked up, adapted, tagged, in batches.
 
-Shapes: T word pieces, W words, C tags.
+The unit of adaptation is the window: a sentence that fits into the encoder is one window, a longer one has several,
+each with neighbours of its own. What else is in a batch changes no answer.
+
+Shapes: B windows, W words, C tags, H vector size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from metacross.algorithm import THETA, tag
-from metacross.encoder.device import padding_slack
+from metacross.algorithm import InnerLoop, adapt
+from metacross.config import Config
+from metacross.encoder.device import autocast
 from metacross.encoder.model import TagModel
-from metacross.encoder.rows import budgeted, pack
+from metacross.encoder.rows import pack, trunk_states
+from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import Window
-from metacross.tagging.adaptation import Adaptation
+from metacross.fast_weights import FastWeights
+from metacross.retrieval.index import Vectors
+from metacross.retrieval.support import Candidate, Neighbour, Support
+from metacross.sequences import groups
+from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows
+from metacross.tagging.factor_cache import CacheFigures, FactorCache
 
-Timed = Callable[[str], AbstractContextManager[None]]
+GROUP_PIECES = 1 << 15  # word pieces of the windows that are held in memory at a time
 
 
-def tag_windows(
-    model: TagModel,
-    windows: Sequence[Window],
-    states: Sequence[Tensor],
-    *,
-    batch_pieces: int,
-    adaptation: Adaptation | None = None,
-    tick: Callable[[int], None] | None = None,
-    timed: Timed = lambda stage: nullcontext(),
-) -> list[Tensor]:
-    """Tag probabilities (W, C) of each window's scored words, on the CPU.
+@dataclass(frozen=True)
+class Settings:
+    """How a text is to be tagged; `AdaptiveTagger.settings` makes one that is checked.
 
-    With an `adaptation` every window is tagged by weights of its own, all windows of a batch in one forward; without,
-    by theta. Batches are bounded by their padded pieces and formed by length; what else is in a batch changes no
-    answer (up to float rounding).
+    Attributes:
+        adapt: by weights adapted to every sentence; otherwise by theta.
+        explain: also without adaptation, and with the support sentences.
+        neighbours: K.
+        inner_lr: alpha.
+    """
+
+    adapt: bool
+    explain: bool
+    neighbours: int
+    inner_lr: float
+
+
+@dataclass
+class TaggedWindow:
+    """A window, how it is to be tagged, and what `WindowTagger.tag` fills in.
+
+    Attributes:
+        window: of a sentence.
+        settings: how to tag it.
+        adapted_WC: tag probabilities of its scored words by adapted weights; None where it was not adapted.
+        plain_WC: the same by theta; None where that was not asked for.
+        neighbours: what the weights were adapted to, most similar first.
+        candidates: the neighbours' labelled sentences, where they are to be shown.
+    """
+
+    window: Window
+    settings: Settings
+    adapted_WC: Tensor | None = None
+    plain_WC: Tensor | None = None
+    neighbours: Sequence[Neighbour] = field(default_factory=tuple)
+    candidates: Sequence[Candidate] = field(default_factory=tuple)
+
+    @property
+    def chosen_WC(self) -> Tensor:
+        """The probabilities that decide."""
+        chosen = self.plain_WC if self.adapted_WC is None else self.adapted_WC
+        assert chosen is not None
+        return chosen
+
+
+class WindowTagger:
+    """Tags windows, each as its settings say. One instance may be shared by threads.
 
     Args:
         model: theta.
-        windows: to be tagged.
-        states: their trunk states (T, H).
-        batch_pieces: word pieces of one forward, support's included.
-        adaptation: of these windows.
-        tick: is told how many are done.
-        timed: the stages "adapt" and "tag" run inside of what it gives for them.
+        sentence_encoder: finds the vectors that windows are looked up by.
+        support: what may be support.
+        config: precision, batch size, inner loop and memory.
+        timed: called with a stage's name (encode, search, adapt, tag); returns a context manager that times it.
     """
-    out: list[Tensor] = [torch.empty(0)] * len(windows)
-    lengths = [len(window) for window in windows]
-    adapted = [i for i in range(len(windows)) if adaptation is not None and adaptation.rows[i]]
-    if adaptation is not None:
-        lengths = [length + pieces for length, pieces in zip(lengths, adaptation.pieces, strict=True)]
-    for part in (sorted(set(range(len(windows))) - set(adapted)), adapted):
-        for run in budgeted(
-            lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces, padding_slack(model.device)
-        ):
-            fast_weights = THETA
-            if adaptation is not None and part is adapted:
-                with timed("adapt"):
-                    fast_weights = adaptation.fast_weights([adaptation.rows[i] for i in run])
-            with timed("tag"):
-                query = pack([[(states[i], torch.empty(len(windows[i]), dtype=torch.long))] for i in run])
-                probabilities_ETC = tag(model, query, fast_weights).cpu()
-            for row, i in enumerate(run):
-                out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
-            if tick is not None:
-                tick(len(run))
-    return out
+
+    def __init__(
+        self,
+        model: TagModel,
+        sentence_encoder: SentenceEncoder,
+        support: Support,
+        *,
+        config: Config,
+        timed: Timed = lambda stage: nullcontext(),
+    ) -> None:
+        self._model, self._sentence_encoder, self._support = model, sentence_encoder, support
+        self._config, self._timed = config, timed
+        self._cache = FactorCache(
+            model,
+            support.support,
+            budget_mb=config.serve.factor_cache_mb,
+            batch_pieces=config.train.batch_pieces,
+        )
+        # Cached trunk states and factors, and the model's hooks, are shared by all threads.
+        self._lock = threading.Lock()
+
+    @property
+    def cache_figures(self) -> CacheFigures:
+        """How often support sentences' factors were at hand, and the memory they take."""
+        return replace(self._cache.figures)
+
+    def tag(self, windows: Sequence[TaggedWindow]) -> None:
+        """Fills in what was found in each window.
+
+        Raises:
+            UserError: more neighbours than there are labelled windows.
+        """
+        for group in groups(windows, size=lambda tagged: len(tagged.window), most=GROUP_PIECES):
+            with self._lock, self.precision():
+                self._tag_adapted([tagged for tagged in group if tagged.settings.adapt])
+                self._tag_plain([tagged for tagged in group if not tagged.settings.adapt])
+
+    def vectors(self, windows: Sequence[Window]) -> Vectors:
+        """Unit vectors (B, H) of windows, by which they are found."""
+        with self._lock, self.precision():
+            return self.encode(windows)[1]
+
+    def add_examples(self, candidates: Sequence[Candidate], vectors_BH: Vectors) -> list[int]:
+        """Lets labelled windows be support from now on; returns their numbers."""
+        with self._lock:
+            return self._support.examples.add(candidates, vectors_BH)
+
+    def remove_examples(self, numbers: Sequence[int]) -> None:
+        """Forgets labelled windows that `add_examples` took in."""
+        with self._lock:
+            self._support.examples.remove(numbers)
+
+    def _tag_adapted(self, windows: Sequence[TaggedWindow]) -> None:
+        if not windows:
+            return
+        states, vectors_BH = self.encode([tagged.window for tagged in windows])
+        with self._timed("search"):
+            self._search(windows, vectors_BH)
+        # One learning rate at a time: the factors of a batch are scaled together.
+        for lr in sorted({tagged.settings.inner_lr for tagged in windows}):
+            same = [i for i, tagged in enumerate(windows) if tagged.settings.inner_lr == lr]
+            found = self._probabilities([windows[i] for i in same], [states[i] for i in same], inner_lr=lr)
+            for i, found_WC in zip(same, found, strict=True):
+                windows[i].adapted_WC = found_WC
+        explained = [i for i, tagged in enumerate(windows) if tagged.settings.explain]
+        plain = self._probabilities([windows[i] for i in explained], [states[i] for i in explained])
+        for i, found_WC in zip(explained, plain, strict=True):
+            windows[i].plain_WC = found_WC
+
+    def _tag_plain(self, windows: Sequence[TaggedWindow]) -> None:
+        if not windows:
+            return
+        with self._timed("encode"):
+            states, _ = trunk_states(
+                self._model, [tagged.window for tagged in windows], batch_pieces=self._config.train.batch_pieces
+            )
+        for tagged, found_WC in zip(windows, self._probabilities(windows, states), strict=True):
+            tagged.plain_WC = found_WC
+
+    def encode(self, windows: Sequence[Window]) -> tuple[list[Tensor], Vectors]:
+        """Trunk states of windows, and their unit vectors (B, H)."""
+        with self._timed("encode"):
+            states, vectors_BH = trunk_states(
+                self._model,
+                windows,
+                batch_pieces=self._config.train.batch_pieces,
+                sentence_encoder=self._sentence_encoder,
+            )
+            assert vectors_BH is not None
+            return states, vectors_BH.float().cpu().numpy()
+
+    def _search(self, windows: Sequence[TaggedWindow], vectors_BH: Vectors) -> None:
+        most = max(tagged.settings.neighbours for tagged in windows)
+        for tagged, row in zip(windows, self._support.search(vectors_BH, most), strict=True):
+            tagged.neighbours = row[: tagged.settings.neighbours]
+        explained = [tagged for tagged in windows if tagged.settings.explain]
+        found = iter(self._support.candidates([n.number for tagged in explained for n in tagged.neighbours]))
+        for tagged in explained:
+            tagged.candidates = [next(found) for _ in tagged.neighbours]
+
+    def _probabilities(
+        self, windows: Sequence[TaggedWindow], states: Sequence[Tensor], *, inner_lr: float | None = None
+    ) -> list[Tensor]:
+        """Tag probabilities of each window, by theta or, with `inner_lr`, by weights adapted to its neighbours."""
+        adaptation = None
+        if inner_lr is not None:
+            inner = inner_loop(self._config.inner, max_weight=self._config.inner.adapt_max_weight)
+            adaptation = Adaptation(
+                [[neighbour.number for neighbour in tagged.neighbours] for tagged in windows],
+                [sum(neighbour.pieces for neighbour in tagged.neighbours) for tagged in windows],
+                partial(self._fast_weights, inner=replace(inner, lr=inner_lr)),
+            )
+        return tag_windows(
+            self._model,
+            [tagged.window for tagged in windows],
+            states,
+            batch_pieces=self._config.train.batch_pieces,
+            adaptation=adaptation,
+            timed=self._timed,
+        )
+
+    def _fast_weights(self, rows: Sequence[Sequence[int]], *, inner: InnerLoop) -> FastWeights:
+        if self._cache.serves(inner):
+            return self._cache.fast_weights(rows, inner_lr=inner.lr, normalized=inner.normalized)
+        return adapt(self._model, pack(self._support.support(rows)), inner)
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """The block runs without gradients, its matrix products in the configured type."""
+        # Not inference mode: adaptation takes gradients through these states.
+        with torch.no_grad(), autocast(self._config.train.precision, self._model.device):
+            yield

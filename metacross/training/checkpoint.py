@@ -19,7 +19,8 @@ from torch import Tensor
 
 from metacross.encoder.model import TagModel
 from metacross.errors import UserError
-from metacross.storage.directories import check_manifest, write_directory, write_json, write_manifest
+from metacross.storage.directories import check_manifest, write_directory, write_manifest
+from metacross.storage.files import write_json
 from metacross.training.progress import score_of
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ from metacross.algorithm import InnerLoop, adapt
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.rows import pack, trunk_states
 from metacross.encoder.windows import Window
-from metacross.tagging.adaptation import Adaptation
+from metacross.tagging.adaptation import Adaptation, tag_windows
 from metacross.tagging.decoding import decode
 from metacross.tagging.scoring import scores
-from metacross.tagging.window_tagger import tag_windows
 
 if TYPE_CHECKING:
     from metacross.training.learner import Learner
@@ -54,7 +53,7 @@ class DevSet:
         )
         mine: dict[int, list[str]] = {}
         for window, probabilities_WC in zip(self.windows, probabilities, strict=True):
-            tags, _ = decode(probabilities_WC, learner.tags, [False] * len(probabilities_WC))
+            tags = decode(probabilities_WC, learner.tags, [False] * len(probabilities_WC)).tags
             mine.setdefault(window.sentence, []).extend(tags)
         found = {i: tags for part in learner.team.gather(mine) for i, tags in part.items()}
         return float(scores(self.gold, [found.get(i, []) for i in range(len(self.gold))])["f1"])

@@ -279,9 +279,10 @@ def test_a_long_stream_is_tagged_in_groups(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(streams, "GROUP_ITEMS", 3)
     monkeypatch.setattr(streams, "GROUP_CHARACTERS", 10)
     stream = io.BytesIO(b"a\nb\nc\nd\n" + b"x" * 50 + b"\ne\n\xff\n")
-    items = streams.groups(streams.read_items(stream, "in", "text"))
+    items = streams.in_groups(streams.read_items(stream, "in", "text"))
     assert [item.text for item in next(items)] == ["a", "b", "c"]
-    assert stream.tell() < 70 and [len(item.text) for item in next(items)] == [1, 50]
+    assert stream.tell() < 70 and [item.text for item in next(items)] == ["d"]
+    assert [len(item.text) for item in next(items)] == [50]
     assert [item.text for item in next(items)] == ["e"]
     with pytest.raises(UserError, match="in:7: not UTF-8"):
         next(items)
@@ -440,13 +441,12 @@ def test_a_full_disk_behind_json(tiny_bundle: Path, dev: Path, tmp_path: Path, m
     assert "error: /dev/full: cannot be written (No space left on device)" in found.err
     assert Path("/dev/full").is_char_device()
 
-    def write_text(path: Path, *arguments: object, **options: object) -> int:
-        path.touch()
+    def fsync(number: int) -> None:
         raise OSError(28, "No space left on device")
 
     out = tmp_path / "out.json"
     out.write_text("old")
-    monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(UserError, match=r"out\.json: cannot be written \(No space left on device\)"):
         terminal.write_json(out, {})
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]

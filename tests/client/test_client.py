@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -36,7 +36,7 @@ from metacross.corpora.words import join_words
 from metacross.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from metacross.tagging.tagger import TaggedText
+    from metacross.tagging.answers import TaggedEntity, TaggedText
 
 TOKEN = "s3cret-token"
 Fault = Callable[["Service", Any], Awaitable[None]]
@@ -686,13 +686,16 @@ def test_columns_in_and_out(service: Service, tmp_path: Path) -> None:
 def contract(tagged: TaggedText, body: dict[str, Any]) -> dict[str, Any]:
     """A tagger's own answer in the contract's words."""
 
-    def entities(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**e, "label": e["entity_group"], "text": e["word"]} for e in given]
+    def entities(given: Sequence[TaggedEntity]) -> list[dict[str, Any]]:
+        return [{"start": e.start, "end": e.end, "text": e.text, "label": e.type, "score": e.score} for e in given]
 
     answer = {"text": tagged.text, "entities": entities(tagged.entities()), "windows": 1, "adapted": body["adapt"]}
     if not body["explain"]:
         return answer
-    support = [{**s, "entities": entities(s["entities"])} for s in tagged.support()]
+    support = [
+        {"similarity": s.similarity, "text": s.text, "entities": entities(s.entities), "start": s.start, "end": s.end}
+        for s in tagged.support()
+    ]
     return {**answer, "plain": entities(tagged.plain_entities()), "support": support}
 
 
@@ -710,7 +713,8 @@ def test_the_same_is_written_here_and_there(
     from typer.testing import CliRunner
 
     from metacross.__main__ import app
-    from metacross.tagging.tagger import AdaptiveTagger, TaggedText
+    from metacross.tagging.answers import TaggedText
+    from metacross.tagging.tagger import AdaptiveTagger
 
     tagger = AdaptiveTagger.from_pretrained(tiny_bundle)
 

@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -14,7 +13,6 @@ from transformers import AutoTokenizer
 from metacross.corpora.sentence import Sentence, sentence_from_text, sentence_from_words
 from metacross.encoder.windows import IGNORED, PieceEncoder, Window, tag_ids
 from metacross.errors import UserError
-from metacross.tagging.decoding import decode
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
@@ -120,21 +118,6 @@ def test_masking_hides_whole_words(tokenizer) -> None:  # type: ignore[no-untype
     assert end - start > 1
     assert set(masked.piece_ids[start:end]) == {encoder.mask}
     assert masked.piece_ids[:start] + masked.piece_ids[end:] == window.piece_ids[:start] + window.piece_ids[end:]
-
-
-def test_decode_gives_spans_with_the_mean_probability_of_their_tags() -> None:
-    probabilities_WC = torch.tensor(
-        [[0.1, 0.9, 0, 0, 0], [0.2, 0.1, 0.7, 0, 0], [1.0, 0, 0, 0, 0], [0, 0, 0, 0.2, 0.8]]
-    )
-    tags, spans = decode(probabilities_WC, TAGS, [False] * 4)
-    assert tags == ["B-LOC", "I-LOC", "O", "B-PER"]  # an I- with nothing before it begins an entity
-    assert [(s.type, s.start, s.end) for s in spans] == [("LOC", 0, 2), ("PER", 3, 4)]
-    assert spans[0].score == pytest.approx(0.8)
-
-
-def test_words_that_share_a_piece_continue_its_entity() -> None:
-    probabilities_WC = torch.tensor([[0.1, 0.9, 0, 0, 0], [0.1, 0.9, 0, 0, 0], [0.1, 0.9, 0, 0, 0]])
-    assert decode(probabilities_WC, TAGS, [False, True, False])[0] == ["B-LOC", "I-LOC", "B-LOC"]
 
 
 def test_a_window_too_small_is_refused(tokenizer) -> None:  # type: ignore[no-untyped-def]

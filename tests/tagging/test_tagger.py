@@ -33,8 +33,9 @@ from metacross.retrieval.index import Vectors
 from metacross.retrieval.source import Source
 from metacross.retrieval.support import Candidate, Neighbour, Pool
 from metacross.tagging import tagger as tagger_module
-from metacross.tagging.adaptation import Adaptation, inner_loop
-from metacross.tagging.window_tagger import tag_windows
+from metacross.tagging import window_tagger
+from metacross.tagging.adaptation import Adaptation, inner_loop, tag_windows
+from metacross.tagging.assembly import shared_pieces
 from metacross.training.learner import Learner
 from tests.helpers.tiny_bundle import tiny_config, write_corpus
 
@@ -81,7 +82,8 @@ def test_given_words_keep_their_borders(tagger: AdaptiveTagger) -> None:
     assert len(tagged.tags) == 5
     assert tagged.adapted and tagged.windows == 1 and tagged.support == () and tagged.plain_tags is None
     for found, entity in zip(tagged.entities, entities(tagged.tags), strict=True):
-        assert (found.type, *found.words) == tuple(entity)
+        start, end = sentence.spans[entity.start][0], sentence.spans[entity.end - 1][1]
+        assert (found.type, found.start, found.end, found.text) == (entity.type, start, end, sentence.text[start:end])
         assert sentence.text[found.start : found.end] == " ".join(sentence.words[slice(*found.words)])
 
 
@@ -123,7 +125,7 @@ def test_explain_tells_support_and_what_was_found_before(tagger: AdaptiveTagger)
         assert len(tagged.support) == 3
         assert [s.similarity for s in tagged.support] == sorted((s.similarity for s in tagged.support), reverse=True)
         for support in tagged.support:
-            assert all(e.as_dict(support.text)["word"] in support.text for e in support.entities)
+            assert all(e.text in support.text for e in support.entities)
             assert support.place.partition(".conll:")[2].isdigit()
     found = tagger(TEXT, explain=True)
     assert [{key: entity[key] for key in KEYS} for entity in found] == tagger(TEXT)
@@ -169,8 +171,8 @@ def test_examples_taken_in_together_are_those_taken_in_one_by_one(tiny_bundle: P
     assert [len(windows) for windows in numbers] == [1, 1, 1], "of the long one only the window with an entity"
     text = "Max Roth flew to Xanten."
     (a,), (b,) = (tagger.tag_texts([text], explain=True) for tagger in (together, single))
-    assert [s["text"] for s in a.support()] == [s["text"] for s in b.support()]
-    assert [e["score"] for e in a.entities()] == pytest.approx([e["score"] for e in b.entities()], abs=1e-6)
+    assert [s.text for s in a.support()] == [s.text for s in b.support()]
+    assert [e.score for e in a.entities()] == pytest.approx([e.score for e in b.entities()], abs=1e-6)
     together.remove_examples(numbers[0])
     assert together.example_count == 2
 
@@ -204,10 +206,10 @@ def test_step_length_zero_is_no_adaptation(tagger: AdaptiveTagger) -> None:
 
 
 def test_tagging_leaves_theta_alone(tagger: AdaptiveTagger) -> None:
-    before = {name: value.clone() for name, value in tagger._model.state_dict().items()}
+    before = {name: value.clone() for name, value in tagger.bundle.model.state_dict().items()}
     tagger([TEXT] * 3, neighbours=4)
-    assert all(torch.equal(before[name], value) for name, value in tagger._model.state_dict().items())
-    assert all(parameter.grad is None for parameter in tagger._model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in tagger.bundle.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in tagger.bundle.model.parameters())
 
 
 WORDS = [
@@ -267,15 +269,15 @@ def test_kept_factors_change_no_answer(tiny_bundle: Path, overrides: tuple[str, 
     sentences = [sentence_from_text(text) for text in ("Anna Berg left Oslo.", "In Lima, Eva Roth met Tom Hale.")]
     windows = tagger._pieces.windows(sentences)
     states, vectors_BH = trunk_states(
-        tagger._model, windows, batch_pieces=512, sentence_encoder=tagger._sentence_encoder
+        tagger.bundle.model, windows, batch_pieces=512, sentence_encoder=tagger.bundle.sentence_encoder
     )
     assert vectors_BH is not None
     rows = tagger.bundle.index.search(vectors_BH.numpy(), k)[1].tolist()
     inner = inner_loop(tagger.config.inner, max_weight=tagger.config.inner.adapt_max_weight)
     adaptation = Adaptation(
-        rows, [0] * len(rows), lambda some: adapt(tagger._model, pack(tagger._support.support(some)), inner)
+        rows, [0] * len(rows), lambda some: adapt(tagger.bundle.model, pack(tagger._support.support(some)), inner)
     )
-    expected = tag_windows(tagger._model, windows, states, batch_pieces=512, adaptation=adaptation)
+    expected = tag_windows(tagger.bundle.model, windows, states, batch_pieces=512, adaptation=adaptation)
     for _ in range(2):
         for expected_WC, found_WC in zip(expected, tagger.probabilities(sentences, neighbours=k), strict=True):
             torch.testing.assert_close(found_WC, expected_WC, atol=1e-5, rtol=0)
@@ -290,7 +292,9 @@ def test_weights_held_in_bf16_give_what_autocast_gives(tiny_bundle: Path, adapt:
     bundle = load_bundle(tiny_bundle, use_gpu=False)
     config = load_config([bundle.path / FILE_NAME], overrides, alone=True)
     cast = AdaptiveTagger(bundle, device=torch.device("cpu"), config=config)
-    kinds = [{p.dtype for p in tagger._model.fast_layers.layers["classifier"].parameters()} for tagger in (held, cast)]
+    kinds = [
+        {p.dtype for p in tagger.bundle.model.fast_layers.layers["classifier"].parameters()} for tagger in (held, cast)
+    ]
     assert kinds == [{torch.bfloat16}, {torch.float32}]
     sentences = [sentence_from_text(text) for text in ("Anna Berg left Oslo.", "In Lima, Eva Roth met Tom Hale.")]
     for found_WC, expected_WC in zip(
@@ -423,8 +427,8 @@ def test_memory_is_bounded_whatever_comes(tagger: AdaptiveTagger, monkeypatch: p
         pieces.append(sum(map(len, windows)))
         return trunk_states(model, windows, **arguments)
 
-    monkeypatch.setattr(tagger_module, "trunk_states", counting)
-    monkeypatch.setattr(tagger_module, "GROUP_PIECES", 200)
+    monkeypatch.setattr(window_tagger, "trunk_states", counting)
+    monkeypatch.setattr(window_tagger, "GROUP_PIECES", 200)
     monkeypatch.setattr(tagger_module, "GROUP_SENTENCES", 16)
     found = tagger(texts)
     assert max(pieces) <= 200
@@ -583,7 +587,7 @@ def test_the_embedded_encoder_tags_unspaced_text(tmp_path: Path, embedded_dir: P
     text = "安格拉·默克尔昨天在北京访问了清华大学。Anna Berg lebt in München."
     sentence = sentence_from_text(text)
     (window,) = tagger._pieces.windows([sentence])
-    shared = tagger_module._shared(window)
+    shared = shared_pieces(window)
     assert sum(shared) > 5, "the encoder's pieces are longer than a letter"
     probabilities_WC = tagger.probabilities([sentence])[0]
     (tagged,) = tagger.tag_sentences([sentence])

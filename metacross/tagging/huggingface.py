@@ -1,0 +1,36 @@
+"""Entities with the keys of Hugging Face's token classification pipeline: what Python callers and the CLI's JSON get.
+
+Inside metacross entities are `decoding.TaggedEntity`; they become dictionaries here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
+
+
+def entity_keys(entity: TaggedEntity) -> dict[str, Any]:
+    """entity_group, score (where there is one), word, start and end."""
+    score = {} if entity.score is None else {"score": entity.score}
+    return {"entity_group": entity.type, **score, "word": entity.text, "start": entity.start, "end": entity.end}
+
+
+def support_keys(support: SupportSentence) -> dict[str, Any]:
+    """similarity, text and entities of a labelled sentence, and the window it shaped where that is known."""
+    window = {} if support.window is None else {"window": support.window}
+    entities = [entity_keys(entity) for entity in support.entities]
+    return {"similarity": support.similarity, "text": support.text, "entities": entities, **window}
+
+
+def explained_entities(tagged: TaggedText) -> list[dict[str, Any]]:
+    """The entities of a text, each with `plain`, its type without adaptation (None: not found), and `support`."""
+    found = []
+    for sentence, offset in zip(tagged.sentences, tagged.offsets, strict=True):
+        plain = {(entity.start, entity.end): entity.type for entity in sentence.plain_entities or ()}
+        support = [support_keys(s) for s in sentence.support]
+        found += [
+            {**entity_keys(e.moved(offset)), "plain": plain.get((e.start, e.end)), "support": support}
+            for e in sentence.entities
+        ]
+    return found
