@@ -34,8 +34,9 @@ _UNSPACED_STARTS = tuple(first for first, _ in _UNSPACED)
 _STOPS = frozenset(".!?。！？")
 # Titles and the like, which take a full stop that ends no sentence. Some are words unless written with a capital.
 _TITLE = re.compile(
-    "(?i:mr|mrs|dr|drs|prof|jr|sr|jhr|dhr|mevr|frl|mme|mlle|mgr|sra|srta|dra|sgt|lt|nr|vs)"
-    "|Ms|Rev|Hon|Gen|Col|Maj|Capt|Gov|Sen|Rep|Pres|St|Mt|Hr|Fr|Exmo"
+    "(?i:mr|mrs|dr|drs|prof|jr|sr|jhr|dhr|mevr|frl|mme|mlle|mgr|sra|srta|dra|sgt|lt|nr|vs"
+    "|mudr|judr|phdr|rndr|inž|kgl|chr|tzv|cf)"
+    "|Ms|Rev|Hon|Gen|Col|Maj|Capt|Gov|Sen|Rep|Pres|St|Mt|Hr|Fr|Exmo|Adm|Cpl|Pvt|Bros|Ft|Kgs|Cia|Av|[Ii]ng|[Ss]v"
 )
 
 
@@ -166,13 +167,29 @@ def split_words(text: str) -> list[tuple[int, int]]:
 _BREAK = re.compile(
     r"""
       [。！？][。！？…]*[”’」』）】》"')\]]*                # needs no space after it
-    # needs one, and a look at what follows; a run of stops is tried once, from its first, or time grows as its square
-    | (?<![.!?؟।॥۔…])[.!?؟।॥۔…]++[”’»"')\]]*+(?=\s)
+    # needs one, and a look at what follows; a run of stops is tried once, from its first, or time grows as its square.
+    # Stops alone in brackets, (...) or [?], are an aside. Before a space every quotation mark closes: languages differ.
+    | (?<![.!?؟।॥۔…(\[])[.!?؟।॥۔…]++[”“’‘»«›‹"')\]]*+(?=\s)
     | (?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)                   # a blank line
     """,
     re.VERBOSE,
 )
-_AFTER = re.compile(r"(\s*)[^\w\s]*(\w?)")  # the space, and the next letter behind opening quotes and brackets
+# The space, then the next letter or digit behind opening quotes and brackets, and behind a dash or bullet.
+_AFTER = re.compile(r"(\s*)(?:[-–—*•·]+\s+)?[^\w\s]*(\w?)")
+_BEFORE = re.compile(r"\S*\Z")
+_LETTER = r"[^\W\d_]"
+_ABBREVIATED = re.compile(
+    rf"""
+      (?:.*[\W_])?(?:{_TITLE.pattern})         # Dr, (Prof, Frau-Dr
+    | \W*(?:.*[.)]-?)?{_LETTER}                 # J, U.S, J.-P, but not A/S, don't, AT&T, UN-a
+    | \W*(?:{_LETTER}{{1,2}}\.)+{_LETTER}{{1,3}} # f.eks, bl.a, z.B
+    | [("'“”„‘«»‹›\[*]*(?:\d\d?\.-)?\d\d?     # 3, 3.-5, but not 6-2, 7/16, 0,15
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# A word too long for an abbreviation that stands before a small letter or a number (etc. and, No. 5, Sept. 3).
+_LONG_WORD = re.compile(rf"\W*(?:.*['’-])?{_LETTER}{{5,}}")
+_REACH = 12  # characters before a full stop that are looked at: as many as abbreviations have, and time stays linear
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
@@ -181,11 +198,16 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     A sentence ends
     1. after 。！？, with the closing quotes and brackets that follow;
     2. after . ! ? (or their like in Arabic and Devanagari) before a line's end, or before a space and then an upper
-       case letter or a letter of a script without case, with quotes or brackets before it or not;
-    3. at a blank line.
+       case letter, a letter of a script without case or, unless the full stop follows a word (No. 5), a digit;
+    3. after a full stop behind a word of five letters or more before a space and then any letter or digit, since
+       abbreviations before small letters and digits (etc. and, Sept. 3) are shorter;
+    4. at a blank line.
 
-    A full stop after one letter (J. Smith, U.S.), a title (Dr.) or a number of one or two digits (3. Oktober) ends
-    none: a missed break only makes a sentence longer, a wrong one can cut a name.
+    Quotes, brackets or a dash may stand before the letter or digit.
+
+    A full stop after one letter (J. Smith, U.S.), letters with full stops between them (f.eks.), a title (Dr.) or a
+    number of one or two digits (3. Oktober) ends none, and neither do stops alone in brackets (...): a missed break
+    only makes a sentence longer, a wrong one can cut a name.
 
     >>> text = 'Dr. J. Smith left. "Why?" He said no.\n他走了。再见'
     >>> [text[start:end] for start, end in split_sentences(text)]
@@ -205,19 +227,24 @@ def _ends_sentence(text: str, found: re.Match[str]) -> bool:
     mark = found.group()
     if not mark or mark[0] in "。！？":
         return True
-    if mark == ".":
-        before = re.search(r"[^\W_]+\Z", text[max(0, found.start() - 12) : found.start()])
-        word = before.group() if before else ""
-        if _is_abbreviated(word):
-            return False
+    before = _BEFORE.search(text, max(0, found.start() - _REACH), found.start())
+    word = before.group() if before else ""
+    if mark == "." and _is_abbreviated(word):
+        return False
     after = _AFTER.match(text, found.end())
     space, first = after.groups() if after else ("", "")
-    return "\n" in space or (first.isalpha() and not first.islower())
+    if "\n" in space:
+        return True
+    if mark == "." and _LONG_WORD.fullmatch(word):
+        return first.isalnum()
+    if first.isdigit():
+        return mark != "." or not word[-1:].isalnum()
+    return first.isalpha() and not first.islower()
 
 
 def _is_abbreviated(word: str) -> bool:
-    """Whether a full stop after this word is rather its own: one letter, a title, a number of one or two digits."""
-    return _TITLE.fullmatch(word) is not None or re.fullmatch(r"[^\W\d_]|\d\d?", word) is not None
+    """Whether a full stop after this word is rather its own: of initials, a title, a number of one or two digits."""
+    return _ABBREVIATED.fullmatch(word[-_REACH:]) is not None
 
 
 def sentence_breaks(words: Sequence[str], tags: Sequence[str], max_words: int) -> list[int]:

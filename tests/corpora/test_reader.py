@@ -594,6 +594,7 @@ def test_every_visible_character_is_in_exactly_one_word(text: str) -> None:
         ("U.S. e.g. U.S.-based p.m.", "U.S. e.g. U.S.-based p.m."),
         ("J. Smith and Dr. Li met Plan B.", "J. Smith and Dr. Li met Plan B ."),
         ("Ask a Dr.", "Ask a Dr ."),
+        ("Ft. Worth, Sv. Petar", "Ft. Worth , Sv. Petar"),
         ("no col. and dr. Jansen", "no col . and dr. Jansen"),
         ("well-known al-Ani-", "well-known al-Ani -"),
         ("end.Next a,b c/d", "end . Next a , b c / d"),
@@ -636,7 +637,21 @@ def test_sentences_cover_every_visible_character(text: str) -> None:
     [
         ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
         ("Dr. J. Smith of the U.S. Army met dr. Li.", ["Dr. J. Smith of the U.S. Army met dr. Li."]),
-        ("It cost 3.5 euros. yes", ["It cost 3.5 euros. yes"]),
+        ("It cost 3.5 eur. yes", ["It cost 3.5 eur. yes"]),
+        ("It cost 3.5 euros. yes (maybe). no", ["It cost 3.5 euros.", "yes (maybe). no"]),  # no abbreviation so long
+        ("She left. 5 came. Really? 3 did (all). 2", ["She left. 5 came.", "Really?", "3 did (all).", "2"]),
+        ("On Monday. 5 came, see No. 5, Sept. 3", ["On Monday.", "5 came, see No. 5, Sept. 3"]),
+        ("It was 6-2. He won 0,15. On 7/16. She left", ["It was 6-2.", "He won 0,15.", "On 7/16.", "She left"]),
+        ("Vom 3.-5. Oktober. Da", ["Vom 3.-5. Oktober.", "Da"]),
+        (
+            "It's. Don't. An AT&T. A A/S. U UN-a. I J.-P. Sartre",
+            ["It's.", "Don't.", "An AT&T.", "A A/S.", "U UN-a.", "I J.-P. Sartre"],
+        ),
+        ("F.eks. Oslo, bl.a. Bergen, (e.g. Rome). Da", ["F.eks. Oslo, bl.a. Bergen, (e.g. Rome).", "Da"]),
+        ("Hva? - Nei. -- Jo! • Kanskje. - og", ["Hva?", "- Nei.", "-- Jo!", "• Kanskje.", "- og"]),
+        ("A (...) B. C [?] D", ["A (...) B. C [?] D"]),
+        ("„Nein.“ »Ja.« ‚Da!‘ Gut", ["„Nein.“", "»Ja.«", "‚Da!‘", "Gut"]),
+        ("In Ft. Worth, sv. Petar, Det Kgl. Teater", ["In Ft. Worth, sv. Petar, Det Kgl. Teater"]),
         ("Am 3. Oktober. In 1990. Da", ["Am 3. Oktober.", "In 1990.", "Da"]),
         ("One.\ntwo\nthree", ["One.", "two\nthree"]),
         ("A title\n\nText\r\n \r\nmore", ["A title", "Text", "more"]),
@@ -650,6 +665,12 @@ def test_sentences_cover_every_visible_character(text: str) -> None:
 )
 def test_split_sentences(text: str, expected: list[str]) -> None:
     assert [text[start:end] for start, end in split_sentences(text)] == expected
+
+
+@pytest.mark.parametrize("unit", ["! ", "a. ", ". - ", "longer. a ", ".- ", "- ", '."', ". (", "(. ", "A.b. ", "a \n"])
+def test_split_sentences_is_linear(unit: str) -> None:
+    text = "a" + unit * 20_000  # quadratic time would be minutes
+    assert split_sentences(text)[-1][1] == len(text.rstrip())
 
 
 @pytest.mark.parametrize(
