@@ -35,8 +35,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from metacross.corpora.words import split_sentences
 from metacross.errors import UserError
-from metacross.words import split_sentences
 
 OURS = "metacross"
 TEXT = "# text = "
