@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metacross.cli.terminal import opened, print_table, reporting, say, write_json
+from metacross.cli.terminal import open_input, print_table, reporting, say, write_output
 from metacross.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from metacross.cli.streams import Answer
+    from metacross.cli.streams import TaggedItem
     from metacross.corpora.reader import Corpus
     from metacross.tagging.tagger import AdaptiveTagger
 
@@ -270,7 +270,7 @@ def evaluate(
             for oddity in result["oddities"]:
                 say(f"{language}: {oddity}")
         if json_file:
-            write_json(json_file, results)
+            write_output(json_file, results)
 
 
 @app.command(short_help="Tag text, JSON lines or columns.")
@@ -321,7 +321,7 @@ def tag(
         if examples and no_adapt:
             raise UserError("--examples shape adaptation: leave out --no-adapt")
         bundle, file = _tag_arguments(bundle, file, server, examples)
-        with opened(file) as stream, _tagging(bundle, server, examples or ()) as tag_items:
+        with open_input(file) as stream, _tagging(bundle, server, examples or ()) as tag_items:
             from metacross.cli import streams
 
             write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
@@ -429,7 +429,7 @@ def _tag_arguments(
 
 
 @contextmanager
-def _tagging(bundle: str, server: str | None, examples: Sequence[Path]) -> Iterator[Callable[..., list[Answer]]]:
+def _tagging(bundle: str, server: str | None, examples: Sequence[Path]) -> Iterator[Callable[..., list[TaggedItem]]]:
     """What tags a group of items: the service's client, without torch, or the bundle's tagger."""
     if server is not None:
         from metacross.cli import remote

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 def groups(
-    items: Iterable[Item], *, size: Callable[[Item], int], most: int, most_items: int = sys.maxsize
-) -> Iterator[list[Item]]:
+    items: Iterable[T], *, size: Callable[[T], int], most: int, most_items: int = sys.maxsize
+) -> Iterator[list[T]]:
     """Cuts items, in their order, into groups of bounded size. A group has at least one item.
 
     If taking the next item fails, the items before it are yielded first, then the error is raised.
@@ -25,7 +25,7 @@ def groups(
     >>> list(groups(["a", "bb", "c", "dddd", "e"], size=len, most=3))
     [['a', 'bb'], ['c'], ['dddd'], ['e']]
     """
-    group: list[Item] = []
+    group: list[T] = []
     total = 0
     try:
         for item in items:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from metacross.corpora.sentence import Entity, Sentence, entities, sentence_from_text, sentence_from_words, tags_of
+from metacross.corpora.sentence import EntitySpan, Sentence, entities, sentence_from_text, sentence_from_words, tags_of
 from metacross.errors import UserError
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -46,7 +46,7 @@ def sentence_of(text: str, marked: Sequence[tuple[int, int, str]], *, labels: Co
         if start not in starts or end not in ends:
             near = _shown(text, *_nearest(sentence, start, end))
             raise UserError(f"{name} does not begin and end where words do; the nearest that does is {near}.")
-        entity = Entity(label, starts[start], ends[end] + 1)
+        entity = EntitySpan(label, starts[start], ends[end] + 1)
         for word in range(entity.start, entity.end):
             if word in owners:
                 raise UserError(f"{name} overlaps {owners[word]}; a word can be in one entity only.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from metacross.cli.streams import Answer, Item, TaggedWords
+from metacross.cli.streams import Item, TaggedItem, TaggedWords
 from metacross.client.client import Client, Entity, Result, ServiceUnavailable, Support
 from metacross.corpora.sentence import sentence_from_text
 from metacross.corpora.words import split_sentences
@@ -18,7 +18,7 @@ from metacross.tagging.answers import SupportSentence, TaggedEntity
 Span = tuple[int, int]
 
 
-def tag_items(client: Client, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[Answer]:
+def tag_items(client: Client, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[TaggedItem]:
     """Tags raw and given sentences together, in their order; what has no words is not sent.
 
     Raises:
@@ -36,7 +36,7 @@ def tag_items(client: Client, items: Sequence[Item], *, adapt: bool, explain: bo
     ]
 
 
-def answer(item: Item, result: Result) -> Answer:
+def answer(item: Item, result: Result) -> TaggedItem:
     """A result with the keys of local tagging, and its sentences' tags.
 
     Raises:
@@ -52,7 +52,7 @@ def answer(item: Item, result: Result) -> Answer:
         spans = item.sentence.spans if result.text == item.text else word_spans(words, result.text)
         tags = word_tags(spans, result.entities)
         sentences = [TaggedWords(0, len(result.text), words, tags)]
-    return Answer(result.text, entities, plain, support, sentences)
+    return TaggedItem(result.text, entities, plain, support, sentences)
 
 
 def word_spans(words: Sequence[str], text: str) -> list[Span]:

@@ -66,7 +66,7 @@ class TaggedWords:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TaggedItem:
     """What was found in an item. Offsets count code points of `text`.
 
     Attributes:
@@ -116,7 +116,7 @@ def in_groups(items: Iterable[Item]) -> Iterator[list[Item]]:
     return groups(items, size=lambda item: len(item.text), most=GROUP_CHARACTERS, most_items=GROUP_ITEMS)
 
 
-def tag_items(tagger: AdaptiveTagger, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[Answer]:
+def tag_items(tagger: AdaptiveTagger, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[TaggedItem]:
     """Tags raw and given sentences together, in their order."""
     raw = iter(tagger.tag_texts([i.text for i in items if i.sentence is None], adapt=adapt, explain=explain))
     given = iter(tagger.tag_sentences([i.sentence for i in items if i.sentence], adapt=adapt, explain=explain))
@@ -125,7 +125,7 @@ def tag_items(tagger: AdaptiveTagger, items: Sequence[Item], *, adapt: bool, exp
     ]
 
 
-def as_json(item: Item, answer: Answer, *, explain: bool) -> bytes:
+def as_json(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     """An item as a line of JSON: its own keys, `text` and `entities`; with given words also their `ner_tags`."""
     record = {**item.record, "text": answer.text}
     if item.sentence is not None:
@@ -139,7 +139,7 @@ def as_json(item: Item, answer: Answer, *, explain: bool) -> bytes:
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line).encode() + b"\n"
 
 
-def as_columns(item: Item, answer: Answer, *, explain: bool) -> bytes:
+def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     """An item's words and tags, separated by tabs; every sentence ends with an empty line.
 
     Raises:
@@ -161,12 +161,12 @@ def as_columns(item: Item, answer: Answer, *, explain: bool) -> bytes:
     return "".join(line + "\n" for line in lines).encode("utf-8", "replace")
 
 
-def _answer(tagged: TaggedText) -> Answer:
+def _answer(tagged: TaggedText) -> TaggedItem:
     sentences = [
         TaggedWords(start, start + len(s.sentence.text), s.sentence.words, s.tags)
         for s, start in zip(tagged.sentences, tagged.offsets, strict=True)
     ]
-    return Answer(tagged.text, tagged.entities(), tagged.plain_entities(), tagged.support(), sentences)
+    return TaggedItem(tagged.text, tagged.entities(), tagged.plain_entities(), tagged.support(), sentences)
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:

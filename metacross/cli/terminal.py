@@ -76,7 +76,7 @@ def print_table(table: Table) -> None:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[IO[bytes]]:
+def open_input(name: str) -> Iterator[IO[bytes]]:
     """A file to read, or with - standard input. UserError where it cannot be read."""
     if name == "-":
         yield sys.stdin.buffer
@@ -90,7 +90,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_output(path: Path, content: Any) -> None:
     """Writes a file completely or not at all; a device or a pipe is written to directly. UserError where it fails."""
     text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     try:

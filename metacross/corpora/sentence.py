@@ -34,7 +34,7 @@ class Sentence:
     place: str = ""
 
 
-class Entity(NamedTuple):
+class EntitySpan(NamedTuple):
     """An entity of `type` in words `start` to `end`, `end` not included."""
 
     type: str
@@ -84,26 +84,26 @@ def sentence_from_text(text: str) -> Sentence:
 # --- entities --------------------------------------------------------------------------------------------------------
 
 
-def entities(tags: Iterable[str]) -> list[Entity]:
+def entities(tags: Iterable[str]) -> list[EntitySpan]:
     """The entities that IOB2 tags mark, in order. An I- that continues nothing of its type begins an entity.
 
-    >>> entities(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
-    [Entity(type='PER', start=0, end=2), Entity(type='LOC', start=3, end=4), Entity(type='LOC', start=4, end=5)]
+    >>> [tuple(entity) for entity in entities(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])]
+    [('PER', 0, 2), ('LOC', 3, 4), ('LOC', 4, 5)]
     """
-    found: list[Entity] = []
+    found: list[EntitySpan] = []
     kind = ""  # of the entity that is open
     start = place = 0
     for place, tag in enumerate([*tags, "O"]):
         letter, _, this = tag.partition("-")
         if kind and (letter != "I" or this != kind):
-            found.append(Entity(kind, start, place))
+            found.append(EntitySpan(kind, start, place))
             kind = ""
         if letter in ("B", "I") and not kind:
             kind, start = this, place
     return found
 
 
-def tags_of(found: Iterable[Entity], n_words: int) -> list[str]:
+def tags_of(found: Iterable[EntitySpan], n_words: int) -> list[str]:
     """The IOB2 tags of entities: the inverse of `entities`.
 
     Raises:

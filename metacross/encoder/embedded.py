@@ -114,7 +114,7 @@ def cached_encoder(cache_dir: Path, sha256: str, source: Callable[[], Path], *, 
             if not is_whole(target, sha256, verify=verify):
                 if alone:
                     _sweep(target)
-                _make(read_encoder(read_source(source(), sha256)), target, sha256, verify)
+                _make(read_encoder(read_wheel_file(source(), sha256)), target, sha256, verify)
     except OSError as error:
         raise UserError(
             f"The embedded encoder cannot be written to {cache}: {error}. "
@@ -142,7 +142,7 @@ def is_whole(folder: Path, sha256: str, *, verify: bool = False) -> bool:
         return False
 
 
-def read_source(path: Path, sha256: str) -> bytes:
+def read_wheel_file(path: Path, sha256: str) -> bytes:
     """Return the content of the wheel's file after comparing its SHA-256.
 
     Raises:

@@ -32,7 +32,7 @@ ACTOR_CPUS = 4  # threads of an encoder on CPUs, where there are that many: more
 
 
 @dataclass(frozen=True)
-class Pool:
+class EncoderPool:
     """Encoders side by side.
 
     Attributes:
@@ -48,7 +48,7 @@ class Pool:
     threads: int
 
 
-def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None = None) -> Pool:
+def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None = None) -> EncoderPool:
     """An encoder per GPU, or else per four CPUs.
 
     Args:
@@ -60,9 +60,9 @@ def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None =
         UserError: more encoders than there is room for.
 
     >>> pool("auto", {"CPU": 16.0, "GPU": 2.0})
-    Pool(actors=2, use_gpu=True, cpus=1, threads=8)
+    EncoderPool(actors=2, use_gpu=True, cpus=1, threads=8)
     >>> pool("auto", {"CPU": 2.0})
-    Pool(actors=1, use_gpu=False, cpus=2, threads=2)
+    EncoderPool(actors=1, use_gpu=False, cpus=2, threads=2)
     """
     cpus, gpus = int(cluster.get("CPU", 1)), 0 if use_gpu is False else int(cluster.get("GPU", 0))
     if use_gpu is True and not gpus:
@@ -73,7 +73,7 @@ def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None =
     count = actors or gpus or max(1, cpus // ACTOR_CPUS)
     share = cpus / count  # whole CPUs, or a fraction below one
     reserved = (1 if gpus else int(share)) if share >= 1 else int(share * 100) / 100
-    return Pool(count, gpus > 0, reserved, max(1, cpus // count))
+    return EncoderPool(count, gpus > 0, reserved, max(1, cpus // count))
 
 
 def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show: Show) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from metacross.errors import RunError, UserError, first_line
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked, submission_id
 from metacross.ray_training.directory import Run, Tail, open_run, refuse_changes, refuse_used, settings_file
 from metacross.ray_training.resources import worker_resources, worker_threads
-from metacross.ray_training.worker import Job, Stopped, work
+from metacross.ray_training.worker import Assignment, Stopped, work
 from metacross.storage import addresses
 
 Show = Callable[[dict[str, Any]], None]
@@ -122,7 +122,7 @@ def train(
         raise UserError("which run is to be resumed? Name its directory: --resume DIR")
     auto_resume = auto_resume or not (resume or run_dir or config.train.name or not submission_id())
     place = _absolute(run_dir or _default_run_dir(config.train))
-    with addresses.opened(place) as (local, mirror):
+    with addresses.working_copy(place) as (local, mirror):
         run = Run(place, local, mirror)
         run.fetch_settings()
         if auto_resume and run.has(FILE_NAME):
@@ -144,7 +144,7 @@ def train(
                     cpus_per_worker=cpus_per_worker,
                     gpus_per_worker=gpus_per_worker,
                 )
-                job = Job(config, place, Path.cwd(), use_gpu, worker_threads(resources["CPU"], ours=ours))
+                job = Assignment(config, place, Path.cwd(), use_gpu, worker_threads(resources["CPU"], ours=ours))
                 found = _drive(run, job, resources, show or (lambda event: None))
         except Exception:
             # Nothing to go on from: the name is free again once the mistake is mended.
@@ -163,7 +163,7 @@ def resume_config(run_dir: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: no run is there, or an override would change what the run computes (which ones).
     """
-    with addresses.opened(run_dir) as (local, mirror):
+    with addresses.working_copy(run_dir) as (local, mirror):
         run = Run(run_dir, local, mirror)
         run.fetch_settings()
         config = load_config([settings_file(run)], overrides, alone=True)
@@ -192,7 +192,7 @@ def _default_run_dir(train: TrainConfig) -> Path | str:
     return Path(train.storage_path).expanduser() / name
 
 
-def _drive(run: Run, job: Job, resources: dict[str, float], show: Show) -> dict[str, Any]:
+def _drive(run: Run, job: Assignment, resources: dict[str, float], show: Show) -> dict[str, Any]:
     """Makes attempts until one comes to its end; returns what `training_loop.run` returned on rank 0.
 
     Attempts that failed one after another without a new checkpoint are counted.
@@ -222,7 +222,7 @@ def _drive(run: Run, job: Job, resources: dict[str, float], show: Show) -> dict[
     return result
 
 
-def _attempt(run: Run, job: Job, resources: dict[str, float], show: Show, notes: list[str]) -> dict[str, Any]:
+def _attempt(run: Run, job: Assignment, resources: dict[str, float], show: Show, notes: list[str]) -> dict[str, Any]:
     """Runs workers once, shows events and notes meanwhile; {"result": ...} or {"error": ...}."""
     trainer, outcome = _trainer(run, job, resources), dict[str, Any]()
 
@@ -255,7 +255,7 @@ def _attempt(run: Run, job: Job, resources: dict[str, float], show: Show, notes:
     return outcome
 
 
-def _trainer(run: Run, job: Job, resources: dict[str, float]) -> ray.train.torch.TorchTrainer:
+def _trainer(run: Run, job: Assignment, resources: dict[str, float]) -> ray.train.torch.TorchTrainer:
     fewest, most = job.config.train.worker_range()
     attempt = f"attempt-{uuid.uuid4().hex[:8]}"
     where: dict[str, Any] = {"storage_path": str(run.local / "ray")}

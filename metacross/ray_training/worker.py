@@ -30,7 +30,7 @@ PREPARE_SECONDS = 0.2  # between two events of the preparation
 
 
 @dataclass(frozen=True)
-class Job:
+class Assignment:
     """What every worker is told."""
 
     config: Config
@@ -40,7 +40,7 @@ class Job:
     threads: int
 
 
-def work(job: Job) -> dict[str, Any]:
+def work(job: Assignment) -> dict[str, Any]:
     """A worker's part: runs inside Ray Train, in a process of its own, with torch's process group up."""
     if job.working_directory.is_dir():
         os.chdir(job.working_directory)  # Ray Train has gone to a directory of its own
@@ -49,7 +49,7 @@ def work(job: Job) -> dict[str, Any]:
     rank, size = context.get_world_rank(), context.get_world_size()
     team = Team(rank, size, all_reduce=_sum_over_workers, gather=_gather_from_workers)
     with ExitStack() as stack:
-        run_dir, mirror = stack.enter_context(addresses.opened(job.place))
+        run_dir, mirror = stack.enter_context(addresses.working_copy(job.place))
         report = stack.enter_context(_reporting(job, run_dir, mirror)) if rank == 0 else None
         one = learner.Learner(job.config, device=_device(job.use_gpu), team=team, report=report)
         around_step = stack.enter_context(
@@ -73,7 +73,7 @@ def work(job: Job) -> dict[str, Any]:
 
 
 @contextmanager
-def _reporting(job: Job, run_dir: Path, mirror: addresses.Mirror | None) -> Iterator[learner.Report]:
+def _reporting(job: Assignment, run_dir: Path, mirror: addresses.Mirror | None) -> Iterator[learner.Report]:
     """Rank 0's report: events go to progress.jsonl and to trackers; at an address they are carried on."""
     with ExitStack() as stack:
         if mirror:

@@ -128,7 +128,7 @@ class ExamplePool:
         return [self._kept[number] for number in numbers]
 
 
-class Support:
+class SupportLookup:
     """All that may be support of a tagger's answers, and the trunk states of what was used of late. Not for threads.
 
     Args:

@@ -43,7 +43,7 @@ def join(address: str, name: str) -> str:
 
 
 @contextmanager
-def opened(place: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
+def working_copy(place: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
     """The directory to work in, and what carries it to its address; for a directory itself and None.
 
     Raises:
@@ -230,7 +230,7 @@ def local_copy(address: str, check: Callable[[Path], None]) -> Path:
     Raises:
         UserError: it cannot be reached, or is no such directory.
     """
-    with opened(address) as (scratch, mirror):
+    with working_copy(address) as (scratch, mirror):
         assert mirror is not None
         if not mirror.pull(MANIFEST):
             raise UserError(f"{address}: not a bundle (no {MANIFEST}). Give the address that `metacross train` names.")

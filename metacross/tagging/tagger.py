@@ -27,7 +27,7 @@ from metacross.encoder.loading import hold_in
 from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError
-from metacross.retrieval.support import Candidate, ExamplePool, Pool, SourcePool, Support, may_be_support
+from metacross.retrieval.support import Candidate, ExamplePool, Pool, SourcePool, SupportLookup, may_be_support
 from metacross.sequences import groups
 from metacross.tagging.adaptation import Timed
 from metacross.tagging.answers import TaggedSentence, TaggedText
@@ -77,7 +77,7 @@ class AdaptiveTagger:
             which=self.config.retrieval.candidates,
             place=bundle.path,
         )
-        self._support = Support(
+        self._support = SupportLookup(
             source,
             ExamplePool(sentence_encoder.size),
             tags=bundle.tags,

@@ -26,7 +26,7 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
 from metacross.retrieval.index import Vectors
-from metacross.retrieval.support import Candidate, Neighbour, Support
+from metacross.retrieval.support import Candidate, Neighbour, SupportLookup
 from metacross.sequences import groups
 from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows
 from metacross.tagging.factor_cache import CacheFigures, FactorCache
@@ -94,7 +94,7 @@ class WindowTagger:
         self,
         model: TagModel,
         sentence_encoder: SentenceEncoder,
-        support: Support,
+        support: SupportLookup,
         *,
         config: Config,
         timed: Timed = lambda stage: nullcontext(),

@@ -448,7 +448,7 @@ def test_a_full_disk_behind_json(tiny_bundle: Path, dev: Path, tmp_path: Path, m
     out.write_text("old")
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(UserError, match=r"out\.json: cannot be written \(No space left on device\)"):
-        terminal.write_json(out, {})
+        terminal.write_output(out, {})
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
     assert out.read_text() == "old"
 

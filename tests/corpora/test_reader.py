@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from metacross.corpora.reader import read_corpus, require_entities, summarise
 from metacross.corpora.schemes import to_iob2
-from metacross.corpora.sentence import Entity, Sentence, entities, sentence_from_text, sentence_from_words, tags_of
+from metacross.corpora.sentence import EntitySpan, Sentence, entities, sentence_from_text, sentence_from_words, tags_of
 from metacross.corpora.words import sentence_breaks, split_sentences, split_words
 from metacross.errors import UserError
 
@@ -416,19 +416,19 @@ def test_summary() -> None:
 
 
 @st.composite
-def tagged(draw: st.DrawFn) -> tuple[list[Entity], int]:
+def tagged(draw: st.DrawFn) -> tuple[list[EntitySpan], int]:
     """Entities side by side or apart, and the number of words they stand in."""
-    found: list[Entity] = []
+    found: list[EntitySpan] = []
     place = 0
     for gap, length, kind in draw(
         st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4), st.sampled_from(["PER", "LOC", "a-b"])), max_size=6)
     ):
-        found.append(Entity(kind, place + gap, place + gap + length))
+        found.append(EntitySpan(kind, place + gap, place + gap + length))
         place += gap + length
     return found, place + draw(st.integers(0, 2))
 
 
-def written(found: Sequence[Entity], n_words: int, scheme: str) -> list[str]:
+def written(found: Sequence[EntitySpan], n_words: int, scheme: str) -> list[str]:
     """The tags of entities in a scheme: the slow, literal inverse of what schemes.py reads."""
     tags = ["O"] * n_words
     for number, (kind, start, end) in enumerate(found):
@@ -447,7 +447,7 @@ def written(found: Sequence[Entity], n_words: int, scheme: str) -> list[str]:
 
 
 @given(tagged())
-def test_entities_and_tags_are_inverse(drawn: tuple[list[Entity], int]) -> None:
+def test_entities_and_tags_are_inverse(drawn: tuple[list[EntitySpan], int]) -> None:
     found, n_words = drawn
     assert tags_of(found, n_words) == written(found, n_words, "IOB2")
     assert entities(tags_of(found, n_words)) == found
@@ -455,7 +455,7 @@ def test_entities_and_tags_are_inverse(drawn: tuple[list[Entity], int]) -> None:
 
 @pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "IOBES", "BILOU", "BMES"])
 @given(st.lists(tagged(), min_size=1, max_size=3))
-def test_every_scheme_becomes_iob2(scheme: str, drawn: list[tuple[list[Entity], int]]) -> None:
+def test_every_scheme_becomes_iob2(scheme: str, drawn: list[tuple[list[EntitySpan], int]]) -> None:
     converted = to_iob2([written(found, n_words, scheme) for found, n_words in drawn], lambda s, w: f"f:{s}")
     assert converted.tags == [tags_of(found, n_words) for found, n_words in drawn]
     assert (converted.repaired, converted.first_repair, converted.stray) == (0, "", {})
@@ -468,10 +468,10 @@ def test_every_scheme_becomes_iob2(scheme: str, drawn: list[tuple[list[Entity], 
 
 
 @given(tagged())
-def test_io_joins_neighbours_of_one_type(drawn: tuple[list[Entity], int]) -> None:
+def test_io_joins_neighbours_of_one_type(drawn: tuple[list[EntitySpan], int]) -> None:
     found, n_words = drawn
     converted = to_iob2([written(found, n_words, "IO")], lambda s, w: "f")
-    joined: list[Entity] = []
+    joined: list[EntitySpan] = []
     for entity in found:
         if joined and (joined[-1].type, joined[-1].end) == (entity.type, entity.start):
             joined[-1] = joined[-1]._replace(end=entity.end)
@@ -513,9 +513,14 @@ def test_stray_tags_end_entities() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [[Entity("A", 0, 0)], [Entity("A", 2, 4)], [Entity("A", -1, 1)], [Entity("A", 0, 2), Entity("B", 1, 3)]],
+    [
+        [EntitySpan("A", 0, 0)],
+        [EntitySpan("A", 2, 4)],
+        [EntitySpan("A", -1, 1)],
+        [EntitySpan("A", 0, 2), EntitySpan("B", 1, 3)],
+    ],
 )
-def test_tags_of_refuses(wrong: list[Entity]) -> None:
+def test_tags_of_refuses(wrong: list[EntitySpan]) -> None:
     with pytest.raises(ValueError, match="is empty, overlaps"):
         tags_of(wrong, 3)
 

@@ -19,7 +19,7 @@ from metacross.corpora.sentence import sentence_from_text
 from metacross.errors import RunError, UserError
 from metacross.indexing import build, shards, window_encoder
 from metacross.indexing.build import build_index, find_neighbours, measure_recall, prepare
-from metacross.indexing.ray_pool import Pool, pool
+from metacross.indexing.ray_pool import EncoderPool, pool
 from metacross.indexing.shards import Encoded, sentence_table
 from metacross.retrieval.index import UntrainedIndex, factory_string
 from metacross.retrieval.prepared import FILE
@@ -321,11 +321,11 @@ def test_text_that_parquet_cannot_hold() -> None:
 
 
 def test_pools() -> None:
-    assert pool("auto", {"CPU": 8.0, "GPU": 4.0}) == Pool(4, True, 1, 2)
-    assert pool("auto", {"CPU": 64.0}) == Pool(16, False, 4, 4)
-    assert pool(False, {"CPU": 2.0, "GPU": 1.0}) == Pool(1, False, 2, 2)
-    assert pool("auto", {"CPU": 1.0}) == Pool(1, False, 1, 1)
-    assert pool("auto", {"CPU": 2.0}, actors=2) == Pool(2, False, 1, 1)
+    assert pool("auto", {"CPU": 8.0, "GPU": 4.0}) == EncoderPool(4, True, 1, 2)
+    assert pool("auto", {"CPU": 64.0}) == EncoderPool(16, False, 4, 4)
+    assert pool(False, {"CPU": 2.0, "GPU": 1.0}) == EncoderPool(1, False, 2, 2)
+    assert pool("auto", {"CPU": 1.0}) == EncoderPool(1, False, 1, 1)
+    assert pool("auto", {"CPU": 2.0}, actors=2) == EncoderPool(2, False, 1, 1)
     with pytest.raises(UserError, match=r"Ray has 2 CPUs\. Ask for at most 2"):
         pool("auto", {"CPU": 2.0}, actors=3)
     with pytest.raises(UserError, match="Ray sees no GPU"):

@@ -192,7 +192,7 @@ def test_a_node_lost_by_a_run_at_an_address(cluster: Machines, s3: str) -> None:
     )
     assert result.step == LONG
     assert len(sizes(events)) == 2
-    with addresses.opened(str(result.run_dir)) as (local, mirror):
+    with addresses.working_copy(str(result.run_dir)) as (local, mirror):
         assert mirror is not None
         checkpoint.fetch(mirror)
         assert_same(state(local), state(Path(undisturbed.run_dir)))

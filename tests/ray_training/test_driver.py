@@ -150,7 +150,7 @@ def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch:
     def stop(event: dict[str, Any]) -> None:
         events.append(event)
         if event["event"] == "eval":
-            with addresses.opened(addresses.join(address, "moved")) as (local, mirror):
+            with addresses.working_copy(addresses.join(address, "moved")) as (local, mirror):
                 (local / "STOP").touch()
                 assert mirror is not None
                 mirror.push("STOP")
@@ -166,7 +166,7 @@ def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch:
     assert (result.step, result.stopped) == (STEPS, False)
     assert [m["step"] for m in result.history] == [20, 40, 60, 80, 100]
     assert {event["step"] for event in events if event["event"] == "eval"} == {20, 40, 60, 80, 100}
-    with addresses.opened(str(first.run_dir)) as (local, mirror):
+    with addresses.working_copy(str(first.run_dir)) as (local, mirror):
         assert mirror is not None
         assert {"bundle", "checkpoints", "progress.jsonl", "ray_config.yaml", "tensorboard"} <= set(mirror.names(""))
         assert not mirror.exists("STOP")

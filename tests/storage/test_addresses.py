@@ -45,7 +45,7 @@ def learner(place: Path, *overrides: str, events: list[dict[str, Any]] | None = 
 
 
 def test_files_and_directories_there_and_back(address: str, tmp_path: Path) -> None:
-    with addresses.opened(address) as (local, mirror):
+    with addresses.working_copy(address) as (local, mirror):
         assert mirror is not None
         assert not mirror.exists("a")
         assert not mirror.pull("a")
@@ -62,7 +62,7 @@ def test_files_and_directories_there_and_back(address: str, tmp_path: Path) -> N
         mirror.push("note")
         assert mirror.names("") == ["a", "note"]
     assert not local.exists()
-    with addresses.opened(address) as (local, mirror):
+    with addresses.working_copy(address) as (local, mirror):
         assert mirror is not None
         assert mirror.pull("a")
         assert mirror.pull("note")
@@ -76,7 +76,7 @@ def test_files_and_directories_there_and_back(address: str, tmp_path: Path) -> N
 
 def test_files_that_change_are_followed_both_ways(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "FOLLOW_SECONDS", 0.02)
-    with addresses.opened(address) as (here, one), addresses.opened(address) as (there, other):
+    with addresses.working_copy(address) as (here, one), addresses.working_copy(address) as (there, other):
         assert one is not None
         assert other is not None
         with one.follow(up=["log"], down=["STOP"]), other.follow(up=["STOP"], down=["log"]):
@@ -110,9 +110,9 @@ def test_a_run_at_an_address_goes_on_on_another_machine(address: str, place: Pat
             raise KeyboardInterrupt
         return False
 
-    with addresses.opened(address) as (local, mirror), pytest.raises(KeyboardInterrupt):
+    with addresses.working_copy(address) as (local, mirror), pytest.raises(KeyboardInterrupt):
         run(learner(place), local, should_stop=die, mirror=mirror)
-    with addresses.opened(address) as (local, mirror):
+    with addresses.working_copy(address) as (local, mirror):
         assert mirror is not None
         assert [name for name in mirror.names("checkpoints") if name <= "step-0000003"] == []
         one = learner(place)
@@ -130,7 +130,7 @@ def test_a_bundle_is_loaded_from_its_address(
     address: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("METACROSS_CACHE", str(tmp_path / "cache"))
-    with addresses.opened(address) as (local, mirror):
+    with addresses.working_copy(address) as (local, mirror):
         run(learner(place, "train.steps=5"), local, mirror=mirror)
         expected = AdaptiveTagger.from_pretrained(local / "bundle")(["Anna Berg lives in Rome ."])
     bundle = addresses.join(address, "bundle")
@@ -140,7 +140,7 @@ def test_a_bundle_is_loaded_from_its_address(
     AdaptiveTagger.from_pretrained(bundle)
     assert cached.stat().st_mtime_ns == before  # not fetched again
 
-    with addresses.opened(bundle) as (_, mirror):
+    with addresses.working_copy(bundle) as (_, mirror):
         assert mirror is not None
         mirror.remove("index.faiss")
     monkeypatch.setenv("METACROSS_CACHE", str(tmp_path / "other"))
@@ -150,14 +150,14 @@ def test_a_bundle_is_loaded_from_its_address(
 
 
 def test_damage_at_the_address_is_passed_over(address: str, place: Path) -> None:
-    with addresses.opened(address) as (local, mirror):
+    with addresses.working_copy(address) as (local, mirror):
         run(learner(place), local, mirror=mirror)
-    with addresses.opened(address) as (local, mirror):
+    with addresses.working_copy(address) as (local, mirror):
         assert mirror is not None
         newest = mirror.names("checkpoints")[-1]
         mirror.remove(f"checkpoints/{newest}/state.safetensors")
     events: list[dict[str, Any]] = []
-    with addresses.opened(address) as (local, mirror):
+    with addresses.working_copy(address) as (local, mirror):
         assert mirror is not None
         assert run(learner(place, events=events), local, mirror=mirror)["step"] == 10
         assert "state.safetensors: missing" in " ".join(e["text"] for e in events if e["event"] == "note")
@@ -166,14 +166,14 @@ def test_damage_at_the_address_is_passed_over(address: str, place: Path) -> None
 
 @pytest.mark.parametrize("bad", ["nosuch://bucket/runs", "s3://", "file://relative/path"])
 def test_an_address_that_leads_nowhere(bad: str) -> None:
-    with pytest.raises(UserError, match=r"cannot be opened .*Check the address"), addresses.opened(bad):
+    with pytest.raises(UserError, match=r"cannot be opened .*Check the address"), addresses.working_copy(bad):
         pass
 
 
 def test_keys_stay_out_of_addresses() -> None:
     with (
         pytest.raises(UserError, match="AWS_SECRET_ACCESS_KEY") as caught,
-        addresses.opened("s3://me:hidden@bucket/runs"),
+        addresses.working_copy("s3://me:hidden@bucket/runs"),
     ):
         pass
     assert "hidden" not in str(caught.value)
@@ -191,7 +191,7 @@ def test_storage_that_cannot_be_written(place: Path, tmp_path: Path) -> None:
         return False
 
     with (
-        addresses.opened(f"file://{tmp_path}/runs") as (local, mirror),
+        addresses.working_copy(f"file://{tmp_path}/runs") as (local, mirror),
         pytest.raises(UserError, match=r"file://.*/checkpoints/step-0000004: cannot be written"),
     ):
         run(one, local, should_stop=spoil, mirror=mirror)
@@ -201,12 +201,12 @@ def test_storage_that_cannot_be_written(place: Path, tmp_path: Path) -> None:
 
 def test_storage_that_cannot_be_listed(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").touch()
-    with addresses.opened(f"file://{tmp_path}") as (_, mirror):
+    with addresses.working_copy(f"file://{tmp_path}") as (_, mirror):
         assert mirror is not None
         with pytest.raises(UserError, match=r"checkpoints: cannot be read"):
             checkpoint.fetch(mirror)
 
 
 def test_what_is_not_at_an_address_is_a_directory(tmp_path: Path) -> None:
-    with addresses.opened(tmp_path) as (local, mirror):
+    with addresses.working_copy(tmp_path) as (local, mirror):
         assert (local, mirror) == (tmp_path, None)
