@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import metacross
 from metacross import AdaptiveTagger
-from metacross import __main__ as cli
+from metacross.cli import app as cli
 from metacross.cli import streams, terminal
 from metacross.config import Config, load_config
 from metacross.corpora.reader import read_corpus
@@ -310,7 +310,7 @@ def test_a_reader_that_goes_away_is_no_error(
     with os.fdopen(writer, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         with pytest.raises(typer.Exit) as caught:
-            cli.tag(tiny_bundle, str(tmp_path / "in.txt"))
+            cli.tag.tag(tiny_bundle, str(tmp_path / "in.txt"))
     assert (caught.value.exit_code, capsys.readouterr().err) == (141, "")
 
 
@@ -321,7 +321,7 @@ def test_a_full_disk_behind_standard_output(
     with Path("/dev/full").open("w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         with pytest.raises(typer.Exit) as caught:
-            cli.tag(tiny_bundle, str(tmp_path / "in.txt"))
+            cli.tag.tag(tiny_bundle, str(tmp_path / "in.txt"))
     assert caught.value.exit_code == 2
     assert (
         capsys.readouterr().err == "error: the output cannot be written (No space left on device). Free some space.\n"

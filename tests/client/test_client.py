@@ -712,7 +712,7 @@ def test_the_same_is_written_here_and_there(
 ) -> None:
     from typer.testing import CliRunner
 
-    from metacross.__main__ import app
+    from metacross.cli.app import app
     from metacross.tagging.answers import TaggedText
     from metacross.tagging.tagger import AdaptiveTagger
 
@@ -775,7 +775,7 @@ def test_what_cannot_be_done_exits_with_2_and_what_failed_with_1(service: Servic
 def test_wrong_usage(arguments: list[str], message: str) -> None:
     from typer.testing import CliRunner
 
-    from metacross.__main__ import app
+    from metacross.cli.app import app
 
     done = CliRunner().invoke(app, ["tag", *arguments])
     assert (done.exit_code, message in done.stderr) == (2, True)
@@ -783,7 +783,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
 
 def test_tagging_there_needs_no_torch(service: Service) -> None:
     code = (
-        "import sys\nfrom metacross.__main__ import main\n"
+        "import sys\nfrom metacross.cli.app import main\n"
         "try: main()\nfinally: print(sorted({'torch', 'transformers', 'ray', 'numpy'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, "tag", "--server", service.url]

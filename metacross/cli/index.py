@@ -1,0 +1,47 @@
+"""`metacross index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metacross.cli.options import ConfigFiles, Overrides
+from metacross.cli.terminal import reporting, say
+
+
+@reporting()
+def index(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; what an earlier call left is replaced.")],
+    overrides: Overrides = None,
+    config: ConfigFiles = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Encoders side by side: by default one per GPU, or per four CPUs."),
+    ] = None,
+) -> None:
+    """Encode the source sentences and index them, on all of Ray's GPUs or CPUs, once for many runs.
+
+    Memory stays bounded whatever the size of the source, if it comes in files of a bounded size.
+
+    \b
+    metacross index --out prepared data.source=my/train.conll
+    metacross train data.source=my/train.conll retrieval.prepared=prepared
+    """  # noqa: D301  # \b keeps the lines apart
+    from rich.console import Console
+
+    from metacross.cli.display import Display
+    from metacross.config import load_config
+    from metacross.indexing.ray_pool import prepare_on_ray
+
+    settings = load_config(config, overrides or ())
+    with Display(Console(stderr=True)) as show:
+        facts = prepare_on_ray(settings, out, actors=actors, show=show)
+    parts = ", ".join(f"{name} {seconds} s" for name, seconds in facts["seconds"].items())
+    say(f"{facts['sentences']} sentences, {facts['windows']} windows; {parts}")
+    say(
+        f"index {facts['index']} over {facts['indexed']} windows: recall@{facts['recall_at']} against exact search "
+        f"{facts['recall']:.3f}"
+    )
+    print(out)

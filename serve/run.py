@@ -1,0 +1,89 @@
+"""`python -m serve.run BUNDLE [KEY=VALUE ...]`: the service from its start to Ctrl-C. `metacross serve` runs this."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from ray import serve as ray_serve
+
+from metacross.bundle import check_bundle
+from metacross.cli.terminal import reporting, say
+from metacross.config import load_config
+from metacross.errors import RunError, UserError, first_line
+from metacross.ray_session import ray_session
+from metacross.storage.addresses import is_address
+from serve.app import build
+
+
+@reporting()
+def run(
+    bundle: Annotated[str, typer.Argument()],
+    overrides: Annotated[list[str] | None, typer.Argument()] = None,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option()] = 8000,
+) -> None:
+    """Starts the service, prints its address when it answers, and waits for Ctrl-C or SIGTERM.
+
+    Args:
+        bundle: directory or address of what training left.
+        overrides: settings over those of ray_config.yaml, each KEY=VALUE.
+        host: address to answer on.
+        port: port to answer on.
+
+    Raises:
+        UserError: the bundle or a setting makes no sense, or the port is taken; nothing was started.
+        RunError: Ray Serve could not start the service.
+    """
+    load_config(None, overrides or ())
+    if not is_address(bundle):
+        check_bundle(Path(bundle))  # here it takes a second; in a replica it would be tried again and again
+    _refuse_taken_port(host, port)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with ray_session():
+        ray_serve.start(http_options={"host": host, "port": port})
+        say(f"loading {bundle}")
+        try:
+            settings = dict(override.split("=", 1) for override in overrides or ())
+            ray_serve.run(build({"bundle": bundle, **settings}))
+        except RuntimeError as error:
+            raise RunError(f"the service did not start: {first_line(error)}") from error
+        print(f"ready: {address(host, port)}   (Ctrl-C ends it)", flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            say("ending: requests under way are answered first")
+        ray_serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def address(host: str, port: int) -> str:
+    """The URL under which a browser of this machine reaches the service.
+
+    >>> address("0.0.0.0", 8000), address("::1", 80)
+    ('http://localhost:8000', 'http://[::1]:80')
+    """
+    if host in ("0.0.0.0", "127.0.0.1", "::"):
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Raises UserError where the service could not listen; Ray would only say so in a log."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}). Choose another port.") from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    typer.run(run)
