@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(
         check_bundle(Path(bundle))  # here it takes a second; in a replica it would be tried again and again
     _refuse_taken_port(host, port)
     signal.signal(signal.SIGTERM, _interrupt)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process; replicas have logs of their own
     with ray_session():
         ray_serve.start(http_options={"host": host, "port": port})
         say(f"loading {bundle}")
