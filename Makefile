@@ -47,10 +47,11 @@ serve: .venv/.stamp ## answer over HTTP on port 8000: make serve BUNDLE=runs/NAM
 browser: .venv/.stamp ## test the service's page in Chromium (Debian and Ubuntu: apt-get install chromium)
 	$(BIN)/python -m pytest -m browser tests/serve/web/test_page.py
 
-check: .venv/.stamp ## check formatting, lint and types
+check: .venv/.stamp ## check formatting, lint, types and the directions of imports
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy $(TYPED)
+	$(BIN)/lint-imports
 
 format: .venv/.stamp ## format the code and mend what the linter can mend
 	$(BIN)/python -m ruff format .
