@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,23 @@ if TYPE_CHECKING:
     from metacross.tagging.answers import TaggedEntity
 
 ROOT = Path(__file__).parent.parent
+FOLDER = Path("runs", "demo")  # below ROOT: a run for each method, and `bundle`, which leads to the last one's
+METHODS = {"base": (), "metacross": ("train.plain_steps=170",)}
 LANGUAGES = ("es", "nl", "de", "fr", "zh")
 SENTENCES = (
     "La ministra Elena Robles viajó de Bogotá a Ginebra para reunirse con la Cruz Roja.",
     "Volgens trainer Joris Vermeulen speelt Ajax zaterdag zonder aanvoerder in Enschede.",
     "张伟明在上海对新华社记者说，华为将在慕尼黑设立研究中心。",
 )
+NEXT = """\
+The tagger stays in {bundle} until the demo runs again. Tag a sentence of your own:
+
+  echo "Angela Merkel besuchte Zürich." | .venv/bin/metacross tag {bundle} --explain
+
+or serve it, and open http://localhost:8000:
+
+  .venv/bin/metacross serve {bundle}
+"""
 COLOURS = {"PER": "bold cyan", "LOC": "bold green", "ORG": "bold magenta", "MISC": "bold yellow"}
 
 
@@ -46,27 +57,46 @@ def main() -> None:
     files = [ROOT / "ray_config.yaml", ROOT / "samples" / "demo.yaml"]
     corpora = {language: read_corpus(ROOT / "samples" / language / "test.conll") for language in LANGUAGES}
     results = {}
-    with tempfile.TemporaryDirectory(prefix="metacross-demo-") as folder:
-        for method, extra in (("base", ()), ("metacross", ("train.plain_steps=170",))):
-            console.rule(f"training {method} on 460 English sentences")
-            overrides = [f"train.method={method}", f"train.storage_path={folder}", f"train.name={method}", *extra]
-            with Display(Console(stderr=True)) as show:
-                bundle = train(load_config(files, overrides), show=show).bundle
-            if bundle is None:
-                sys.exit("stopped before there was a tagger")
-            tagger = AdaptiveTagger.from_pretrained(bundle)
-            results[method] = evaluate(tagger, corpora)
-        console.print(results_table(results))
-        console.rule("three sentences, and the English ones that shaped the answers")
-        for text, tagged in zip(SENTENCES, tagger.tag_texts(SENTENCES, explain=True), strict=True):
-            console.print(coloured(text, tagged.entities()))
-            for support in tagged.support():
-                similarity = Text(f"   {support.similarity:.3f}  ", style="dim")
-                console.print(similarity + coloured(support.text, support.entities))
-            console.print()
+    clear(FOLDER)
+    for method, extra in METHODS.items():
+        console.rule(f"training {method} on 460 English sentences")
+        overrides = [f"train.method={method}", f"train.storage_path={FOLDER}", f"train.name={method}", *extra]
+        with Display(Console(stderr=True)) as show:
+            result = train(load_config(files, overrides), show=show)
+        if result.stopped or result.bundle is None:
+            print("stopped; the next `make demo` begins anew", file=sys.stderr)
+            sys.exit(130)
+        tagger = AdaptiveTagger.from_pretrained(result.bundle)
+        results[method] = evaluate(tagger, corpora)
+    bundle = FOLDER / "bundle"
+    bundle.symlink_to(Path(method, "bundle"))
+    console.print(results_table(results))
+    console.rule("three sentences, and the English ones that shaped the answers")
+    for text, tagged in zip(SENTENCES, tagger.tag_texts(SENTENCES, explain=True), strict=True):
+        console.print(coloured(text, tagged.entities()))
+        for support in tagged.support():
+            similarity = Text(f"   {support.similarity:.3f}  ", style="dim")
+            console.print(similarity + coloured(support.text, support.entities))
+        console.print()
     console.print(f"Done in {time.monotonic() - began:.0f} s. The corpus is tiny: docs/results.md has real ones.")
+    console.print()
+    console.print(NEXT.format(bundle=bundle), soft_wrap=True, end="")  # lines stay whole, to be copied
     if picture:
         console.save_svg(picture, title="make demo")
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier demo left in `folder`, whole or not, and nothing else.
+
+    Ends the program where the directory is a run of the user's own.
+    """
+    bundle = folder / "bundle"
+    if (folder / "ray_config.yaml").exists() or (bundle.exists() and not bundle.is_symlink()):
+        sys.exit(f"error: {folder} is a run of yours, and the demo writes there. Give the run another name.")
+    bundle.unlink(missing_ok=True)
+    for method in METHODS:
+        if (folder / method).exists():
+            shutil.rmtree(folder / method)
 
 
 def results_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Table:

@@ -1,6 +1,7 @@
 """What all tests share: a quiet, offline environment, and fixtures."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def root() -> Path:
 def samples() -> Path:
     """The directory of the small corpus."""
     return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL database, see `postgres_database`."""
+    from tests.helpers.postgres import postgres_database
+
+    with postgres_database() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

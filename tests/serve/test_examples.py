@@ -1,4 +1,4 @@
-"""The store of examples: durable, in order for every reader, on SQLite and (where there is a server) PostgreSQL."""
+"""The store of examples: durable, in order for every reader, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,10 +25,6 @@ from metacross.errors import RunError, UserError
 from serve.annotations import sentence_of, sentence_of_words
 from serve.examples import Example, ExampleStore
 
-POSTGRES = os.environ.get("METACROSS_TEST_POSTGRES", "")
-needs_postgres = pytest.mark.skipif(
-    not POSTGRES, reason="METACROSS_TEST_POSTGRES holds no URL of a PostgreSQL database"
-)
 LABELS = {"LOC", "PER"}
 ROME = sentence_of("Ana lebt in Rom.", [(0, 3, "PER"), (12, 15, "LOC")], labels=LABELS)
 
@@ -75,13 +71,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/examples.db"
         return
-    if not POSTGRES:
-        pytest.skip("METACROSS_TEST_POSTGRES holds no URL of a PostgreSQL database")
+    postgres = request.getfixturevalue("postgres")  # only here: it starts a server
     schema = f"metacross_{uuid.uuid4().hex}"
-    server = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
+    server = create_engine(postgres, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-        parsed = make_url(POSTGRES).update_query_dict({"options": f"-csearch_path={schema}"})
+        parsed = make_url(postgres).update_query_dict({"options": f"-csearch_path={schema}"})
         yield parsed.render_as_string(hide_password=False)
         connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
     server.dispose()
@@ -379,23 +374,21 @@ def test_addresses_that_cannot_be_opened(
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-@needs_postgres
-def test_a_server_that_answers_before_it_has_written_is_refused() -> None:
-    parsed = make_url(POSTGRES).update_query_dict({"options": "-csynchronous_commit=off"})
+def test_a_server_that_answers_before_it_has_written_is_refused(postgres: str) -> None:
+    parsed = make_url(postgres).update_query_dict({"options": "-csynchronous_commit=off"})
     with pytest.raises(UserError, match="Set synchronous_commit to on"):
         ExampleStore(parsed.render_as_string(hide_password=False))
 
 
-@needs_postgres
-def test_a_database_that_cannot_hold_every_text_is_refused() -> None:
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres: str) -> None:
     name = f"metacross_{uuid.uuid4().hex}"
-    server = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
+    server = create_engine(postgres, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.exec_driver_sql(
             f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
         )
         with pytest.raises(UserError, match="encoding is SQL_ASCII; make one with ENCODING 'UTF8'"):
-            ExampleStore(make_url(POSTGRES).set(database=name).render_as_string(hide_password=False))
+            ExampleStore(make_url(postgres).set(database=name).render_as_string(hide_password=False))
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
     server.dispose()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
+from tests.helpers.needs import missing
 from tests.helpers.page_service import LONGEST, NEIGHBOURS, PageService, running
 
 pytestmark = pytest.mark.browser
@@ -23,7 +24,7 @@ OpenPage = Callable[..., Page]
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("needs Chromium (Debian and Ubuntu: apt-get install chromium)")
+        missing("needs Chromium (Debian and Ubuntu: apt-get install chromium)")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
