@@ -2,16 +2,14 @@
 
 A configuration is put together from three kinds of source, later ones winning: the default file, files given with
 ``--config`` (which may be partial), and ``key=value`` overrides with dotted names. No value has a default here: what a
-run uses stands in the YAML alone. What each key means is told by the comments there.
-
-YAML is read by its 1.2 rules: only true and false are booleans, so the tag ``NO`` and the language ``no`` stay text,
-and ``1e-4`` is a number (PyYAML by itself follows 1.1, where both come out wrong). Keys are always text.
+run uses stands in the YAML alone, and so do the comments that say what each key means.
 """
+
+from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 
 from metacross.errors import UserError
+from metacross.yaml_nodes import TAG, Locate, compose, compose_file, pairs, plain_value, write_yaml
 
 FILE_NAME = "ray_config.yaml"
 COMMAND_LINE = "command line"
@@ -180,7 +179,7 @@ class ServeConfig(Section):
 
 
 class Config(Section):
-    """A whole configuration, one section per part of the program."""
+    """A complete configuration, one section per part of the program."""
 
     data: DataConfig
     model: ModelConfig
@@ -198,7 +197,7 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """Write this configuration as YAML that `load_config` reads back as an equal one."""
-        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return write_yaml(self.model_dump())
 
 
 def dotted(config: Config) -> dict[str, Any]:
@@ -233,9 +232,9 @@ def load_config(
         paths: YAML files, each possibly partial, merged in this order over the default file (see `default_path`).
         overrides: ``key=value`` with dotted keys, applied last. Values are YAML, but where a key takes nothing else
             than text they are taken as they stand (so that ``train.storage_path=a: b`` is not read as a mapping).
-        alone: the files are whole by themselves, as a bundle's is. Only settings that are newer than they are, and so
-            missing from them, are taken from the default file.
-        base: a whole configuration in the default file's place.
+        alone: the files are complete, as a bundle's is. Only settings that are newer than the files, and so missing
+            from them, are taken from the default file.
+        base: a complete configuration to start from in place of the default file.
 
     Returns:
         The complete configuration.
@@ -268,9 +267,6 @@ def _newer_settings(settings: Mapping[str, _Setting]) -> dict[str, _Setting]:
     return {} if default is None else {k: v for k, v in _file_settings(default).items() if k in missing}
 
 
-Locate = Callable[[yaml.Node], str]
-
-
 def _leaves() -> dict[str, FieldInfo]:
     """Every dotted key that holds a value."""
     return {
@@ -280,39 +276,11 @@ def _leaves() -> dict[str, FieldInfo]:
     }
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, by the same rules as the configuration; keys are text.
-
-    Raises:
-        UserError: it cannot be read, is empty or broken, or a key is given twice (the line).
-    """
-    node = _composed(path)
-    try:
-        return _plain(node, str(path), lambda at: f"{path}:{at.start_mark.line + 1}")
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply.") from None
-
-
 def _file_settings(path: Path) -> dict[str, _Setting]:
-    node = _composed(path)
+    node = compose_file(path)
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"The configuration file {path} must hold sections with keys, such as train: {{steps: 100}}.")
     return _collect("", node, lambda at: f"{path}:{at.start_mark.line + 1}")
-
-
-def _composed(path: Path) -> yaml.Node:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"The configuration file {path} does not exist.") from None
-    except OSError as error:
-        raise UserError(f"The configuration file {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"The configuration file {path} is not UTF-8 text.") from None
-    node = _compose(text, str(path))
-    if node is None:
-        raise UserError(f"The configuration file {path} is empty.")
-    return node
 
 
 def _override_settings(override: str) -> dict[str, _Setting]:
@@ -324,8 +292,8 @@ def _override_settings(override: str) -> dict[str, _Setting]:
     # A shell hands over train.name="" as train.name=, which YAML would call null.
     if field and (not text.strip() or (field.annotation is str and text[0] not in "'\"")):
         return {name: _Setting(text, COMMAND_LINE)}
-    node = _compose(text, f"{override!r} on the {COMMAND_LINE}")
-    return _collect(name, node or yaml.ScalarNode(_TAG + "null", ""), lambda _: COMMAND_LINE)
+    node = compose(text, f"{override!r} on the {COMMAND_LINE}")
+    return _collect(name, node or yaml.ScalarNode(TAG + "null", ""), lambda _: COMMAND_LINE)
 
 
 def _collect(name: str, node: yaml.Node, locate: Locate) -> dict[str, _Setting]:
@@ -343,13 +311,13 @@ def _collect(name: str, node: yaml.Node, locate: Locate) -> dict[str, _Setting]:
 
 def _walk(name: str, node: yaml.Node, locate: Locate) -> Iterator[tuple[str, _Setting]]:
     if name in _leaves():
-        yield name, _Setting(_plain(node, name, locate), locate(node))
+        yield name, _Setting(plain_value(node, name, locate), locate(node))
     elif name and name not in Config.model_fields:
         raise UserError(f"Unknown key {name} ({locate(node)}). Did you mean {_nearest(name)}?")
     elif not isinstance(node, yaml.MappingNode):
         raise UserError(f"{name} is a section ({locate(node)}) and needs keys, such as {_example(name)}: ...")
     else:
-        for key, value in _pairs(node, name, locate):
+        for key, value in pairs(node, name, locate):
             yield from _walk(f"{name}.{key}" if name else key, value, locate)
 
 
@@ -362,31 +330,6 @@ def _nearest(name: str) -> str:
 
 def _example(section: str) -> str:
     return next(leaf.split(".")[-1] for leaf in _leaves() if leaf.startswith(section + "."))
-
-
-def _pairs(node: yaml.MappingNode, name: str, locate: Locate) -> Iterator[tuple[str, yaml.Node]]:
-    """List a mapping's keys, as they are spelled, with their values; a key given twice is an error."""
-    seen: dict[str, str] = {}
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise UserError(f"A key under {name or 'the top level'} is not text ({locate(key)}).")
-        if key.value in seen:
-            full = f"{name}.{key.value}" if name else key.value
-            raise UserError(f"{full} is given twice ({seen[key.value]} and {locate(key)}). Remove one.")
-        seen[key.value] = locate(key)
-        yield key.value, value
-
-
-def _plain(node: yaml.Node, name: str, locate: Locate) -> Any:
-    """Turn a YAML node into Python's values."""
-    if isinstance(node, yaml.MappingNode):
-        return {key: _plain(value, name, locate) for key, value in _pairs(node, name, locate)}
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(value, name, locate) for value in node.value]
-    try:
-        return _SCALARS[node.tag](node.value)
-    except (KeyError, ValueError):
-        raise UserError(f"{name} cannot be {node.value!r} with the YAML tag {node.tag} ({locate(node)}).") from None
 
 
 def _validate(settings: dict[str, _Setting]) -> Config:
@@ -413,54 +356,3 @@ def _complaints(error: ValidationError, settings: dict[str, _Setting]) -> list[s
         allowed = leaves[name].description or detail["msg"].removeprefix("Input should be ")
         lines[name] = f"{name} is {json.dumps(value, ensure_ascii=False)} ({place}); it must be {allowed}."
     return list(lines.values())
-
-
-def _compose(text: str, place: str) -> yaml.Node | None:
-    """Parse YAML as far as its nodes, which know their lines; None for an empty text."""
-    try:
-        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-        return node
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{place}{line}: broken YAML: {error.problem or error.context}.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{place}: broken YAML: {error}.") from None
-    except RecursionError:
-        raise UserError(f"{place}: nested too deeply for a configuration.") from None
-
-
-_TAG = "tag:yaml.org,2002:"
-_SCALARS: dict[str, Callable[[str], Any]] = {
-    _TAG + "str": str,
-    _TAG + "null": lambda _: None,
-    _TAG + "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    _TAG + "int": int,
-    _TAG + "float": float,
-}
-# YAML 1.2's core schema, without what no configuration needs (octal and hexadecimal numbers, infinity, NaN).
-_RESOLVERS = {
-    "null": re.compile(r"^(?:~|null|Null|NULL|)$"),
-    "bool": re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
-    "int": re.compile(r"^[-+]?[0-9]+$"),
-    "float": re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
-}
-
-
-class _Loader(yaml.SafeLoader):
-    """Resolves plain scalars by `_RESOLVERS` instead of YAML 1.1's rules."""
-
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012  # PyYAML's name, filled below
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that either version of YAML would read as something else, or not at all."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        # PyYAML writes some line separators (such as U+0085) so that they are read as spaces, save in this style.
-        return self.represent_scalar(_TAG + "str", data, style=None if data.isprintable() else '"')
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
-for _name, _pattern in _RESOLVERS.items():
-    _Loader.add_implicit_resolver(_TAG + _name, _pattern, None)
-    _Dumper.add_implicit_resolver(_TAG + _name, _pattern, None)

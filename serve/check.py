@@ -18,9 +18,10 @@ from pydantic import BaseModel, ValidationError
 from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
-from metacross.config import Config, ServeConfig, load_config, read_yaml
+from metacross.config import Config, ServeConfig, load_config
 from metacross.errors import UserError
 from metacross.tagging.tagger import AdaptiveTagger
+from metacross.yaml_nodes import read_yaml
 from serve.app import Ingress, SourceIndex, Tagger, build, from_config
 from serve.changeover import bundle_named
 from serve.web.auth import refuse_open_door

@@ -24,8 +24,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from metacross.config import Config, load_config, read_yaml
+from metacross.config import Config, load_config
 from metacross.errors import UserError
+from metacross.yaml_nodes import read_yaml
 
 NUMBERS = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2}  # how many each takes
 KINDS = (*NUMBERS, "choice")

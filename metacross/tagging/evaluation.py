@@ -15,7 +15,7 @@ from metacross.tagging.scoring import scores
 if TYPE_CHECKING:
     from metacross.tagging.tagger import AdaptiveTagger
 
-GROUP = 128  # sentences between two signs of progress
+GROUP = 128  # sentences between two calls of `tick`
 MEASURES = ("precision", "recall", "f1")
 
 
@@ -28,22 +28,22 @@ def evaluate(
     inner_lr: float | None = None,
     tick: Callable[[str, int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """What a tagger finds in labelled corpora, by theta (`plain`) and by weights adapted to every sentence.
+    """Measures a tagger on labelled corpora, tagging by theta (`plain`) and by weights adapted to every sentence.
 
-    A data.tag_map that the tagger was not trained with but is used with now renames or drops types among those found,
-    as it did in the corpora when they were read with it. The one it was trained with is in its types already.
+    If data.tag_map differs from the one that the tagger was trained with, it is applied to the types that the tagger
+    finds, as it was to the corpora when they were read. The tag map of training is already in the tagger's types.
 
     Args:
-        tagger: to be measured.
-        corpora: by language, or any other name; read with the data.tag_map of `tagger.config`.
-        limit: the most sentences of a corpus, spread evenly over it.
-        neighbours: K, in place of the tagger's own.
-        inner_lr: in place of the tagger's own.
-        tick: is told the language and how many more of its sentences are done.
+        tagger: the tagger to measure.
+        corpora: the corpora by language, or by any other name; read with the data.tag_map of `tagger.config`.
+        limit: at most this many sentences of a corpus, spread evenly over it.
+        neighbours: K; by default the tagger's own.
+        inner_lr: inner learning rate; by default the tagger's own.
+        tick: called with the language and the number of its sentences just done.
 
     Returns:
-        For every language {"plain", "adapted", "difference", "sentences", "oddities"}: the first two as from `scores`,
-        the difference adapted - plain in F1, precision and recall.
+        For every language {"plain", "adapted", "difference", "sentences", "oddities"}: the first two as `scores`
+        returns them, the difference as adapted - plain in F1, precision and recall.
 
     Raises:
         UserError: a corpus without entities, or with types that the tagger does not know.

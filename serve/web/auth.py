@@ -21,8 +21,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from metacross.config import read_yaml
 from metacross.errors import UserError
+from metacross.yaml_nodes import read_yaml
 from serve.web.problems import ProblemError
 
 VARIABLE = "METACROSS_TOKENS"
