@@ -1,9 +1,11 @@
 """The command line: a module for each command, registered in `app`.
 
+Modules:
     app                        the program `metacross`
-    train, tune, evaluate,     one command each
-    tag, data, index, serve
+    train, tune, evaluate, tag, data, index, serve
+                               one command each
     options                    arguments and options that commands share
-    streams, remote            what `metacross tag` reads and writes; the same through a service
-    display, tables, terminal  progress, tables, messages and exit statuses
+    streams                    what `metacross tag` reads and writes
+    remote                     the same through a service
+    display, tables, terminal  progress; tables; messages and exit statuses
 """
