@@ -1,1 +1,1 @@
-"""Side-by-side timings against other implementations; see benchmarks/README.md."""
+"""Speed and memory, each measured beside a baseline; docs/benchmarks.md has the figures."""

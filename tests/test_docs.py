@@ -34,6 +34,14 @@ def test_the_readme_tree_is_the_tree(root: Path) -> None:
     assert packages <= set(named)
 
 
+def test_the_architecture_names_files_that_exist(root: Path) -> None:
+    text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w./]*/[\w./]*|\w+\.(?:py|yaml|md))`", text)
+    assert len(named) > 40
+    for path in named:
+        assert (root / path).exists() or (root / "metacross" / path).exists(), f"architecture.md names {path}"
+
+
 def test_the_paper_map_names_things_that_exist(root: Path) -> None:
     text = (root / "docs" / "paper_map.md").read_text(encoding="utf-8")
     names = re.findall(r"`(metacross(?:\.\w+)+)`", text)
