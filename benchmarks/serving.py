@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.meta_step import machine
+from benchmarks.machine import machine
 from metacross import AdaptiveTagger
 from metacross.algorithm import episode_losses, tag
 from metacross.bundle import load_bundle

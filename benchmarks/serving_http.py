@@ -36,7 +36,7 @@ from rich.console import Console
 from benchmarks.http_client import HEALTH, HOST, Seen, entities_request, send
 from benchmarks.http_report import CLIENTS, WAYS, Block, Found, draw, floor_lines, latency_table, stage_table
 from benchmarks.http_service import observed, stages_ms, start, stop
-from benchmarks.meta_step import machine
+from benchmarks.machine import machine
 from benchmarks.serving import batches_of
 from metacross.bundle import check_bundle
 from metacross.errors import UserError

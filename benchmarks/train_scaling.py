@@ -31,7 +31,7 @@ from torch import Tensor
 
 from benchmarks.flops import Sizes, exact_flops
 from benchmarks.inputs import RANDOM_TAGS, MetaBatch, example, make_classifier
-from benchmarks.meta_step import machine
+from benchmarks.machine import machine
 from benchmarks.scaling_model import LINKS, WORKERS, Gpu, imbalance
 from benchmarks.scaling_report import FROZEN, LARGER, PAIR, Step, draw, measured_table, model_tables, tasks
 from metacross.config import Config, load_config

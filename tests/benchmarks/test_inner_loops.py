@@ -26,12 +26,13 @@ from benchmarks.baselines import (
     TorchOpt,
     relative_difference,
 )
+from benchmarks.comparison import compare
 from benchmarks.flops import Sizes, counted, exact_flops
 from benchmarks.http_client import HEALTH, HOST, Seen, entities_request, percentile, send
 from benchmarks.http_report import CLIENTS, PARTS, WAYS, Block, Found, draw, latency_table, stage_table
 from benchmarks.http_service import INSIDE, OUTSIDE, stages_ms
 from benchmarks.inputs import RANDOM_TAGS, MetaBatch, corpus_batches, make_classifier, random_batches, random_example
-from benchmarks.meta_step import compare, main
+from benchmarks.meta_step import main
 from benchmarks.released_loop import BertAdam, ReleasedLoop
 from benchmarks.scaling_model import (
     WORKERS,
