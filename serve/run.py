@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -12,13 +13,14 @@ from typing import Annotated, NoReturn
 import typer
 from ray import serve as ray_serve
 
-from metacross.bundle import check_bundle
+from metacross.bundle import check_bundle, refuse_learned_keys
 from metacross.cli.terminal import reporting, say
-from metacross.config import load_config
+from metacross.config import FILE_NAME, load_config
 from metacross.errors import RunError, UserError, first_line
 from metacross.ray_session import ray_session
 from metacross.storage.addresses import is_address
 from serve.app import build
+from serve.web.auth import refuse_open_door
 
 
 @reporting()
@@ -40,10 +42,7 @@ def run(
         UserError: the bundle or a setting makes no sense, or the port is taken; nothing was started.
         RunError: Ray Serve could not start the service.
     """
-    load_config(None, overrides or ())
-    if not is_address(bundle):
-        check_bundle(Path(bundle))  # here it takes a second; in a replica it would be tried again and again
-    _refuse_taken_port(host, port)
+    _check(bundle, overrides or (), host, port)
     signal.signal(signal.SIGTERM, _interrupt)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process; replicas have logs of their own
     with ray_session():
@@ -60,6 +59,17 @@ def run(
         except KeyboardInterrupt:
             say("ending: requests under way are answered first")
         ray_serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _check(bundle: str, overrides: Sequence[str], host: str, port: int) -> None:
+    """Raises UserError for what a replica would refuse again and again, with the reason in a log alone."""
+    settings = load_config(None, overrides).serve
+    refuse_open_door(settings.auth, host)
+    if not is_address(bundle):
+        check_bundle(Path(bundle))
+        trained = load_config([Path(bundle) / FILE_NAME], alone=True)
+        refuse_learned_keys(trained, load_config([Path(bundle) / FILE_NAME], overrides, alone=True))
+    _refuse_taken_port(host, port)
 
 
 def address(host: str, port: int) -> str:

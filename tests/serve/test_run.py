@@ -62,6 +62,8 @@ def test_mistakes_show_before_anything_starts(tiny_bundle: Path, tmp_path: Path,
         for arguments, message in (
             ((tmp_path,), "not a bundle (no manifest.json)"),
             ((tiny_bundle, "serve.replicas=none"), "serve.replicas is"),
+            ((tiny_bundle, "train.lr=1"), "train.lr=1.0 but this bundle was trained with"),
+            ((tiny_bundle, "--host", "0.0.0.0"), "serve.auth is empty"),
             ((tiny_bundle, "--port", taken), f"--port {taken}: cannot listen there"),
         ):
             done = subprocess.run(command(*arguments), cwd=root, capture_output=True, text=True, check=False)
