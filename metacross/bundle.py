@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_model, save_model
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from metacross.config import Config, differences, load_config
 from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
-from metacross.encoder.loading import load_classifier
+from metacross.encoder.loading import load_encoder, load_tokenizer
 from metacross.encoder.model import TagModel
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.errors import UserError
@@ -121,17 +122,17 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
     config = load_config([path / "ray_config.yaml"], alone=True)
     hugging_face = json.loads((path / "config.json").read_text(encoding="utf-8"))
     tags = tuple(hugging_face["id2label"][str(i)] for i in range(len(hugging_face["id2label"])))
-    model = TagModel(load_classifier(path, tags, seed=0), frozen_layers=config.model.frozen_layers)
-    sentence_encoder = SentenceEncoder(model, layer=config.pooled_layer, pooling=config.retrieval.pooling)
-    load_model(sentence_encoder, str(path / "sentence_encoder.safetensors"))
-    empty = np.empty((0, sentence_encoder.size), dtype=np.float32)
+    encoder = load_encoder(config, tags, device=torch.device("cpu"), directory=path)
+    # Training has moved the model's upper layers; the sentence encoder's are still those of the pre-trained encoder.
+    load_model(encoder.sentence_encoder, str(path / "sentence_encoder.safetensors"))
+    empty = np.empty((0, encoder.sentence_encoder.size), dtype=np.float32)
     return Bundle(
         path=path,
         config=config,
         tags=tags,
-        model=model,
-        sentence_encoder=sentence_encoder,
-        tokenizer=AutoTokenizer.from_pretrained(path),
+        model=encoder.model,
+        sentence_encoder=encoder.sentence_encoder,
+        tokenizer=encoder.tokenizer,
         sentences=_sentences(path) if source else [],
         index=VectorIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else VectorIndex(empty, use_gpu=False),
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
@@ -156,7 +157,7 @@ def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSourc
     check_bundle(path)
     config = load_config([path / "ray_config.yaml"], alone=True)
     index = VectorIndex.load(path / "index.faiss", use_gpu=use_gpu)
-    return BundleSource(config, AutoTokenizer.from_pretrained(path), _sentences(path), index, _digest(path))
+    return BundleSource(config, load_tokenizer(path), _sentences(path), index, _digest(path))
 
 
 def _sentences(path: Path) -> list[Sentence]:

@@ -134,7 +134,7 @@ def prepare(
     """
     _make_room(out)
     encoder = WindowEncoder(config, device=torch.device("cpu"))
-    digest, size = encoder_digest(encoder.model, encoder.tokenizer), encoder.size
+    digest, size = encoder_digest(encoder.loaded.model, encoder.loaded.tokenizer), encoder.loaded.sentence_encoder.size
     _untrained(config, 1, size)  # a factory string that FAISS does not know is told before hours of encoding
     if encode is None:
         encode = lambda sentences, vectors, total: encode_here(encoder, sentences, vectors, total)  # noqa: E731

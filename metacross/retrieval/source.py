@@ -14,7 +14,7 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.trunk_cache import TrunkCache
 from metacross.encoder.windows import PieceEncoder, tag_ids
 from metacross.retrieval.index import VectorIndex
-from metacross.retrieval.support import may_be_support
+from metacross.retrieval.pools import may_be_support
 
 
 class Source:
