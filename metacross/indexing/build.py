@@ -169,7 +169,7 @@ class _Preparation:
             source = write_sentences(self.config, folder / "sentences", show=self.show)
             made = made_from(self.config, source=source, encoder=self.encoder)
         with self._timed("encoding"):
-            vectors = self._vectors_directory({**made, "train.precision": self.config.train.precision})
+            vectors = self._vectors_directory(made)
             self.encode(folder / "sentences", vectors, source.count)
             encoded = self._read_encoded(vectors, source.count)
         with self._timed("index"):

@@ -1,4 +1,4 @@
-"""Pools of encoders; and encoding on a real local Ray: the same files as without it, and failures in the right words."""
+"""Pools of encoders; and encoding on a real local Ray: the same files as without it, and failures in plain words."""
 
 from __future__ import annotations
 
