@@ -48,9 +48,7 @@ class SentenceEncoder(nn.Module):
         ends = layer == len(model.layers) and model.family.final_norm is not None
         self.norm = _plain_copy(getattr(model.encoder, str(model.family.final_norm))) if ends else nn.Identity()
         self.size = int(model.classifier.config.hidden_size)
-        self._encoder = (
-            model.encoder,
-        )  # in a tuple it is no sub-module, so its weights are not saved with this module
+        self._encoder = (model.encoder,)  # in a tuple it is no sub-module, and its weights are not saved with this one
         self.requires_grad_(False)
 
     @torch.no_grad()

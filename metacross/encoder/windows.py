@@ -78,7 +78,7 @@ class PieceEncoder:
         self.mask = tokenizer.mask_token_id
         self.special = frozenset(tokenizer.all_special_ids)
         # SentencePiece's mark of a word's beginning, which may be a piece by itself.
-        self.marker = tokenizer.get_vocab().get("▁")
+        self.marker = tokenizer.backend_tokenizer.token_to_id("▁")
         if max_pieces < 4:
             raise UserError(f"model.max_pieces={max_pieces}: at least 4 are needed")
         self.capacity = max_pieces - 2

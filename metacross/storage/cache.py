@@ -1,4 +1,4 @@
-"""Where metacross keeps what it can make again: the embedded encoder, copies of bundles."""
+"""The directory for what metacross can make again: the embedded encoder and copies of bundles."""
 
 from __future__ import annotations
 
