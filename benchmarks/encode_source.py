@@ -36,8 +36,9 @@ from metacross.config import Config, load_config
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import Sentence, entities
 from metacross.errors import UserError
-from metacross.indexing.build import build_index, measure_recall
+from metacross.indexing.build import build_index
 from metacross.indexing.ray_pool import prepare_on_ray
+from metacross.indexing.recall import measure_recall
 from metacross.indexing.shards import SHARD, Encoded
 from metacross.retrieval.index import UntrainedIndex
 

@@ -4,7 +4,7 @@ Shapes: E episodes, one row each; T word pieces of a row, several sentences side
 
 A sentence to be tagged is the query of an episode; its K nearest labelled source sentences are the support set.
 `adapt` takes gradient steps from theta on the support set and returns fast weights theta'; `tag` uses them on the
-query; `meta_gradient` moves theta to where those steps help most.
+query. Training minimises `query_losses`, which moves theta to where those steps help most.
 
 Where this departs from the paper or from its released code (microsoft/vert-papers, Meta-Cross):
  1. The inner step is a true gradient step, or one of fixed length along the gradient (`normalized`). The released code
@@ -13,10 +13,10 @@ Where this departs from the paper or from its released code (microsoft/vert-pape
  3. The meta-gradient is the mean over the episodes of a meta-batch, where the released code has the sum.
  4. A word's first piece carries its tag; other pieces and special pieces are not in the loss. The released code
     trains on labels of their own for them.
- 5. Masking hides whole words (episodes.py), not their first pieces.
+ 5. Masking hides all pieces of a word (training/episodes.py), not only its first piece.
  6. No dropout, in adaptation or training: the same request gets the same answer, and the result of training does not
     depend on how a meta-batch is spread over workers.
- 7. Second-order MAML is there too (`second_order`); the paper uses the first-order gradient only.
+ 7. Second-order MAML is implemented too (`second_order`); the paper uses the first-order gradient only.
 """
 
 from __future__ import annotations
@@ -36,12 +36,20 @@ THETA = FastWeights()
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """How an episode's weights are found from theta."""
+    """How an episode's fast weights are computed from theta.
+
+    Attributes:
+        steps: number of gradient steps.
+        lr: alpha; with `normalized` the length of a step.
+        normalized: whether a step has a fixed length in the direction of the gradient.
+        max_weight: lambda on the support set.
+        second_order: whether the meta-gradient differentiates through the steps.
+    """
 
     steps: int
-    lr: float  # alpha; with `normalized` the length of a step
+    lr: float
     normalized: bool
-    max_weight: float  # lambda on the support set
+    max_weight: float
     second_order: bool = False
 
 

@@ -1,14 +1,14 @@
-"""What a training run leaves behind: a directory from which the tagger, adapted or not, is loaded again.
+"""The result of a training run: a directory from which the tagger is loaded, to be used with or without adaptation.
 
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
     source.jsonl                                      the labelled source sentences
     index.faiss                                       FAISS index over their vectors
     ray_config.yaml                                   the resolved configuration
-    metrics.json, README.md                           what was measured, and a model card
+    metrics.json, README.md                           measurements of the training, and a model card
     manifest.json                                     SHA-256 and size of every other file
 
-No pickle anywhere. Loading checks the manifest first.
+No file is a pickle. Loading checks the manifest first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_model, save_model
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from metacross.config import Config, differences, load_config
 from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
-from metacross.encoder.loading import load_classifier
+from metacross.encoder.loading import load_encoder, load_tokenizer
 from metacross.encoder.model import TagModel
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.errors import UserError
@@ -35,9 +36,9 @@ from metacross.storage.addresses import is_address, local_copy
 from metacross.storage.directories import MANIFEST, check_manifest, write_directory, write_manifest
 from metacross.storage.files import sha256, write_json
 
-FORMAT = 2  # 1: an index over all windows, without their numbers
+FORMAT = 2  # in format 1 the index was over all windows, without their numbers
 
-# Settings that a trained tagger may be used with other values of; all others are part of what was learned.
+# Settings that may be changed after training; all others are fixed.
 FREE_KEYS = frozenset(
     {
         "data.tag_map",
@@ -56,7 +57,20 @@ FREE_KEYS = frozenset(
 
 @dataclass
 class Bundle:
-    """A loaded bundle."""
+    """A loaded bundle.
+
+    Attributes:
+        path: its directory; of a bundle at an address, the copy in the cache.
+        config: the configuration it was trained with.
+        tags: the tag set, IOB2, by tag id.
+        model: encoder and tag head, as trained (theta).
+        sentence_encoder: the pre-trained encoder that retrieval compares sentences with.
+        tokenizer: the encoder's.
+        sentences: the labelled source sentences; empty if loaded without.
+        index: over the windows of these sentences that may be support; empty if loaded without.
+        metrics: measurements of the training.
+        digest: names the bundle: 12 digits of its manifest's SHA-256.
+    """
 
     path: Path
     config: Config
@@ -67,7 +81,7 @@ class Bundle:
     sentences: list[Sentence]
     index: VectorIndex
     metrics: dict[str, Any]
-    digest: str  # of the manifest: names the checkpoint
+    digest: str
 
 
 def save_bundle(
@@ -82,10 +96,12 @@ def save_bundle(
     index: VectorIndex,
     metrics: Mapping[str, Any],
 ) -> None:
-    """Writes a bundle beside `path`, then puts it there in one rename; a bundle that was there is replaced.
+    """Writes a bundle under a temporary name and renames it to `path`, replacing a bundle that was there.
+
+    The arguments are the fields of `Bundle`.
 
     Raises:
-        UserError: the disk is full or the place cannot be written; what was at `path` is still there.
+        UserError: the disk is full, or `path` cannot be written; what was at `path` is unchanged.
     """
 
     def fill(folder: Path) -> None:
@@ -109,29 +125,29 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
     """Loads a bundle after checking every file against the manifest.
 
     Args:
-        path: its directory, or its address (s3://...): it is then copied into the cache first.
-        use_gpu: is for the index.
-        source: whether to load the source sentences and their index; without them `sentences` and `index` are empty.
+        path: the bundle's directory, or its address (s3://...), from which it is first copied into the cache.
+        use_gpu: where the index goes; see `VectorIndex`.
+        source: whether to load the source sentences and their index.
 
     Raises:
-        UserError: not a bundle, or a file is missing or changed (which one).
+        UserError: there is no bundle, or a file of it is missing or changed (which one).
     """
     path = local_copy(str(path), check_bundle) if is_address(path) else Path(path)
     check_bundle(path)
     config = load_config([path / "ray_config.yaml"], alone=True)
     hugging_face = json.loads((path / "config.json").read_text(encoding="utf-8"))
     tags = tuple(hugging_face["id2label"][str(i)] for i in range(len(hugging_face["id2label"])))
-    model = TagModel(load_classifier(path, tags, seed=0), frozen_layers=config.model.frozen_layers)
-    sentence_encoder = SentenceEncoder(model, layer=config.pooled_layer, pooling=config.retrieval.pooling)
-    load_model(sentence_encoder, str(path / "sentence_encoder.safetensors"))
-    empty = np.empty((0, sentence_encoder.size), dtype=np.float32)
+    encoder = load_encoder(config, tags, device=torch.device("cpu"), directory=path)
+    # Training has moved the model's upper layers; the sentence encoder's are still those of the pre-trained encoder.
+    load_model(encoder.sentence_encoder, str(path / "sentence_encoder.safetensors"))
+    empty = np.empty((0, encoder.sentence_encoder.size), dtype=np.float32)
     return Bundle(
         path=path,
         config=config,
         tags=tags,
-        model=model,
-        sentence_encoder=sentence_encoder,
-        tokenizer=AutoTokenizer.from_pretrained(path),
+        model=encoder.model,
+        sentence_encoder=encoder.sentence_encoder,
+        tokenizer=encoder.tokenizer,
         sentences=_sentences(path) if source else [],
         index=VectorIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else VectorIndex(empty, use_gpu=False),
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
@@ -141,7 +157,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
 
 @dataclass
 class BundleSource:
-    """A bundle's source sentences by themselves, without a model."""
+    """What is needed to search a bundle's source sentences; the fields mean the same as in `Bundle`."""
 
     config: Config
     tokenizer: PreTrainedTokenizerBase
@@ -151,12 +167,12 @@ class BundleSource:
 
 
 def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSource:
-    """Loads what is searched; arguments and errors as for `load_bundle`."""
+    """Loads a bundle's source sentences without its model; arguments and errors are those of `load_bundle`."""
     path = local_copy(str(path), check_bundle) if is_address(path) else Path(path)
     check_bundle(path)
     config = load_config([path / "ray_config.yaml"], alone=True)
     index = VectorIndex.load(path / "index.faiss", use_gpu=use_gpu)
-    return BundleSource(config, AutoTokenizer.from_pretrained(path), _sentences(path), index, _digest(path))
+    return BundleSource(config, load_tokenizer(path), _sentences(path), index, _digest(path))
 
 
 def _sentences(path: Path) -> list[Sentence]:
@@ -174,12 +190,24 @@ def _digest(path: Path) -> str:
 
 
 def check_bundle(path: Path) -> None:
-    """Raises UserError unless `path` is a bundle whose files are all there and unchanged."""
+    """Checks that `path` is a bundle whose files are complete and unchanged.
+
+    Raises:
+        UserError: it is not.
+    """
     check_manifest(path, FORMAT, kind="bundle", hint="Give the directory that `metacross train` names at its end.")
 
 
 def refuse_learned_keys(trained: Config, wanted: Config) -> None:
-    """Raises UserError where a setting was changed that is part of what a bundle has learned."""
+    """Refuses a configuration that changes a setting which is fixed after training.
+
+    Args:
+        trained: the bundle's configuration.
+        wanted: the configuration to use it with.
+
+    Raises:
+        UserError: a fixed setting differs; the message names it and the settings that may be changed.
+    """
     for key, (before, value) in differences(trained, wanted).items():
         if key not in FREE_KEYS and not key.startswith("serve."):
             raise UserError(

@@ -1,4 +1,4 @@
-"""Exact low-rank fast weights: every episode's own weights, in one forward, without a copy of theta.
+"""Exact low-rank fast weights: all episodes of a batch run in one forward, each with its own weights, without copies.
 
 Shapes: E episodes, T word pieces of a row, N support pieces, I and O a layer's inputs and outputs.
 
@@ -9,7 +9,8 @@ gradients at the layer's outputs G (N, O) gives dL/dW = G^T A and dL/db = sum_n 
 
 which needs two thin products with (A, G) and never the gradient itself. The bias is the `+ 1`: it is the weight
 of an input that is always one. Later steps append factors. LayerNorm's scale and shift are vectors, so each episode
-simply has its own. Nothing here is an approximation of SGD on copied weights; tests/test_oracle.py compares the two.
+has its own. The result is not an approximation: it equals SGD on copied weights, and tests/test_oracle.py compares the
+two.
 
 The squared length of a step comes from Gram matrices of the factors alone (as in ghost clipping, Li et al. 2022):
 
@@ -30,7 +31,7 @@ from torch.nn import functional
 
 from metacross.errors import UserError
 
-FOLLOWED = (nn.Linear, nn.LayerNorm)
+FOLLOWED = (nn.Linear, nn.LayerNorm)  # kinds of layers that fast weights can follow exactly
 
 
 @dataclass
@@ -42,8 +43,8 @@ class Factors:
 
     inputs_ENI: Tensor
     grads_ENO: Tensor
-    # Minus the inner learning rate, over the gradient's length where steps are normalized; (E, 1), or (E, N) where each
-    # support piece has a weight of its own.
+    # Minus the inner learning rate, divided by the gradient's length if steps are normalized. It is (E, 1), or (E, N)
+    # if each support piece has a weight of its own.
     step_EN: Tensor
 
 
@@ -57,9 +58,9 @@ class NormShift:
 
 @dataclass
 class FastWeights:
-    """theta' - theta of E episodes: a list of factors per linear layer, a shift per LayerNorm.
+    """theta' - theta of E episodes: one pair of factors per step for each linear layer, a shift for each LayerNorm.
 
-    A value: steps return a new one, and theta is not touched. An empty one stands for theta itself.
+    It is a value: a step returns a new one, and theta is not changed. An empty one stands for theta itself.
     """
 
     linears: Mapping[str, tuple[Factors, ...]] = field(default_factory=dict)
@@ -76,23 +77,26 @@ class Recording:
 
 @dataclass
 class _Pass:
-    """What the forward under way does: apply fast weights, record, or both."""
+    """What the current forward does: apply fast weights, record, or both."""
 
     fast_weights: FastWeights
     recording: Recording | None
-    # Query, key and value layers share their input, and its scores with every earlier step's.
+    # Query, key and value layers share their input, so they also share its scores with the factors of each step.
     scored: Tensor | None = None
     scores: dict[tuple[int, int, bool], Tensor] = field(default_factory=dict)
 
 
 class FastLayers:
-    """The adapted layers of a model, able to run with an episode's own weights and to record their factors.
+    """The adapted layers of a model, which can run with each episode's own weights and record their factors.
+
+    Every parameter must belong to a linear layer or LayerNorm that is called once in a forward, on an input of
+    shape (E, T, I).
 
     Args:
         modules: name -> module; together they hold exactly the adapted parameters.
 
-    Every parameter must belong to a linear layer or LayerNorm that is called once in a forward, on an input of
-    shape (E, T, I); `refuse_unfollowed` and `recording` raise where that does not hold.
+    Raises:
+        UserError: fast weights cannot follow these layers exactly; raised here or, by `running`, during the forward.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
@@ -103,7 +107,7 @@ class FastLayers:
             if next(layer.parameters(recurse=False), None) is not None
         }
         refuse_unfollowed(self.layers)
-        # A context variable, so that threads that share a model cannot see each other's fast weights.
+        # A context variable, because threads that share a model must not see each other's fast weights.
         self._pass: ContextVar[_Pass | None] = ContextVar("metacross_pass", default=None)
         for name, layer in self.layers.items():
             hook = self._linear if isinstance(layer, nn.Linear) else self._norm
@@ -111,7 +115,7 @@ class FastLayers:
 
     @contextmanager
     def running(self, fast_weights: FastWeights, *, record: bool = False) -> Iterator[Recording]:
-        """Forwards inside the block use `fast_weights`; with `record` their factors are kept."""
+        """Lets forwards inside the block use `fast_weights`; with `record`, yields their inputs and outputs."""
         recording = Recording()
         token = self._pass.set(_Pass(fast_weights, recording if record else None))
         try:
@@ -151,10 +155,10 @@ class FastLayers:
     def _scores(now: _Pass, x_ETI: Tensor, factors: Factors, biased: bool) -> Tensor:
         if now.scored is not x_ETI:
             now.scored, now.scores = x_ETI, {}
-        # Both: in second order the lowest layer's input is the same tensor in every step.
+        # The step is part of the key because in second order the lowest layer's input is the same tensor in all steps.
         key = id(factors.inputs_ENI), id(factors.step_EN), biased
         if key not in now.scores:
-            # Autocast chooses the type of a product itself; a factor cast to the input's would be cast back.
+            # Autocast chooses the type of a product itself and would undo a conversion to the input's type.
             cast = torch.is_autocast_enabled(x_ETI.device.type)
             inputs_ENI = factors.inputs_ENI if cast else factors.inputs_ENI.to(x_ETI.dtype)
             scores_ETN = torch.bmm(x_ETI, inputs_ENI.transpose(1, 2))
@@ -189,17 +193,17 @@ def take_step(
     normalized: bool,
     second_order: bool = False,
 ) -> FastWeights:
-    """One inner step of every episode: the fast weights after it.
+    """Takes one inner step of every episode; returns the fast weights after it.
 
     Args:
         layers: the adapted layers that `recording` was made with.
-        fast_weights: what the recorded forward ran with.
+        fast_weights: the fast weights that the recorded forward ran with.
         recording: that forward's inputs and outputs.
-        loss: the sum of the episodes' support losses, each of which depends on its own rows alone.
-        inner_lr: with `normalized` the length of an episode's step over all adapted parameters together,
-            otherwise what the gradient is multiplied with (paper: alpha).
-        normalized: a step of fixed length in the direction of the gradient.
-        second_order: keep the factors attached, so that a backward differentiates through the step.
+        loss: the sum of the episodes' support losses; each depends on its own row only.
+        inner_lr: alpha of the paper, by which the gradient is multiplied; with `normalized` the length of an episode's
+            step over all adapted parameters together.
+        normalized: whether the step has a fixed length in the direction of the gradient.
+        second_order: whether to keep the factors attached, so that a backward differentiates through the step.
     """
     gradient = low_rank_gradient(layers, recording, loss, second_order=second_order)
     if normalized:
@@ -219,7 +223,7 @@ def take_step(
 class LowRankGradient:
     """The gradient of E episodes' losses: two factors for each linear layer, two vectors for each LayerNorm.
 
-    Layers that share an input share its tensor too (`is`).
+    Layers that share an input hold the same tensor object, so that its scores are computed only once.
     """
 
     inputs: Mapping[str, Tensor]  # (E, N, I)
@@ -235,11 +239,11 @@ class LowRankGradient:
 def low_rank_gradient(
     layers: FastLayers, recording: Recording, loss: Tensor, *, second_order: bool = False
 ) -> LowRankGradient:
-    """The gradient of `loss`, of which every recorded row has a part of its own; arguments as for `take_step`."""
+    """The gradient of each episode's part of `loss`; arguments as for `take_step`."""
     names = list(recording.outputs)
     found = torch.autograd.grad(loss, [recording.outputs[n] for n in names], create_graph=second_order)
     grads = dict(zip(names, found, strict=True))
-    # Layers that share an input share its factor too, so that their scores are computed once.
+    # Detaching makes a new tensor object; layers that share an input must share it afterwards too.
     detached: dict[int, Tensor] = {}
     inputs = {n: x if second_order else detached.setdefault(id(x), x.detach()) for n, x in recording.inputs.items()}
     norms = {n: norm_gradient(layers.layers[n], inputs[n], grads[n]) for n in names if _is_norm(layers.layers[n])}
@@ -248,12 +252,12 @@ def low_rank_gradient(
 
 
 def inverse_length(squared_E: Tensor) -> Tensor:
-    """One over the length of each gradient; finite for a gradient that is nothing."""
+    """One over the length of each gradient; finite for a gradient of zeros."""
     return squared_E.clamp_min(torch.finfo(squared_E.dtype).tiny).rsqrt()
 
 
 def norm_gradient(layer: nn.Module, x_ENO: Tensor, grad_ENO: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Each episode's gradient of a LayerNorm's scale and shift, (E, O) each; no shift where it has none."""
+    """Each episode's gradient of a LayerNorm's scale and shift, (E, O) each; None for a LayerNorm without shift."""
     assert isinstance(layer, nn.LayerNorm)
     scale_EO = (normalised(layer, x_ENO) * grad_ENO).sum(1)
     return scale_EO, None if layer.bias is None else grad_ENO.sum(1)
@@ -264,7 +268,16 @@ def gradient_squared_norm(
     biased: set[str],
     norm_grads: Mapping[str, tuple[Tensor, Tensor | None]],
 ) -> Tensor:
-    """Each episode's squared gradient length (E,) from Gram matrices; at least fp32."""
+    """Each episode's squared gradient length (E,) from Gram matrices; at least fp32.
+
+    Args:
+        factors: inputs (E, N, I) and gradients at the outputs (E, N, O) of each linear layer.
+        biased: names of the linear layers that have a bias.
+        norm_grads: gradients of each LayerNorm's scale and shift, (E, O) each.
+
+    Raises:
+        ValueError: there is no layer.
+    """
     total_E: Tensor | None = None
     last: tuple[Tensor, Tensor] | None = None
     for name, (inputs_ENI, grads_ENO) in factors.items():
@@ -287,12 +300,16 @@ def gradient_squared_norm(
 
 
 def normalised(layer: nn.LayerNorm, x: Tensor) -> Tensor:
-    """What a LayerNorm multiplies with its scale."""
+    """A LayerNorm's normalized input, before its scale and shift are applied."""
     return functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
 
 
 def refuse_unfollowed(layers: Mapping[str, nn.Module]) -> None:
-    """Raises UserError where a parameter belongs to a kind of layer that fast weights cannot follow exactly."""
+    """Refuses layers that fast weights cannot follow exactly.
+
+    Raises:
+        UserError: a parameter belongs to another kind of layer, or to two layers.
+    """
     for name, layer in layers.items():
         if not isinstance(layer, FOLLOWED):
             raise UserError(

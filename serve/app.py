@@ -35,7 +35,7 @@ from metacross.config import Config, ServeConfig, load_config
 from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError
 from metacross.ray_session import cluster_resources
-from metacross.retrieval.support import Candidate, Neighbour, SourcePool
+from metacross.retrieval.pools import Candidate, Neighbour, SourcePool
 from metacross.tagging.tagger import AdaptiveTagger
 from serve.batcher import Batcher
 from serve.changeover import Changeover

@@ -1,1 +1,1 @@
-"""."""
+"""From corpus files of any format to labelled sentences."""

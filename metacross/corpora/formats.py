@@ -1,7 +1,7 @@
 """The file formats of tagged corpora. A format is recognised by its content, never by the file's name.
 
-Every reader ends in blocks of rows (word, tag as written, line number); what the tags mean is left to
-`metacross.corpora.schemes`, and what a sentence is to `metacross.corpora.sentence`.
+Every format is read into blocks of rows: word, tag as written, line number. What the tags mean is found out by
+`corpora.schemes`; sentences are made by `corpora.reader`.
 """
 
 import codecs
@@ -40,16 +40,16 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class RawCorpus:
-    """What a file says, before tags are understood.
+    """The content of a corpus file, its tags still as written.
 
     Attributes:
-        path: as the user gave it.
+        path: the path or `hf:` name that the user gave.
         format: the name of the format.
         encoding: the text's encoding, with "+gzip" if it was compressed.
         blocks: stretches of rows between sentence breaks, none empty.
         breaks_given: whether the format cannot come without sentence breaks.
         language: the language the words are marked with (WikiANN), else None.
-        oddities: what a reader of the corpus should know, in words.
+        oddities: unusual things about the file, one sentence each.
     """
 
     path: str
@@ -61,7 +61,7 @@ class RawCorpus:
     oddities: list[str] = field(default_factory=list)
 
     def place(self, block: int, row: int) -> str:
-        """The place of a row, for messages."""
+        """Where a row is, "file:line", for messages."""
         return f"{self.path}:{self.blocks[block][row].line}"
 
 
@@ -72,7 +72,7 @@ def read_raw(path: str) -> RawCorpus:
         path: a file, or `hf:NAME[/config][:split]` for a Hugging Face dataset.
 
     Raises:
-        UserError: no such file, an empty or binary one, or one that breaks its format.
+        UserError: there is no such file, it is empty or binary, or it breaks its format.
     """
     if path.startswith("hf:"):
         return _read_hub(path)
@@ -96,7 +96,7 @@ def read_raw(path: str) -> RawCorpus:
 
 
 def _read_bytes(path: str) -> tuple[bytes, bool]:
-    """The file's bytes, unpacked, and whether they were packed."""
+    """The file's bytes, decompressed, and whether they were compressed."""
     file = Path(path)
     if file.is_dir():
         raise UserError(f"{path}: is a directory; name one corpus file in it.")
@@ -115,7 +115,7 @@ def _read_bytes(path: str) -> tuple[bytes, bool]:
 
 
 def _decode(data: bytes, path: str) -> tuple[str, str, list[str]]:
-    """Bytes -> text, encoding, oddities. UTF-8 if it can be, else latin-1, in which any bytes are text."""
+    """Decodes bytes into text, encoding and oddities: as UTF-8 if possible, else as latin-1, which takes any bytes."""
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     encoding = next((name for mark, name in marks.items() if data.startswith(mark)), "utf-8")
     try:
@@ -125,7 +125,7 @@ def _decode(data: bytes, path: str) -> tuple[str, str, list[str]]:
     lenient = data.decode("utf-8", "replace")
     bad = lenient.count("\ufffd")
     good = sum(character > "\x7f" for character in lenient) - bad
-    # Read as latin-1, a mostly sound UTF-8 file would turn every accent into two wrong letters without a word.
+    # A mostly sound UTF-8 file must not be read as latin-1: every accented letter would silently become two wrong ones.
     if encoding != "utf-8" or good > bad:
         raise UserError(
             f"{path}:{line}: found bytes that are not {encoding}, though the rest of the file is; expected one "
@@ -141,25 +141,25 @@ def _decode(data: bytes, path: str) -> tuple[str, str, list[str]]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the lines of a file with columns are built."""
+    """How the lines of a file with columns are laid out."""
 
     separator: str
-    columns: int  # with numbered words: the least number of columns
-    numbered: bool  # the first column counts the words: Universal NER, GermEval
-    language: str | None  # WikiANN's prefix
+    columns: int  # if words are numbered, the least number of columns
+    numbered: bool  # whether the first column counts the words, as in Universal NER and GermEval
+    language: str | None  # the prefix of every word in WikiANN
 
     def fields(self, line: str) -> list[str]:
         if self.separator == "\t":
             return line.split("\t")
-        # A space itself in the place of the word (Chinese corpora, one character a line) leaves an empty word.
+        # In Chinese corpora of one character per line, the character may be a space: that leaves an empty word.
         fields = line.strip(" ").split(" ")
         return ["", *fields] if line.startswith(" ") else fields
 
     def row(self, line: str, number: int) -> Row:
-        """The line's row; raises ValueError with what was found instead of one."""
+        """The line's row; raises ValueError that says what was found instead."""
         fields = self.fields(line)
-        right = len(fields) >= self.columns if self.numbered else len(fields) == self.columns
-        if not right:
+        fits = len(fields) >= self.columns if self.numbered else len(fields) == self.columns
+        if not fits:
             raise ValueError(f"{len(fields)} columns")
         word, tag = (fields[1], fields[2]) if self.numbered else (fields[0], fields[-1])
         if self.numbered and not _NUMBER.fullmatch(fields[0]):
@@ -196,12 +196,12 @@ def _read_columns(lines: Sequence[str], path: str) -> RawCorpus:
         else:
             try:
                 blocks[-1].append(layout.row(line, number))
-            except ValueError as found:
-                # A comment, which stands before its sentence; elsewhere # is a word.
+            except ValueError as error:
+                # Before a sentence this is a comment; elsewhere # is a word.
                 if line.startswith("# ") and not blocks[-1]:
                     continue
                 raise UserError(
-                    f"{path}:{number}: found {found} in the line {_short(line)}; expected {layout}."
+                    f"{path}:{number}: found {error} in the line {_short(line)}; expected {layout}."
                 ) from None
     blocks = [block for block in blocks if block]
     return RawCorpus(
@@ -216,9 +216,9 @@ def _read_columns(lines: Sequence[str], path: str) -> RawCorpus:
 
 
 def _find_layout(lines: Sequence[str], path: str) -> _Layout:
-    """Finds the layout that most lines follow; lines that do not are errors later, with their number."""
+    """Finds the layout that most lines follow; the others are errors when they are read, with their number."""
     rows = [line for line in lines if line.strip(" \t") and not line.startswith("-DOCSTART-")]
-    # Comments say nothing about the layout, but a file may consist of the word # alone.
+    # Comments say nothing about the layout, but a file may also consist of the word # alone.
     rows = [line for line in rows if not line.startswith("#")] or rows
     if not rows:
         raise UserError(f"{path}: found no words; expected {_KNOWN}.")
@@ -239,14 +239,14 @@ def _find_layout(lines: Sequence[str], path: str) -> _Layout:
 
 
 def _find_language(fields: Sequence[Sequence[str]]) -> str | None:
-    prefixes = Counter(found[1] for row in fields if (found := _LANGUAGE.match(row[0])))
+    prefixes = Counter(match[1] for row in fields if (match := _LANGUAGE.match(row[0])))
     prefix, count = prefixes.most_common(1)[0] if prefixes else (None, 0)
     return prefix if 2 * count > len(fields) else None
 
 
 def _most(truths: Iterable[bool]) -> bool:
-    kept = list(truths)
-    return 2 * sum(kept) > len(kept)
+    values = list(truths)
+    return 2 * sum(values) > len(values)
 
 
 def _name(layout: _Layout, blocks: Sequence[Sequence[Row]]) -> str:
@@ -266,7 +266,7 @@ def _name(layout: _Layout, blocks: Sequence[Sequence[Row]]) -> str:
 
 
 def _read_json_lines(lines: Sequence[str], path: str) -> RawCorpus:
-    """One object a line: tokens, and ner_tags or tags; the names of integer tags stand under label_names."""
+    """One object per line, with tokens, and ner_tags or tags; `label_names` names integer tags."""
     blocks = []
     names: list[str] | None = None
     for number, line in enumerate(lines, 1):
@@ -328,7 +328,7 @@ def _strings(value: object, key: str, place: str) -> list[str]:
 
 
 def _read_hub(path: str) -> RawCorpus:
-    """A Hugging Face dataset with a column tokens, and a column ner_tags or tags."""
+    """Reads a Hugging Face dataset with a column tokens, and a column ner_tags or tags."""
     name, _, split = path.removeprefix("hf:").partition(":")
     split = split or "train"
     if not name.strip("/") or name.count("/") > 2:
@@ -341,7 +341,7 @@ def _read_hub(path: str) -> RawCorpus:
         ) from None
     dataset = _load(datasets, path, name.split("/"), split)
     column = "ner_tags" if "ner_tags" in dataset.features else "tags"
-    # Sequence(ClassLabel(names=...)): the names hang on the sequence's inner feature.
+    # The feature is Sequence(ClassLabel(names=...)): the names belong to the inner one.
     names = getattr(getattr(dataset.features.get(column), "feature", None), "names", None)
     blocks = []
     for number, record in enumerate(dataset, 1):
@@ -353,7 +353,7 @@ def _read_hub(path: str) -> RawCorpus:
 
 
 def _load(datasets: Any, path: str, parts: Sequence[str], split: str) -> Any:
-    """Loads a dataset. a/b may be the dataset b of the owner a, or the configuration b of the dataset a."""
+    """Loads a dataset. The name a/b may mean the owner a's dataset b, or the configuration b of the dataset a."""
     readings = [list(parts)] if len(parts) == 1 else [[f"{parts[0]}/{parts[1]}", *parts[2:]]]
     if len(parts) == 2:
         readings.append(list(parts))

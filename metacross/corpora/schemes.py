@@ -1,6 +1,7 @@
-"""Tagging schemes: finding out which one a file uses, and turning its tags into IOB2.
+"""Tagging schemes: finding out which one a file uses, and converting its tags to IOB2.
 
-Letters of a tag, before its hyphen: B begins, I inside (M in Chinese corpora), E or L last, S, U or W alone.
+The letter before a tag's hyphen says where in an entity the word is: B first, I inside (M in Chinese corpora), E or L
+last, S, U or W the only word.
 """
 
 import re
@@ -12,10 +13,10 @@ from metacross.errors import UserError
 
 _TAG = re.compile(r"([BIMELSUW])-(\S+)")
 _LETTERS = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}
-_NOTHING = frozenset({"O", "-", "_"})  # as a whole tag or as a type: the annotators marked nothing there
+_NOTHING = frozenset({"O", "-", "_"})  # as a tag or as a type these mean that nothing is marked
 
 Place = Callable[[int, int], str]
-"""Names the place of word `w` of sequence `s`, for messages: place(s, w) -> "file:line"."""
+"""Where word `w` of sequence `s` is, for messages: place(s, w) -> "file:line"."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Converted:
     Attributes:
         scheme: IOB1, IOB2, IOBES, BILOU or IO; "none" where every tag is O.
         tags: the IOB2 tags, shaped as the input.
-        repaired: how many tags broke the scheme's rule and were put right (I- where an entity begins, in IOB2; B-
-            where none is needed, in IOB1).
-        first_repair: the place of the first of them, or "".
+        repaired: number of tags that broke the scheme's rule and were corrected: in IOB2 an I- that begins an entity,
+            in IOB1 a B- that is not needed.
+        first_repair: the place of the first such tag, or "".
         stray: tags that mean nothing (`-`, `_`, `B-O`) and became O, with counts.
     """
 
@@ -55,12 +56,12 @@ def types_of(tags: Iterable[str]) -> tuple[str, ...]:
 def to_iob2(sequences: Sequence[Sequence[str]], place: Place) -> Converted:
     """Recognises the scheme of all sequences together and converts them to IOB2.
 
-    E-, S-, L- or U- tags anywhere make it IOBES or BILOU, and then every entity must be whole. Without them an entity
-    begins at every B- and at every I- that does not continue one of its type, which reads IOB1, IOB2 and IO alike;
-    they differ only in what counts as a repair.
+    If there are E-, S-, L- or U- tags anywhere, the scheme is IOBES or BILOU, and every entity must be complete.
+    Otherwise an entity begins at every B- and at every I- that does not continue one of its type. IOB1, IOB2 and IO
+    are all read by this rule; they differ only in what counts as a repair.
 
     Args:
-        sequences: the tags of each sentence, or of any longer stretch.
+        sequences: the tags of each sentence, or of longer stretches of text.
         place: names a tag's place in messages.
 
     Raises:
@@ -78,25 +79,25 @@ def to_iob2(sequences: Sequence[Sequence[str]], place: Place) -> Converted:
     if set("ESLUW") & set(first):
         name = "BILOU" if set("LU") & set(first) else "IOBES"
         _refuse_two_alphabets(first)
-        tags = [_whole(row, name, first, place, s) for s, row in enumerate(split)]
+        tags = [_strict(row, name, first, place, s) for s, row in enumerate(split)]
         return Converted(name, tags, 0, "", stray)
     return _lenient(split, stray, place)
 
 
 def _split(tag: str, stray: Counter[str], place: Place, s: int, w: int) -> tuple[str, str]:
-    """Tag -> (letter as written, type); ("O", "") outside entities."""
-    found = _TAG.fullmatch(tag)
+    """Tag -> (letter as written, type); ("O", "") outside entities. Counts stray tags."""
+    match = _TAG.fullmatch(tag)
     if tag == "O":
         return "O", ""
-    if tag in _NOTHING or (found and found[2] in _NOTHING):
+    if tag in _NOTHING or (match and match[2] in _NOTHING):
         stray[tag] += 1
         return "O", ""
-    if not found:
+    if not match:
         raise UserError(
             f"{place(s, w)}: found the tag {tag!r}; expected O or a letter (B, I, E, S, L, U, M), a hyphen and a type, "
             "such as B-PER. Correct the tag, or check that the last column holds the tags."
         )
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def _refuse_two_alphabets(first: dict[str, str]) -> None:
@@ -108,8 +109,8 @@ def _refuse_two_alphabets(first: dict[str, str]) -> None:
             )
 
 
-def _whole(row: Sequence[tuple[str, str]], scheme: str, first: dict[str, str], place: Place, s: int) -> list[str]:
-    """One sequence of IOBES or BILOU -> IOB2; every entity must be S, or B I* E of one type."""
+def _strict(row: Sequence[tuple[str, str]], scheme: str, first: dict[str, str], place: Place, s: int) -> list[str]:
+    """Converts one sequence from IOBES or BILOU to IOB2; every entity must be S, or B I* E of one type."""
     last_letter, single_letter = ("L", "U") if scheme == "BILOU" else ("E", "S")
     mark = next(letter for letter in "ESLUW" if letter in first)
     tags = []
@@ -135,8 +136,8 @@ def _whole(row: Sequence[tuple[str, str]], scheme: str, first: dict[str, str], p
 
 
 def _lenient(split: Sequence[Sequence[tuple[str, str]]], stray: Counter[str], place: Place) -> Converted:
-    """IOB1, IOB2 and IO -> IOB2."""
-    # Where entities begin: with I-, with B- where IOB1 would have I-, and with B- that both IOB1 and IOB2 need.
+    """Converts IOB1, IOB2 and IO to IOB2."""
+    # Where entities begin: with I-; with a B- for which IOB1 would have I-; and with a B- that IOB1 needs as well.
     begun: dict[str, list[tuple[int, int]]] = {"I": [], "B": [], "needed B": []}
     result = []
     for s, row in enumerate(split):

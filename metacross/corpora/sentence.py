@@ -1,9 +1,4 @@
-"""Tagged sentences: reading corpora, rebuilding text from words, and entities.
-
-`read_corpus` is the one way in. Whatever a file's format, encoding and tagging scheme, what comes out are sentences
-with a text, words that are slices of it, and IOB2 tags; everything unusual on the way is counted and told, and what
-cannot be understood is an error that names file and line.
-"""
+"""A sentence and the entities in it: made from words or from raw text, and converted between spans and IOB2 tags."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,12 +13,12 @@ class Sentence:
     """A sentence and its words.
 
     Attributes:
-        text: what is tagged.
+        text: the complete text.
         words: its words, W of them.
         spans: (start, end) of each word in code points: text[start:end] == word.
-        tags: one IOB2 tag a word, or None where nobody has tagged it.
+        tags: one IOB2 tag per word, or None for a sentence that has not been annotated.
         presplit: whether the words were given; False if `split_words` found them in raw text.
-        place: "file:line" of the first word, for messages.
+        place: "file:line" of the first word, for messages; "" if it comes from no file.
     """
 
     text: str
@@ -42,17 +37,14 @@ class EntitySpan(NamedTuple):
     end: int
 
 
-# --- sentences -------------------------------------------------------------------------------------------------------
-
-
 def sentence_from_words(
     words: Sequence[str], tags: Sequence[str] | None = None, *, language: str | None = None, place: str = ""
 ) -> Sentence:
-    """Rebuilds a sentence's text from its words, with single spaces where the script has them.
+    """Rebuilds a sentence's text from its words, with single spaces between them if the script uses spaces.
 
     Args:
         words: none of them empty.
-        tags: their IOB2 tags.
+        tags: the words' IOB2 tags.
         language: ISO 639-1 code; see `metacross.corpora.words.needs_space`.
         place: "file:line", for messages.
 
@@ -81,41 +73,35 @@ def sentence_from_text(text: str) -> Sentence:
     return Sentence(text, tuple(text[start:end] for start, end in spans), spans, presplit=False)
 
 
-# --- entities --------------------------------------------------------------------------------------------------------
-
-
 def entities(tags: Iterable[str]) -> list[EntitySpan]:
     """The entities that IOB2 tags mark, in order. An I- that continues nothing of its type begins an entity.
 
     >>> [tuple(entity) for entity in entities(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])]
     [('PER', 0, 2), ('LOC', 3, 4), ('LOC', 4, 5)]
     """
-    found: list[EntitySpan] = []
+    spans: list[EntitySpan] = []
     kind = ""  # of the entity that is open
-    start = place = 0
-    for place, tag in enumerate([*tags, "O"]):
+    start = 0
+    for w, tag in enumerate([*tags, "O"]):
         letter, _, this = tag.partition("-")
         if kind and (letter != "I" or this != kind):
-            found.append(EntitySpan(kind, start, place))
+            spans.append(EntitySpan(kind, start, w))
             kind = ""
         if letter in ("B", "I") and not kind:
-            kind, start = this, place
-    return found
+            kind, start = this, w
+    return spans
 
 
-def tags_of(found: Iterable[EntitySpan], n_words: int) -> list[str]:
+def tags_of(spans: Iterable[EntitySpan], n_words: int) -> list[str]:
     """The IOB2 tags of entities: the inverse of `entities`.
 
     Raises:
         ValueError: an entity is empty, reaches outside the words, or overlaps another.
     """
     tags = ["O"] * n_words
-    for entity in found:
+    for entity in spans:
         kind, start, end = entity
         if not 0 <= start < end <= n_words or any(tag != "O" for tag in tags[start:end]):
             raise ValueError(f"{entity} is empty, overlaps another entity or reaches outside {n_words} words")
         tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
     return tags
-
-
-# --- corpora ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Words and sentences of text: joining words into text, and finding words and sentences in raw text.
+"""Joining words into text, and finding words and sentences in raw text.
 
-Nothing here changes a character: a word is always a slice of its text, and offsets count code points.
+No character is changed: a word is always a slice of its text. Offsets count code points.
 """
 
 import re
@@ -32,7 +32,7 @@ _UNSPACED = (
 )
 _UNSPACED_STARTS = tuple(first for first, _ in _UNSPACED)
 _STOPS = frozenset(".!?。！？")
-# Titles and the like, which take a full stop that ends no sentence. Some are words unless written with a capital.
+# Titles and similar abbreviations, whose full stop ends no sentence. Some are words unless written with a capital.
 _TITLE = re.compile(
     "(?i:mr|mrs|dr|drs|prof|jr|sr|jhr|dhr|mevr|frl|mme|mlle|mgr|sra|srta|dra|sgt|lt|nr|vs"
     "|mudr|judr|phdr|rndr|inž|kgl|chr|tzv|cf)"
@@ -43,8 +43,8 @@ _TITLE = re.compile(
 def is_unspaced(character: str) -> bool:
     """Whether the character's script is written without spaces between words (Han, kana, Thai, Lao, Khmer, Burmese)."""
     code = ord(character)
-    place = bisect_right(_UNSPACED_STARTS, code) - 1
-    return place >= 0 and code <= _UNSPACED[place][1]
+    at = bisect_right(_UNSPACED_STARTS, code) - 1
+    return at >= 0 and code <= _UNSPACED[at][1]
 
 
 def _is_wide(character: str) -> bool:
@@ -55,8 +55,8 @@ def _is_wide(character: str) -> bool:
 def needs_space(left: str, right: str, language: str | None = None) -> bool:
     """Whether a space belongs between two neighbouring words when text is rebuilt from words.
 
-    No space stands between two characters that are each of an unspaced script or CJK full-width punctuation. Korean
-    separates words by spaces even where they are written in Chinese characters.
+    There is no space between two characters that are each of an unspaced script or CJK full-width punctuation. Korean
+    separates words by spaces even if they are written in Chinese characters.
 
     Args:
         left: the word before.
@@ -93,7 +93,7 @@ _KEPT = {"’": "'", "‐": "-", "‑": "-"} | {character: character for charact
 
 
 def _shape(character: str) -> str:
-    """One letter for what split_words has to know of a character; Python's re knows no Unicode categories.
+    """Reduces a character to a letter for what split_words has to know of it; re cannot match Unicode categories.
 
     s space, u letter of an unspaced script, A upper case, a other letter, d number, m mark or invisible joiner,
     . , : / - ' themselves, p anything else (symbols, emoji, control characters, lone surrogates).
@@ -130,7 +130,7 @@ _ELISION = re.compile(r"(?:[cdjlmnst]|(?:jus|lors|puis|quoi)?qu|un|(?:d|n|a|su|d
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
-    """Finds the words of raw text, about as newswire corpora cut them. Returns (start, end) of each, in order.
+    """Finds the words of raw text, much as newswire corpora divide it. Returns (start, end) of each, in order.
 
     1. White space separates words. Every other character is in exactly one word.
     2. Every letter of a script written without spaces (Chinese, Japanese kana, Thai, ...) is a word, with its marks.
@@ -145,20 +145,20 @@ def split_words(text: str) -> list[tuple[int, int]]:
     """
     shapes = "".join(map(_shape, text))
     spans: list[tuple[int, int]] = []
-    place = 0
-    while found := _SHAPES.search(shapes, place):
-        start, place = found.span()
-        word = text[start:place]
-        # "Dr. Li", but not "the Dr." at the end of everything: there the full stop is the sentence's.
-        if _TITLE.fullmatch(word) and _STOP_WITHIN.match(shapes, place):
-            place += 1
-            word = text[start:place]
+    end = 0
+    while match := _SHAPES.search(shapes, end):
+        start, end = match.span()
+        word = text[start:end]
+        # As in "Dr. Li"; but in "the Dr." at the end of the text, the full stop is the sentence's.
+        if _TITLE.fullmatch(word) and _STOP_WITHIN.match(shapes, end):
+            end += 1
+            word = text[start:end]
         cut = _CLITIC.search(word) or _ELISION.match(word)
         if cut:
             middle = start + (cut.start() or cut.end())
-            spans += [(start, middle), (middle, place)]
+            spans += [(start, middle), (middle, end)]
         else:
-            spans.append((start, place))
+            spans.append((start, end))
     return spans
 
 
@@ -187,9 +187,9 @@ _ABBREVIATED = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# A word too long for an abbreviation that stands before a small letter or a number (etc. and, No. 5, Sept. 3).
+# A word that is too long for an abbreviation before a small letter or a number (etc. and, No. 5, Sept. 3).
 _LONG_WORD = re.compile(rf"\W*(?:.*['’-])?{_LETTER}{{5,}}")
-_REACH = 12  # characters before a full stop that are looked at: as many as abbreviations have, and time stays linear
+_REACH = 12  # characters before a full stop that are looked at: enough for abbreviations, and time stays linear
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
@@ -206,14 +206,14 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     Quotes, brackets or a dash may stand before the letter or digit.
 
     A full stop after one letter (J. Smith, U.S.), letters with full stops between them (f.eks.), a title (Dr.) or a
-    number of one or two digits (3. Oktober) ends none, and neither do stops alone in brackets (...): a missed break
-    only makes a sentence longer, a wrong one can cut a name.
+    number of one or two digits (3. Oktober) ends none, and neither do stops alone in brackets (...). In doubt there is
+    no break: a missed one only makes a sentence longer, a wrong one can cut a name.
 
     >>> text = 'Dr. J. Smith left. "Why?" He said no.\n他走了。再见'
     >>> [text[start:end] for start, end in split_sentences(text)]
     ['Dr. J. Smith left.', '"Why?"', 'He said no.', '他走了。', '再见']
     """
-    ends = [found.end() for found in _BREAK.finditer(text) if _ends_sentence(text, found)]
+    ends = [mark.end() for mark in _BREAK.finditer(text) if _ends_sentence(text, mark)]
     spans = []
     for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
         inner = text[start:end].strip()
@@ -223,15 +223,16 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _ends_sentence(text: str, found: re.Match[str]) -> bool:
-    mark = found.group()
+def _ends_sentence(text: str, match: re.Match[str]) -> bool:
+    """Whether a match of `_BREAK` ends a sentence, which depends on the words around it."""
+    mark = match.group()
     if not mark or mark[0] in "。！？":
         return True
-    before = _BEFORE.search(text, max(0, found.start() - _REACH), found.start())
+    before = _BEFORE.search(text, max(0, match.start() - _REACH), match.start())
     word = before.group() if before else ""
     if mark == "." and _is_abbreviated(word):
         return False
-    after = _AFTER.match(text, found.end())
+    after = _AFTER.match(text, match.end())
     space, first = after.groups() if after else ("", "")
     if "\n" in space:
         return True
@@ -243,17 +244,18 @@ def _ends_sentence(text: str, found: re.Match[str]) -> bool:
 
 
 def _is_abbreviated(word: str) -> bool:
-    """Whether a full stop after this word is rather its own: of initials, a title, a number of one or two digits."""
+    """Whether a full stop after this word belongs to it: initials, a title, or a number of one or two digits."""
     return _ABBREVIATED.fullmatch(word[-_REACH:]) is not None
 
 
 def sentence_breaks(words: Sequence[str], tags: Sequence[str], max_words: int) -> list[int]:
-    """Where to break words that came without sentence breaks: the index after each sentence's last word.
+    """Finds sentences in words that have no sentence breaks; returns the index after each sentence's last word.
 
-    Breaks after a word that ends in . ! ? 。！？ and is outside entities, with the closing quotes and brackets after
-    it, unless the next word begins in lower case or the word is abbreviated as in `split_sentences` (J. Dr. 3.; a
-    full stop that is a word by itself always counts). A sentence that grows longer than `max_words` is broken at the
-    last place that cuts no entity; only an entity longer than `max_words` is cut.
+    A sentence ends after a word that ends in . ! ? 。！？ and is outside entities, or after the closing quotes and
+    brackets that follow it. It does not end if the next word begins in lower case, or if the word is an abbreviation as
+    in `split_sentences` (J. Dr. 3.); a full stop that is a word by itself always counts. A sentence that grows longer
+    than `max_words` is broken where no entity is cut, as late as possible; only an entity longer than `max_words` is
+    cut.
 
     Args:
         words: the words, not empty.
@@ -264,8 +266,8 @@ def sentence_breaks(words: Sequence[str], tags: Sequence[str], max_words: int) -
     start = 0  # of the sentence
     for end in range(1, len(words) + 1):
         while end - start > max_words:
-            whole = (place for place in range(start + max_words, start, -1) if not tags[place].startswith("I-"))
-            start = next(whole, start + max_words)
+            between = (w for w in range(start + max_words, start, -1) if not tags[w].startswith("I-"))
+            start = next(between, start + max_words)
             breaks.append(start)
         if end == len(words) or (_closes(words, tags, start, end) and not words[end][0].islower()):
             start = end

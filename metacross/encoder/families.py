@@ -1,4 +1,7 @@
-"""The families of encoders that fast weights follow exactly, and how each is taken apart."""
+"""The families of encoders that fast weights follow exactly, and where each keeps its parts.
+
+Shapes: B rows, T word pieces, H hidden size.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,21 @@ FAMILIES = "BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ModernBE
 
 @dataclass(frozen=True)
 class Family:
-    """How one family of encoders is taken apart."""
+    """Where one family of encoders keeps its parts, and how they are called.
 
-    encoder: str  # attribute of the token classification model
+    Attributes:
+        encoder: name of the encoder in the token classification model.
+        layers: returns an encoder's layers.
+        embed: takes an encoder, piece ids (B, T) and positions (B, T); returns the embeddings (B, T, H).
+        final_norm: name of the norm after an encoder's last layer, if there is one.
+        head: names of the tag head's parts in the token classification model, in the order they are applied.
+        rotary: whether layers take rotary position embeddings.
+    """
+
+    encoder: str
     layers: Callable[[Any], nn.ModuleList]
-    embed: Callable[[Any, Tensor, Tensor], Tensor]  # encoder, piece ids (B, T), positions (B, T) -> (B, T, H)
-    final_norm: str | None = None  # after the last layer
+    embed: Callable[[Any, Tensor, Tensor], Tensor]
+    final_norm: str | None = None
     head: tuple[str, ...] = ("classifier",)
     rotary: bool = False
 
@@ -34,7 +46,7 @@ def _embed_bert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Ten
 
 
 def _embed_roberta(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
-    # RoBERTa's positions start behind the padding id.
+    # RoBERTa's positions start after the padding id.
     return _embed_bert(encoder, piece_ids_BT, positions_BT + encoder.embeddings.padding_idx + 1)
 
 
@@ -77,7 +89,14 @@ FAMILY = {
 
 
 def refuse_family(kind: str) -> None:
-    """Raises UserError for encoders whose layers the fast weights cannot follow exactly, by name."""
+    """Refuses encoders whose layers the fast weights cannot follow exactly.
+
+    Args:
+        kind: the `model_type` of the encoder's configuration.
+
+    Raises:
+        UserError: the encoder is of such a kind; the message says why and which families work.
+    """
     if kind.startswith("deberta"):
         raise UserError(
             f"{kind} encoders project their relative positions with the same layers as their word pieces, so one layer "

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be asked at all, found out in seconds instead of minutes of retries."""
+"""Loading pre-trained encoders: embedded, from a directory, from the hub's cache, or from the hub if it answers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,129 @@ import os
 import socket
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from metacross.config import Config
 from metacross.encoder import attention
+from metacross.encoder.embedded import embedded_encoder
 from metacross.encoder.families import refuse_family
+from metacross.encoder.model import TagModel
+from metacross.encoder.sentence_encoder import SentenceEncoder
+from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError, first_line
 
 TIMEOUT_SECONDS = 5
 
 
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """A pre-trained encoder, with all that depends on it.
+
+    Attributes:
+        tokenizer: the encoder's own.
+        model: the encoder with a tag head.
+        sentence_encoder: makes sentence vectors; shares the model's trunk.
+        pieces: cuts sentences into windows of the tokenizer's word pieces.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    model: TagModel
+    sentence_encoder: SentenceEncoder
+    pieces: PieceEncoder
+
+
+def load_encoder(
+    config: Config, tags: Sequence[str], *, device: torch.device, directory: Path | None = None
+) -> LoadedEncoder:
+    """Loads the encoder that a configuration names.
+
+    Args:
+        config: its sections `model` and `retrieval` say which encoder, how it is divided and what is pooled. A tag head
+            that has to be made is drawn by `train.seed`.
+        tags: the tags that the head tells apart.
+        device: where model and sentence encoder go.
+        directory: a tagger's directory, from which to load instead of from what `model.encoder` names.
+
+    Raises:
+        UserError: no such encoder, or encoder and settings do not go together.
+    """
+    path: str | Path = config.model.encoder
+    if directory is not None:
+        path = directory
+    elif path == "embedded":
+        path = embedded_encoder()
+    classifier = load_classifier(path, tags, seed=config.train.seed)
+    tokenizer = load_tokenizer(path)
+    model = TagModel(classifier, frozen_layers=config.model.frozen_layers).to(device)
+    sentence_encoder = SentenceEncoder(model, layer=config.pooled_layer, pooling=config.retrieval.pooling).to(device)
+    pieces = PieceEncoder(tokenizer, max_pieces=config.model.max_pieces)
+    return LoadedEncoder(tokenizer, model, sentence_encoder, pieces)
+
+
+def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreTrainedModel:
+    """Loads a token classification model from a Hugging Face name or directory.
+
+    Args:
+        path: the name or directory.
+        tags: the tags of its head, by tag id. If what is loaded has no head, or one for other tags, a new one is made.
+        seed: of a new head's random weights.
+
+    Raises:
+        UserError: nothing can be loaded from there, or fast weights cannot follow this kind of encoder.
+    """
+    try:
+        local = only_local(path)
+        config = AutoConfig.from_pretrained(path, local_files_only=local)
+        refuse_family(config.model_type)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            classifier: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
+                path,
+                num_labels=len(tags),
+                id2label=dict(enumerate(tags)),
+                label2id={tag: i for i, tag in enumerate(tags)},
+                attn_implementation=attention.NAME,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # the head of a tagger for other tags is replaced by a new one
+                local_files_only=local,
+            )
+            return classifier
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.encoder={path}: not a directory with an encoder, and no hub was reached under that name "
+            f"({first_line(error)}). Use model.encoder=embedded, or the path of a downloaded encoder."
+        ) from error
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """Loads an encoder's tokenizer from a Hugging Face name or directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=only_local(path))
+        return tokenizer
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no tokenizer found ({first_line(error)})") from error
+
+
 def only_local(name: str | os.PathLike[str]) -> bool:
     """Whether to look for an encoder in local directories and the hub's cache only.
 
-    True for a directory, and where no connection to the hub (or to the proxy in front of it) comes about: the hub's
-    own client tries that again and again, for half a minute for each file.
+    True for a directory, and if no connection to the hub (or to the proxy in front of it) can be made within seconds.
+    The hub's own client would retry for half a minute, for each file.
     """
     return Path(name).is_dir() or not _hub_answers()
 
@@ -45,48 +148,3 @@ def _hub_answers() -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreTrainedModel:
-    """A token classification model over `tags` from a Hugging Face name or directory; a new head is seeded."""
-    try:
-        local = only_local(path)
-        config = AutoConfig.from_pretrained(path, local_files_only=local)
-        refuse_family(config.model_type)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            classifier: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
-                path,
-                num_labels=len(tags),
-                id2label=dict(enumerate(tags)),
-                label2id={tag: i for i, tag in enumerate(tags)},
-                attn_implementation=attention.NAME,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # a tagger for other tags: its head is made anew
-                local_files_only=local,
-            )
-            return classifier
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model.encoder={path}: not a directory with an encoder, and no hub was reached under that name "
-            f"({first_line(error)}). Use model.encoder=embedded, or the path of a downloaded encoder."
-        ) from error
-
-
-def hold_in(module: nn.Module, dtype: torch.dtype) -> None:
-    """Keeps the weights of linear layers in the type that autocast gives them in every forward anyway.
-
-    What comes out is the same to the bit, but the cast is done once: for a short sentence it is most of a forward.
-    Not for weights that are trained or saved.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            layer.to(dtype)
-
-
-def load_tokenizer(path: str | Path) -> Any:
-    """The encoder's tokenizer."""
-    try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=only_local(path))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no tokenizer found ({first_line(error)})") from error

@@ -2,10 +2,10 @@
 
 Shapes: B rows, T word pieces, H hidden size, C tags, E episodes (one row each).
 
-Below `frozen_layers` nothing ever changes: embeddings and those layers give the same states under all fast weights
-and all through training, so they run once per sentence (`trunk`). What stands above them (`logits`) is theta.
-Rows may hold several sentences side by side: a piece attends to the pieces of its own segment only, and its position
-counts from its segment's start, so packing changes no result.
+The embeddings and the first `frozen_layers` layers never change. Their states are the same under all fast weights and
+throughout training, so they are computed once per sentence (`trunk`). The layers above them and the tag head (`logits`)
+are theta. A row may hold several sentences side by side: a piece attends to the pieces of its own segment only, and its
+position counts from its segment's start, so packing changes no result.
 """
 
 from __future__ import annotations
@@ -27,23 +27,30 @@ from metacross.fast_weights import FastLayers
 
 @dataclass(frozen=True)
 class Rows:
-    """Piece states laid out in rows, with what is needed to go on from them."""
+    """States of word pieces laid out in rows, with what the layers above need besides.
+
+    Attributes:
+        hidden_BTH: the states.
+        segments_BT: number of a piece's sentence within its row, from 1; 0 for padding.
+        positions_BT: index of a piece within its sentence.
+        tag_ids_BT: a word's tag id on its first piece, IGNORED elsewhere.
+    """
 
     hidden_BTH: Tensor
-    segments_BT: Tensor  # 1.. for the sentences of a row, 0 for padding
-    positions_BT: Tensor  # a piece's place in its own sentence
-    tag_ids_BT: Tensor  # the tag of a word on its first piece, IGNORED elsewhere
+    segments_BT: Tensor
+    positions_BT: Tensor
+    tag_ids_BT: Tensor
 
 
 class TagModel(nn.Module):
     """A token classification model with its trunk frozen and its upper layers ready for fast weights.
 
     Args:
-        classifier: a Hugging Face token classification model of one of the families above; it is used in place.
-        frozen_layers: layers that stay as pre-trained; embeddings always do (paper: 4 of 12).
+        classifier: a Hugging Face token classification model of one of the families in `families`; it is not copied.
+        frozen_layers: the first layers that stay as pre-trained (paper: 4 of 12); the embeddings always do.
 
     Attributes:
-        fast_layers: the adapted layers; `logits` runs with the fast weights set there.
+        fast_layers: the adapted layers; `logits` runs with the fast weights that are set there.
 
     Raises:
         UserError: an encoder whose layers the fast weights cannot follow, or too many frozen layers.
@@ -77,7 +84,7 @@ class TagModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return next(self.classifier.parameters()).device
 
     def theta(self) -> list[nn.Parameter]:
@@ -86,7 +93,12 @@ class TagModel(nn.Module):
 
     @torch.no_grad()
     def trunk(self, piece_ids_BT: Tensor, segments_BT: Tensor) -> Tensor:
-        """States below the adapted layers, (B, T, H); one sentence a row, segment 1, padding 0."""
+        """States below the adapted layers, (B, T, H).
+
+        Args:
+            piece_ids_BT: one sentence per row.
+            segments_BT: 1 for the sentence, 0 for padding.
+        """
         positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
         hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
         rows = Rows(hidden_BTH, segments_BT, positions_BT, segments_BT)
@@ -103,20 +115,27 @@ class TagModel(nn.Module):
 
     def _run(self, layers: Iterable[nn.Module], first: int, rows: Rows) -> Tensor:
         hidden_BTH = rows.hidden_BTH
-        extra = _layer_arguments(self.encoder, self.family, rows)
+        extra = layer_arguments(self.encoder, self.family, rows)
         for index, layer in enumerate(layers, first):
             hidden_BTH = layer(hidden_BTH, **extra(index))
         return hidden_BTH
 
 
 def exact_backward(second_order: bool) -> AbstractContextManager[Any]:
-    """Attention that can be differentiated twice, where it has to be."""
+    """Within the block attention can be differentiated twice if `second_order` asks for it: slower, but exact."""
     return sdpa_kernel(SDPBackend.MATH) if second_order else nullcontext()
 
 
-def _layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[int], dict[str, Any]]:
+def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[int], dict[str, Any]]:
+    """Returns a function from a layer's number to the arguments that it takes besides the states.
+
+    Args:
+        encoder: the encoder that the layers belong to.
+        family: its family.
+        rows: what the layers run on.
+    """
     segments_BT = rows.segments_BT
-    # Padding has segment 0 and attends to itself, so that no row of the attention is empty.
+    # Padding has segment 0 and attends to itself: a piece that attends to nothing would give NaN.
     same_BTT = segments_BT.unsqueeze(1) == segments_BT.unsqueeze(2)
     full_B1TT = same_BTT.unsqueeze(1)
     if not family.rotary:

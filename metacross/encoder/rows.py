@@ -1,4 +1,4 @@
-"""Windows laid out in rows: the frozen trunk run once per window, its states packed side by side.
+"""Windows in rows: running the frozen trunk once per window, and packing its states side by side.
 
 Shapes: B rows, T word pieces, H hidden size.
 """
@@ -16,17 +16,18 @@ from metacross.encoder.model import Rows, TagModel
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import IGNORED, Window
 
-PIECE_STEP = 8  # rows are padded to multiples of this: few distinct shapes keep the CPU library's kernel cache small
+# Rows are padded to multiples of this. The CPU library caches a kernel per shape, so there should be few shapes.
+PIECE_STEP = 8
 
 
 def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int, slack: float = math.inf) -> Iterator[list[int]]:
-    """Cuts `order` into runs whose padded size (rows * longest) stays within `budget`; a run has at least one.
+    """Cuts `order` into runs whose padded size (rows * longest) stays within `budget`. A run has at least one row.
 
     Args:
-        lengths: of all rows.
-        order: rows, by number.
-        budget: pieces of a run, padding included.
-        slack: pieces of padding that a run may have, see `device.padding_slack`.
+        lengths: of all rows, in word pieces.
+        order: numbers of the rows, in the order they are to run.
+        budget: word pieces that a run may have, padding included.
+        slack: word pieces of padding that a run may have; see `device.padding_slack`.
     """
     run: list[int] = []
     longest = real = 0
@@ -52,10 +53,17 @@ def trunk_states(
     sentence_encoder: SentenceEncoder | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> tuple[list[Tensor], Tensor | None]:
-    """The trunk's states of every window, (T, H) each, and with a `sentence_encoder` their unit vectors (B, H).
+    """Runs windows through the trunk, sorted by length so that there is little padding.
 
-    Windows run sorted by length, at most `batch_pieces` at a time and with little padding; `tick` is told how many are
-    done.
+    Args:
+        model: whose trunk runs.
+        windows: the windows.
+        batch_pieces: word pieces of one forward, padding included.
+        sentence_encoder: makes the windows' vectors, if they are wanted.
+        tick: called after each forward with the number of windows in it.
+
+    Returns:
+        The states (T, H) of every window, and with a `sentence_encoder` the windows' unit vectors (B, H), else None.
     """
     states: list[Tensor | None] = [None] * len(windows)
     vectors: list[Tensor | None] = [None] * len(windows)
@@ -79,12 +87,19 @@ def trunk_states(
             states[i] = hidden_BTH[row, : lengths[i]].clone()
         if tick is not None:
             tick(len(run))
-    found = [state for state in states if state is not None]
-    return found, torch.stack([v for v in vectors if v is not None]) if sentence_encoder and windows else None
+    stacked = torch.stack([v for v in vectors if v is not None]) if sentence_encoder and windows else None
+    return [state for state in states if state is not None], stacked
 
 
 def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:
-    """One row per group: the sentences' trunk states (T, H) and tag ids (T,) side by side, padded at the end."""
+    """Packs sentences into rows.
+
+    Args:
+        groups: for each row its sentences: trunk states (T, H) and tag ids (T,).
+
+    Returns:
+        One row per group, its sentences side by side, padded at the end.
+    """
     lengths = [sum(len(hidden_TH) for hidden_TH, _ in group) for group in groups]
     longest = padded_length(max(lengths))
     first_TH = groups[0][0][0]
@@ -95,15 +110,15 @@ def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:
     for row, group in enumerate(groups):
         at = 0
         for number, (hidden_TH, tag_ids_T) in enumerate(group, 1):
-            place = slice(at, at := at + len(hidden_TH))
-            hidden_BTH[row, place] = hidden_TH
-            segments_BT[row, place] = number
-            positions_BT[row, place] = torch.arange(len(hidden_TH))
-            tag_ids_BT[row, place] = tag_ids_T
+            columns = slice(at, at := at + len(hidden_TH))
+            hidden_BTH[row, columns] = hidden_TH
+            segments_BT[row, columns] = number
+            positions_BT[row, columns] = torch.arange(len(hidden_TH))
+            tag_ids_BT[row, columns] = tag_ids_T
     device = first_TH.device
     return Rows(hidden_BTH, segments_BT.to(device), positions_BT.to(device), tag_ids_BT.to(device))
 
 
 def padded_length(length: int) -> int:
-    """The length that rows of so many pieces are given."""
+    """The length that a row of so many pieces is padded to."""
     return -(-length // PIECE_STEP) * PIECE_STEP

@@ -1,4 +1,7 @@
-"""The pre-trained encoder that sentences are compared with."""
+"""Sentence vectors from the pre-trained encoder, for retrieval.
+
+Shapes: B sentences, T word pieces, H hidden size.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,25 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from metacross.encoder.model import Rows, TagModel, _layer_arguments
+from metacross.encoder.model import Rows, TagModel, layer_arguments
 from metacross.errors import UserError
 
 
 class SentenceEncoder(nn.Module):
-    """The pre-trained encoder that sentences are compared with: a copy of its layers above the shared trunk.
+    """Makes sentence vectors with the encoder as it was pre-trained, while theta changes.
+
+    The trunk is shared with the model; the layers above it are copied.
 
     Args:
-        model: still as pre-trained; its trunk is shared, its upper layers are copied, so that theta may move on.
-        layer: the layer whose states are pooled; at `model.frozen_layers` there is nothing to copy.
-        pooling: `mean` over a sentence's pieces, or `cls`: its first piece (released code).
+        model: the model, its weights still as pre-trained.
+        layer: number of the layer whose states are pooled; with `model.frozen_layers` nothing is copied.
+        pooling: `mean` over a sentence's pieces, or `cls` for its first piece (released code).
+
+    Attributes:
+        size: length of a vector, H.
+
+    Raises:
+        UserError: there is no such layer, or it is inside the trunk.
     """
 
     def __init__(self, model: TagModel, *, layer: int, pooling: str) -> None:
@@ -32,19 +43,19 @@ class SentenceEncoder(nn.Module):
         self.pooling = pooling
         self.first = model.frozen_layers
         self.family = model.family
-        # Hooks of the adapted layers must not come along: these layers never adapt.
+        # The hooks of the adapted layers must not be copied: these layers never adapt.
         self.layers = nn.ModuleList(_plain_copy(model.layers[i]) for i in range(self.first, layer))
         ends = layer == len(model.layers) and model.family.final_norm is not None
         self.norm = _plain_copy(getattr(model.encoder, str(model.family.final_norm))) if ends else nn.Identity()
-        self.size = int(model.classifier.config.hidden_size)  # of a vector, H
-        self._encoder = (model.encoder,)  # a tuple: not a sub-module, its weights are the trunk's
+        self.size = int(model.classifier.config.hidden_size)
+        self._encoder = (model.encoder,)  # in a tuple it is no sub-module, and its weights are not saved with this one
         self.requires_grad_(False)
 
     @torch.no_grad()
     def vectors(self, rows: Rows) -> Tensor:
-        """Unit vectors (B, H) from trunk states; one sentence a row."""
+        """Unit vectors (B, H) from trunk states; one sentence per row."""
         hidden_BTH = rows.hidden_BTH
-        extra = _layer_arguments(self._encoder[0], self.family, rows)
+        extra = layer_arguments(self._encoder[0], self.family, rows)
         for index, layer in enumerate(self.layers, self.first):
             hidden_BTH = layer(hidden_BTH, **extra(index))
         hidden_BTH = self.norm(hidden_BTH).float()

@@ -1,8 +1,8 @@
 """From sentences to word pieces and back.
 
-A sentence's text is cut into pieces as a whole, and pieces are matched to words by their offsets: so a corpus and raw
-text share one path. A word is tagged on its first piece. Sentences longer than `max_pieces` become overlapping
-windows; every word is scored once, in the window where it has most context.
+The complete text of a sentence is cut into pieces, and pieces are matched to words by their offsets; so corpora and raw
+text are treated alike. A word is tagged on its first piece. A sentence longer than `max_pieces` becomes several
+overlapping windows; every word is scored once, in the window where it has most context.
 
 Shapes: T word pieces, W words, C tags.
 """
@@ -19,10 +19,11 @@ from transformers import PreTrainedTokenizerBase
 
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
+from metacross.sequences import groups
 
-pass
-
-LONE_SURROGATES = {code: "\ufffd" for code in range(0xD800, 0xE000)}
+IGNORED = -100  # tag id of pieces that carry no tag; torch's losses leave it out by default
+LONE_SURROGATES = {code: "\ufffd" for code in range(0xD800, 0xE000)}  # for str.translate
+CHUNK = 512  # sentences that are given to the tokenizer at once
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class Window:
     """A stretch of a sentence that fits into the encoder.
 
     Attributes:
-        sentence: index of its sentence in the list that was encoded.
-        piece_ids: with the special pieces at both ends.
-        first_pieces: where each of its words' first piece stands in `piece_ids`; two words of unspaced raw text may
-            share a piece.
+        sentence: index of its sentence in the list that was cut into windows.
+        piece_ids: its word pieces, with the special pieces at both ends.
+        first_pieces: for each of its words the index in `piece_ids` of the word's first piece; two words of unspaced
+            raw text may share a piece.
         start: index of its first word in the sentence.
-        scored: the words (start, end), counted in the sentence, whose tags are read from here; all words of the
-            sentence are scored in exactly one window.
+        scored: the words (start, end), counted in the sentence, whose tags are read from this window; every word of
+            the sentence is scored in exactly one window.
     """
 
     sentence: int
@@ -49,7 +50,7 @@ class Window:
         return len(self.piece_ids)
 
     def scored_pieces(self) -> tuple[int, ...]:
-        """First pieces of the scored words."""
+        """The first pieces of the scored words."""
         return self.first_pieces[self.scored[0] - self.start : self.scored[1] - self.start]
 
 
@@ -57,8 +58,11 @@ class PieceEncoder:
     """Cuts sentences into windows of word pieces.
 
     Args:
-        tokenizer: a fast tokenizer (offsets are needed).
-        max_pieces: pieces of a window, special ones included.
+        tokenizer: a fast tokenizer, since offsets are needed.
+        max_pieces: the most word pieces of a window, special ones included.
+
+    Raises:
+        UserError: the tokenizer is not a fast one or has no special pieces, or `max_pieces` is too small.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_pieces: int) -> None:
@@ -73,17 +77,18 @@ class PieceEncoder:
         self.unknown = _first_id(tokenizer.unk_token_id, tokenizer.pad_token_id)
         self.mask = tokenizer.mask_token_id
         self.special = frozenset(tokenizer.all_special_ids)
-        self.marker = tokenizer.get_vocab().get("▁")  # SentencePiece's mark of a word's beginning, alone
+        # SentencePiece's mark of a word's beginning, which may be a piece by itself.
+        self.marker = tokenizer.backend_tokenizer.token_to_id("▁")
         if max_pieces < 4:
             raise UserError(f"model.max_pieces={max_pieces}: at least 4 are needed")
         self.capacity = max_pieces - 2
 
     def windows(self, sentences: Sequence[Sentence]) -> list[Window]:
         """The windows of all sentences, in order; a sentence without words has none."""
-        # Rust strings hold no lone surrogates; one stand-in per code point keeps the offsets.
+        # The tokenizer's strings cannot hold lone surrogates; one stand-in per code point keeps the offsets.
         texts = [s.text.translate(LONE_SURROGATES) for s in sentences]
         windows: list[Window] = []
-        for chunk in _chunks(range(len(sentences)), 512):
+        for chunk in groups(range(len(sentences)), size=lambda i: 1, most=CHUNK):
             encoded = self.tokenizer(
                 [texts[i] for i in chunk],
                 add_special_tokens=False,
@@ -99,19 +104,26 @@ class PieceEncoder:
     def _word_pieces(
         self, text: str, sentence: Sentence, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
     ) -> list[list[int]]:
-        """Each word's pieces. A word with none shares the piece before it (only in unspaced raw text)."""
+        """Each word's pieces. A word without any shares the piece before it; that happens in unspaced raw text only.
+
+        Args:
+            text: the sentence's text, as the tokenizer got it.
+            sentence: the sentence.
+            ids: its pieces.
+            offsets: their (start, end) in the text.
+        """
         words: list[list[int]] = [[] for _ in sentence.spans]
-        w = 0
+        w = 0  # the piece's first word
         for piece_id, (start, end) in zip(ids, offsets, strict=True):
             while w < len(words) - 1 and sentence.spans[w][1] <= start:
                 w += 1
-            last = w
+            last = w  # the piece's last word
             while last < len(words) - 1 and sentence.spans[last + 1][0] < end:
                 last += 1
             if last > w and sentence.presplit:
                 self._split_piece(text, sentence.spans, w, last, (start, end), words)
             else:
-                # "</s>" written out in a text must not end the sentence.
+                # If a text contains "</s>", it must not end the sentence.
                 words[w].append(self.unknown if piece_id in self.special else piece_id)
             if last > w:
                 w = last
@@ -129,54 +141,57 @@ class PieceEncoder:
         piece: tuple[int, int],
         words: list[list[int]],
     ) -> None:
-        """Cuts a piece that runs over several given words, at the words' borders."""
+        """Cuts a piece that covers several given words at the words' borders; appends the parts to `words`."""
         for w in range(first, last + 1):
             part = text[max(spans[w][0], piece[0]) : min(spans[w][1], piece[1])]
             if part:
-                tokens = self.tokenizer.backend_tokenizer.normalizer
-                clean = tokens.normalize_str(part) if tokens is not None else part
+                normalizer = self.tokenizer.backend_tokenizer.normalizer
+                clean = normalizer.normalize_str(part) if normalizer is not None else part
                 words[w] += [token.id for token in self.model.tokenize(clean)] or [self.unknown]
 
     def _cut(self, sentence: int, words: list[list[int]]) -> Iterator[Window]:
+        """Cuts a sentence, given as its words' pieces, into windows."""
         words = [word[: self.capacity] for word in words]
-        offsets = [0, *itertools.accumulate(len(word) for word in words)]
-        bounds: list[tuple[int, int]] = []
+        offsets = [0, *itertools.accumulate(len(word) for word in words)]  # pieces before each word
+        stretches = self._stretches(words, offsets)
+        borders = _borders(words, offsets, stretches)
+        for (start, end), scored in zip(stretches, itertools.pairwise(borders), strict=True):
+            piece_ids = tuple(itertools.chain((self.begin,), *words[start:end], (self.end,)))
+            first_pieces = []
+            for w in range(start, end):
+                first = 1 + offsets[w] - offsets[start]
+                if not words[w]:
+                    first -= 1  # the last piece of the word before
+                elif len(words[w]) > 1 and words[w][0] == self.marker:
+                    first += 1
+                first_pieces.append(first)
+            yield Window(sentence, piece_ids, tuple(first_pieces), start, scored)
+
+    def _stretches(self, words: Sequence[Sequence[int]], offsets: Sequence[int]) -> list[tuple[int, int]]:
+        """The words (start, end) of each window; neighbouring windows overlap by about half."""
+        stretches: list[tuple[int, int]] = []
         start = 0
         while True:
             end = start
             while end < len(words) and offsets[end + 1] - offsets[start] <= self.capacity:
                 end += 1
-            bounds.append((start, end))
+            stretches.append((start, end))
             if end == len(words):
-                break
-            # The next window starts half a window on, at a word with a piece of its own.
+                return stretches
+            # The next window starts half a window further on, at a word with a piece of its own.
+            half = offsets[start] + self.capacity // 2
             start += 1
-            while start < end and (not words[start] or offsets[start] - offsets[bounds[-1][0]] < self.capacity // 2):
+            while start < end and (not words[start] or offsets[start] < half):
                 start += 1
             while not words[start]:
                 start -= 1
-        borders = [0]
-        for (_, end), (start, _) in itertools.pairwise(bounds):
-            middle = (offsets[start] + offsets[end]) / 2
-            border = min(range(start, end + 1), key=lambda w: abs(offsets[w] - middle))
-            while border > start and not (border < len(words) and words[border]):
-                border -= 1
-            borders.append(border)
-        borders.append(len(words))
-        for i, (start, end) in enumerate(bounds):
-            flat = tuple(itertools.chain((self.begin,), *words[start:end], (self.end,)))
-            first_pieces = []
-            for w in range(start, end):
-                own = 1 + offsets[w] - offsets[start]
-                if not words[w]:
-                    own -= 1  # the last piece of the word before
-                elif len(words[w]) > 1 and words[w][0] == self.marker:
-                    own += 1
-                first_pieces.append(own)
-            yield Window(sentence, flat, tuple(first_pieces), start, (borders[i], borders[i + 1]))
 
     def masked(self, window: Window, words: Sequence[int]) -> Window:
-        """The window with all pieces of some of its words (counted in the sentence) replaced by the mask."""
+        """The window with all pieces of some of its words (counted in the sentence) replaced by the mask piece.
+
+        Raises:
+            UserError: the tokenizer has no mask piece.
+        """
         if self.mask is None:
             raise UserError("this encoder's tokenizer has no mask piece: set loss.mask_ratio=0")
         piece_ids = list(window.piece_ids)
@@ -187,8 +202,29 @@ class PieceEncoder:
         return replace(window, piece_ids=tuple(piece_ids))
 
 
+def _borders(words: Sequence[Sequence[int]], offsets: Sequence[int], stretches: Sequence[tuple[int, int]]) -> list[int]:
+    """The words at which scoring passes from one window to the next, with 0 first and the number of words last.
+
+    A border is as near as possible to the middle of two windows' overlap, at a word with a piece of its own.
+    """
+    borders = [0]
+    for (_, end), (start, _) in itertools.pairwise(stretches):
+        middle = (offsets[start] + offsets[end]) / 2
+        border = min(range(start, end + 1), key=lambda w: abs(offsets[w] - middle))
+        while border > start and not (border < len(words) and words[border]):
+            border -= 1
+        borders.append(border)
+    return [*borders, len(words)]
+
+
 def tag_ids(window: Window, sentence: Sentence, tag_index: Mapping[str, int]) -> Tensor:
-    """The window's tag ids (T,): a scored word's on its first piece, IGNORED elsewhere."""
+    """The window's tag ids (T,): a scored word's on its first piece, IGNORED on all others.
+
+    Args:
+        window: the window.
+        sentence: the sentence that it belongs to.
+        tag_index: tag -> tag id.
+    """
     ids_T = torch.full((len(window),), IGNORED, dtype=torch.long)
     if sentence.tags is None:
         return ids_T
@@ -202,11 +238,3 @@ def _first_id(*ids: int | None) -> int:
         if piece_id is not None:
             return int(piece_id)
     raise UserError("the tokenizer has no special pieces for a sentence's ends")
-
-
-def _chunks(indices: range, size: int) -> Iterator[range]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
-
-
-IGNORED = -100

@@ -1,19 +1,22 @@
-"""Makes a prepared source (prepared.py) without Ray: encoded, indexed, measured, in parts of bounded size.
+"""Making a prepared source (retrieval/prepared.py) without Ray: read, encode, index, look up neighbours, measure.
 
-Shards are encoded by whatever `encode` is handed in (ray_encoding.py: an actor pool; by default: this process). Those
-that an interrupted call has encoded wait beside the place that is to be made, and the next call goes on with them. The
-index is trained on a sample and filled a file at a time. Held whole are a few numbers per window, and the index.
+Every step works through the source in parts of bounded size; complete in memory are the index and a few numbers per
+window. Shards are encoded by a function that the caller gives (`ray_pool`: by a pool of actors; without one, by this
+process). Shards that an interrupted call has encoded stay in a hidden directory beside `out`, and the next call
+continues with them.
 
-Shapes: M windows, N of them in the index, K neighbours, H vector size, B windows of a file, Q looked up for the recall.
+Shapes: M windows, N of them in the index, K neighbours, H vector size, B windows of a file.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,57 +27,40 @@ from numpy.typing import NDArray
 
 from metacross.config import Config
 from metacross.errors import RunError, UserError
+from metacross.indexing.recall import measure_recall
 from metacross.indexing.shards import Encoded, Show, write_sentences
 from metacross.indexing.window_encoder import WindowEncoder, encode_here
 from metacross.retrieval.index import UntrainedIndex, VectorIndex, factory_string
-from metacross.retrieval.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, encoder_digest, made_from
+from metacross.retrieval.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, Facts, encoder_digest, made_from
 from metacross.sequences import spread
 from metacross.storage.directories import write_directory
 from metacross.storage.files import file_record
 
-QUERIES = 500  # windows looked up for the recall
-RECALL_AT = 10  # neighbours compared for it
-ROUNDING = 1e-6  # similarities closer than this are equal
+Encode = Callable[[Path, Path, int], None]
+"""Encodes the shards of sentences in the first directory into shards of vectors in the second.
 
-Encode = Callable[[Path, Path, int], None]  # sentences/, vectors/ with the shards of before, how many sentences
+Shards whose vectors are in the second directory already are left out. The third argument is the number of sentences.
+"""
+
+RECALL_AT = 10  # neighbours that are compared for the recall
 
 
 def build_index(
     encoded: Encoded, candidates: NDArray[np.int64], untrained: UntrainedIndex, *, use_gpu: bool | str, show: Show
 ) -> VectorIndex:
-    """The index over the `candidates`, trained on a sample of them spread evenly, filled a file at a time."""
+    """Builds the index over the `candidates`: trained on a sample spread evenly over them, filled file by file."""
     show({"event": "note", "text": f"index: {untrained.factory} over {len(candidates)} windows"})
-    wanted = candidates[list(spread(len(candidates), untrained.wanted))] if untrained.wanted else candidates[:1]
-    index = VectorIndex.empty(untrained, encoded.gather(wanted), use_gpu=use_gpu)
+    # An index that is not trained needs no sample, but `gather` cannot return nothing.
+    sample = candidates[list(spread(len(candidates), untrained.wanted))] if untrained.wanted else candidates[:1]
+    index = VectorIndex.empty(untrained, encoded.gather(sample), use_gpu=use_gpu)
     for numbers, vectors_NH in encoded.batches(candidates):
         index.add(vectors_NH, numbers)
         show({"event": "prepare", "what": "filling the index", "done": len(index), "total": len(candidates)})
     return index
 
 
-def measure_recall(encoded: Encoded, candidates: NDArray[np.int64], index: VectorIndex, *, k: int) -> float:
-    """The share of what the index finds that is as near as the K nearest others by exact search, from 0 to 1.
-
-    Up to QUERIES windows, spread evenly, are looked up; exact search goes over the files, not over the index. Windows
-    that are equally near are as good as each other.
-    """
-    queries = candidates[list(spread(len(candidates), QUERIES))]
-    vectors_QH, owner_Q = encoded.gather(queries), encoded.owner_M[queries]
-    found_QK = index.neighbours(vectors_QH, k, own_B=owner_Q, owner_M=encoded.owner_M)
-    best_QK = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    similarity_QK = np.full((len(queries), k), -np.inf, dtype=np.float32)  # of what was found
-    for numbers, vectors_NH in encoded.batches(candidates):
-        similarity_QN = vectors_QH @ vectors_NH.T
-        at_QK = np.searchsorted(numbers, found_QK).clip(max=len(numbers) - 1)
-        here_QK = numbers[at_QK] == found_QK
-        similarity_QK[here_QK] = np.take_along_axis(similarity_QN, at_QK, 1)[here_QK]
-        similarity_QN[owner_Q[:, None] == encoded.owner_M[numbers]] = -np.inf
-        best_QK = -np.partition(-np.concatenate([best_QK, similarity_QN], axis=1), k - 1, axis=1)[:, :k]
-    return float((similarity_QK >= best_QK.min(axis=1, keepdims=True) - ROUNDING).mean())
-
-
 def find_neighbours(encoded: Encoded, index: VectorIndex, *, k: int, show: Show) -> NDArray[np.int64]:
-    """Each window's K nearest others (M, K), looked up a file at a time."""
+    """Each window's K nearest others (M, K), looked up file by file."""
     found_MK = np.empty((len(encoded.owner_M), k), dtype=np.int64)
     clock = Clock("looking up neighbours", len(found_MK), show)
     for numbers, vectors_BH in encoded.batches():
@@ -111,22 +97,21 @@ def prepare(
     encode: Encode | None = None,
     use_gpu: bool | str = False,
     show: Show = lambda event: None,
-) -> dict[str, Any]:
-    """Makes a prepared source at `out`: whole, or not at all; one that was there is replaced.
+) -> Facts:
+    """Makes a prepared source at `out`, completely or not at all; replaces one that is there.
 
-    Where a call that was interrupted left encoded shards of the same source, by the same encoder and settings, they are
-    taken; they stand in `.NAME.encoding` beside `out` until it is whole.
+    If an interrupted call left encoded shards of the same source, encoder and settings, this call continues with them;
+    they are in `.NAME.encoding` beside `out` until it is complete.
 
     Args:
-        config: data, model and retrieval sections; episodes.support_size neighbours are looked up for every window.
+        config: its sections data, model and retrieval; `episodes.support_size` neighbours are looked up per window.
         out: the directory.
-        encode: turns sentences/ into vectors/; by default in this process, on the CPU.
-        use_gpu: for the index; see SourceIndex.
+        encode: turns sentences into vectors; without it this process does, on the CPU.
+        use_gpu: for the index; see `VectorIndex`.
         show: is called with events as `display.Display` takes them.
 
     Returns:
-        What prepared.json holds: made_from, files, and figures: sentences, windows, indexed, index (FAISS's name),
-        recall, recall_at, seconds by part.
+        What prepared.json holds.
 
     Raises:
         UserError: corpora, encoder, settings or `out` have to be changed first.
@@ -134,74 +119,122 @@ def prepare(
     """
     _make_room(out)
     encoder = WindowEncoder(config, device=torch.device("cpu"))
-    digest, size = encoder_digest(encoder.model, encoder.tokenizer), encoder.size
-    _untrained(config, 1, size)  # a factory string that FAISS does not know is told before hours of encoding
-    if encode is None:
-        encode = lambda sentences, vectors, total: encode_here(encoder, sentences, vectors, total)  # noqa: E731
-    else:
-        del encoder  # the actors have their own
-    facts: dict[str, Any] = {}
-    waiting = out.absolute().parent / f".{out.name}.encoding"
+    loaded = encoder.loaded
+    _untrained(config, 1, loaded.sentence_encoder.size)  # refuses an unknown kind of index before hours of encoding
+    preparation = _Preparation(
+        config,
+        encoder=encoder_digest(loaded.model, loaded.tokenizer),
+        vector_size=loaded.sentence_encoder.size,
+        waiting=out.absolute().parent / f".{out.name}.encoding",
+        encode=encode or partial(encode_here, encoder),
+        use_gpu=use_gpu,
+        show=show,
+    )
+    if encode is not None:
+        del encoder, loaded  # whatever encodes has its own; this one would only take memory
+    write_directory(out, preparation.fill)
+    shutil.rmtree(preparation.waiting, ignore_errors=True)
+    return preparation.facts
 
-    def fill(folder: Path) -> None:
-        began = [time.monotonic()]
-        source = write_sentences(config, folder / "sentences", show=show)
-        made = made_from(config, source=source, encoder=digest)
-        began.append(time.monotonic())
-        vectors = _begun(waiting, {**made, "train.precision": config.train.precision}, show)
-        encode(folder / "sentences", vectors, source.count)
-        try:
-            encoded = Encoded.read(vectors, sentences=source.count)
-        except (RunError, pa.ArrowException) as error:
-            shutil.rmtree(waiting)  # or the next call would meet it again
-            raise RunError(
-                f"what was encoded is not whole ({error}), and is removed. Run the command again."
-            ) from error
-        began.append(time.monotonic())
-        candidates = np.arange(len(encoded.owner_M))
-        if config.retrieval.candidates == "with_entities":
-            candidates = np.flatnonzero(encoded.with_entities_M)
-        untrained = _untrained(config, len(candidates), size)
-        index = build_index(encoded, candidates, untrained, use_gpu=use_gpu, show=show)
-        index.save(folder / INDEX)
-        began.append(time.monotonic())
-        neighbours_MK = find_neighbours(encoded, index, k=config.episodes.support_size, show=show)
-        np.save(folder / NEIGHBOURS, neighbours_MK)
-        began.append(time.monotonic())
-        at = min(RECALL_AT, len(np.unique(encoded.owner_M[candidates])) - 1)
-        recall = measure_recall(encoded, candidates, index, k=at)
-        parts = ("reading", "encoding", "index", "neighbours")
-        facts.update(
+
+@dataclass
+class _Preparation:
+    """One call of `prepare`.
+
+    Attributes:
+        config: the configuration.
+        encoder: the encoder's digest.
+        vector_size: length of a vector, H.
+        waiting: the directory of what was encoded before `out` is complete.
+        encode: turns sentences into vectors.
+        use_gpu: for the index.
+        show: is called with events.
+        facts: what prepared.json holds, once the directory is filled.
+        seconds: of the steps that are done.
+    """
+
+    config: Config
+    encoder: str
+    vector_size: int
+    waiting: Path
+    encode: Encode
+    use_gpu: bool | str
+    show: Show
+    facts: Facts = field(init=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def fill(self, folder: Path) -> None:
+        """Makes all files of a prepared source in `folder`; prepared.json is the last, and the vectors move in."""
+        with self._timed("reading"):
+            source = write_sentences(self.config, folder / "sentences", show=self.show)
+            made = made_from(self.config, source=source, encoder=self.encoder)
+        with self._timed("encoding"):
+            vectors = self._vectors_directory(made)
+            self.encode(folder / "sentences", vectors, source.count)
+            encoded = self._read_encoded(vectors, source.count)
+        with self._timed("index"):
+            candidates = np.arange(len(encoded.owner_M))
+            if self.config.retrieval.candidates == "with_entities":
+                candidates = np.flatnonzero(encoded.with_entities_M)
+            untrained = _untrained(self.config, len(candidates), self.vector_size)
+            index = build_index(encoded, candidates, untrained, use_gpu=self.use_gpu, show=self.show)
+            index.save(folder / INDEX)
+        with self._timed("neighbours"):
+            neighbours_MK = find_neighbours(encoded, index, k=self.config.episodes.support_size, show=self.show)
+            np.save(folder / NEIGHBOURS, neighbours_MK)
+        # A sentence has at most as many neighbours as there are other owners.
+        recall_at = min(RECALL_AT, len(np.unique(encoded.owner_M[candidates])) - 1)
+        self.facts = Facts(
             format=FORMAT,
             made_from=made,
             sentences=source.count,
             windows=len(encoded.owner_M),
             indexed=len(candidates),
             index=untrained.factory,
-            recall=recall,
-            recall_at=at,
-            seconds={name: round(b - a, 1) for name, (a, b) in zip(parts, itertools.pairwise(began), strict=True)},
+            recall=measure_recall(encoded, candidates, index, k=recall_at),
+            recall_at=recall_at,
+            seconds=self.seconds,
             files={name: file_record(folder / name) for name in (INDEX, NEIGHBOURS)},
         )
-        (folder / FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / FILE).write_text(json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         vectors.rename(folder / "vectors")
 
-    write_directory(out, fill)
-    shutil.rmtree(waiting, ignore_errors=True)
-    return facts
+    def _vectors_directory(self, made: dict[str, Any]) -> Path:
+        """Returns the directory that vectors are encoded into, with an interrupted call's shards if they fit.
 
-
-def _begun(waiting: Path, made: dict[str, Any], show: Show) -> Path:
-    """The directory of vectors, with the shards that are encoded already if they were `made` of the same."""
-    vectors, key = waiting / "vectors", waiting / "made_from.json"
-    text = json.dumps(made, ensure_ascii=False)
-    if key.is_file() and key.read_text(encoding="utf-8") == text:
-        show({"event": "note", "text": f"{len(list(vectors.glob('*.parquet')))} shards of before are encoded already"})
+        Args:
+            made: all that the vectors depend on; shards that were made from something else are removed.
+        """
+        vectors, key = self.waiting / "vectors", self.waiting / "made_from.json"
+        text = json.dumps(made, ensure_ascii=False)
+        if key.is_file() and key.read_text(encoding="utf-8") == text:
+            done = len(list(vectors.glob("*.parquet")))
+            self.show({"event": "note", "text": f"{done} shards of before are encoded already"})
+            return vectors
+        shutil.rmtree(self.waiting, ignore_errors=True)
+        vectors.mkdir(parents=True)
+        key.write_text(text, encoding="utf-8")
         return vectors
-    shutil.rmtree(waiting, ignore_errors=True)
-    vectors.mkdir(parents=True)
-    key.write_text(text, encoding="utf-8")
-    return vectors
+
+    def _read_encoded(self, vectors: Path, sentences: int) -> Encoded:
+        """Reads what was encoded, after checking that it is complete.
+
+        Raises:
+            RunError: it is not. It is removed, or the next call would meet it again.
+        """
+        try:
+            return Encoded.read(vectors, sentences=sentences)
+        except (RunError, pa.ArrowException) as error:
+            shutil.rmtree(self.waiting)
+            raise RunError(
+                f"what was encoded is not whole ({error}), and is removed. Run the command again."
+            ) from error
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[step] = round(time.monotonic() - began, 1)
 
 
 def _untrained(config: Config, count: int, size: int) -> UntrainedIndex:
@@ -211,7 +244,7 @@ def _untrained(config: Config, count: int, size: int) -> UntrainedIndex:
 
 
 def _make_room(out: Path) -> None:
-    """Refuses a place that holds something else, and clears what runs that were killed left beside it."""
+    """Refuses a directory that holds something else, and removes what calls that were killed left beside it."""
     if out.exists() and not (out / FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is no prepared source. Choose another place: --out DIR")
     for left in out.absolute().parent.glob(f".{out.name}.*.tmp"):

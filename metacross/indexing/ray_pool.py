@@ -1,7 +1,7 @@
-"""Encoding on Ray Data: shards of sentences go through a pool of encoders, each to a shard of vectors.
+"""Encoding on Ray Data: a pool of actors turns shards of sentences into shards of vectors.
 
-The coat around `window_vectors.WindowEncoder`, which does the work in every actor. What is under way is one shard per
-actor, whatever the size of the source.
+A thin wrapper around `window_encoder.WindowEncoder`, which does the work in every actor. At any time each actor holds
+one shard, so memory does not depend on the size of the source.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from metacross.indexing.build import Clock, prepare
 from metacross.indexing.shards import Show, shards_to_encode
 from metacross.indexing.window_encoder import WindowEncoder, encode_shard
 from metacross.ray_session import cluster_resources, ray_session
+from metacross.retrieval.prepared import Facts
 
-ACTOR_CPUS = 4  # threads of an encoder on CPUs, where there are that many: more encoders would only take more memory
+ACTOR_CPUS = 4  # threads of an encoder on CPUs, if there are that many; more encoders would only take more memory
 
 
 @dataclass(frozen=True)
 class EncoderPool:
-    """Encoders side by side.
+    """How many encoders run side by side, and what each of them gets.
 
     Attributes:
-        actors: how many.
-        use_gpu: a GPU for each.
-        cpus: that Ray reserves for each.
-        threads: torch's in each.
+        actors: number of encoders.
+        use_gpu: whether each gets a GPU.
+        cpus: CPUs that Ray reserves for each.
+        threads: number of torch's threads in each.
     """
 
     actors: int
@@ -49,15 +50,15 @@ class EncoderPool:
 
 
 def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None = None) -> EncoderPool:
-    """An encoder per GPU, or else per four CPUs.
+    """Chooses a pool: an encoder per GPU, or without GPUs one per four CPUs.
 
     Args:
-        use_gpu: true, false, or `auto`: where there are any.
-        cluster: what Ray has, as `ray.cluster_resources` tells it.
-        actors: the caller's choice of how many.
+        use_gpu: true, false, or `auto`: if there are any.
+        cluster: Ray's resources, as `ray.cluster_resources` returns them.
+        actors: number of encoders, if the caller chooses it.
 
     Raises:
-        UserError: more encoders than there is room for.
+        UserError: there is no room for so many encoders.
 
     >>> pool("auto", {"CPU": 16.0, "GPU": 2.0})
     EncoderPool(actors=2, use_gpu=True, cpus=1, threads=8)
@@ -76,11 +77,12 @@ def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None =
     return EncoderPool(count, gpus > 0, reserved, max(1, cpus // count))
 
 
-def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show: Show) -> dict[str, Any]:
-    """`indexing.prepare` with the encoding on Ray, on all of the cluster's GPUs or CPUs; see there.
+def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show: Show) -> Facts:
+    """`build.prepare` with the encoding on Ray, on all of the cluster's GPUs or CPUs.
 
     Uses the Ray that is initialised; else the cluster at RAY_ADDRESS, whose nodes must all see `out`; else starts Ray
-    on this machine for as long as it takes to encode.
+    on this machine for as long as it takes to encode. Arguments, result and errors are those of `build.prepare`, but
+    for `actors`: the number of encoders, None for as many as there is room for.
     """
 
     def encode(sentences: Path, vectors: Path, total: int) -> None:
@@ -92,15 +94,15 @@ def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show
 def encode_on_ray(
     config: Config, sentences: Path, vectors: Path, total: int, *, actors: int | None = None, show: Show
 ) -> None:
-    """Encodes the shards in `sentences` into files in `vectors`, but for those that are there already.
+    """Encodes the shards in `sentences` into files in `vectors`, except those that are there already.
 
     Args:
-        config: see `indexing.prepare`.
-        sentences: shards of sentences.
-        vectors: takes the vectors.
-        total: the number of sentences, for the clock.
-        actors: encoders; None: as many as there is room for.
-        show: see `indexing.prepare`.
+        config: see `build.prepare`.
+        sentences: directory of the shards of sentences.
+        vectors: directory that the shards of vectors are written to.
+        total: the number of sentences, to estimate the time left.
+        actors: the number of encoders; None for as many as there is room for.
+        show: see `build.prepare`.
 
     Raises:
         UserError: there is no room for the encoders.
@@ -112,23 +114,24 @@ def encode_on_ray(
     with ray_session() as ours, _quiet():
         cluster = cluster_resources()
         if ours and config.train.use_gpu == "auto":
+            # Ray counts GPUs that this build of torch may not be able to use.
             cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
-        found = pool(config.train.use_gpu, cluster, actors=actors)
-        show({"event": "note", "text": f"{found.actors} encoders, {'a GPU' if found.use_gpu else 'no GPU'} each"})
+        encoders = pool(config.train.use_gpu, cluster, actors=actors)
+        show({"event": "note", "text": f"{encoders.actors} encoders, {'a GPU' if encoders.use_gpu else 'no GPU'} each"})
         paths = [str(path.absolute()) for path in shards]
-        # A block is a shard's path: what an encoder makes of it is a file of its own, in whatever order they come.
+        # A block is a shard's path. Each shard becomes a file of its own, so their order does not matter.
         encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(
             Encoder,
             fn_constructor_kwargs={
                 "config": config,
-                "use_gpu": found.use_gpu,
-                "threads": found.threads,
+                "use_gpu": encoders.use_gpu,
+                "threads": encoders.threads,
                 "vectors": vectors.absolute(),
             },
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(found.actors, len(paths))),
-            num_cpus=found.cpus,
-            num_gpus=1 if found.use_gpu else 0,
+            compute=ray.data.ActorPoolStrategy(size=min(encoders.actors, len(paths))),
+            num_cpus=encoders.cpus,
+            num_gpus=1 if encoders.use_gpu else 0,
         )
         clock = Clock("encoding source", total, show, before=done)
         try:
@@ -142,7 +145,7 @@ def encode_on_ray(
 
 
 def _first_cause(error: BaseException) -> str:
-    """What an encoder raised; Ray hands that on in the text of its own errors alone."""
+    """The error that an encoder raised, in one line; Ray passes it on only in the text of its own errors."""
     text = str(error).strip() or type(error).__name__
     raised = re.search(r"^(?!ray\.)[\w.]*(?:Error|Exception)\b.*$", text, re.MULTILINE)
     return raised[0] if raised else f"{type(error).__name__}: {text.splitlines()[0]}"
@@ -156,14 +159,14 @@ class Encoder:
         self._vectors = vectors
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
-        """Encodes shards, given by their paths; how many sentences each has."""
+        """Encodes shards, given by their paths; returns how many sentences each has."""
         done = [encode_shard(self._encoder, Path(shard), self._vectors) for shard in batch["item"]]
         return {"sentences": np.array(done)}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data prints nothing inside the block."""
+    """Keeps Ray Data from printing anything inside the block."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -1,4 +1,7 @@
-"""Shards of sentences and of vectors, as Parquet files, written and read in parts of bounded size."""
+"""Shards of sentences and of vectors: Parquet files, written and read in parts of bounded size.
+
+Shapes: M windows, H vector size, S windows gathered.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,9 @@ from metacross.errors import RunError
 from metacross.retrieval.index import Vectors
 from metacross.retrieval.prepared import SourceDigest
 
-SHARD = 4096  # sentences of one file
-
+SHARD = 4096  # sentences in one file
 
 Show = Callable[[dict[str, Any]], None]
-
 
 SENTENCES = pa.schema(
     [
@@ -41,7 +42,7 @@ SENTENCES = pa.schema(
 
 
 def write_sentences(config: Config, folder: Path, *, show: Show) -> SourceDigest:
-    """Writes the source sentences in shards, one corpus file in memory at a time; returns what they were."""
+    """Writes the source sentences in shards and returns their digest. One corpus file is in memory at a time."""
     digest = SourceDigest()
     waiting: list[Sentence] = []
     shards = 0
@@ -67,9 +68,14 @@ def write_sentences(config: Config, folder: Path, *, show: Show) -> SourceDigest
 
 
 def sentence_table(sentences: Iterable[Sentence], *, first: int) -> pa.Table:
-    """Sentences as a table: number, text, words' spans and tags, place, and an owner: the same for equal texts.
+    """Makes a table of SENTENCES.
 
-    Lone surrogates, which Parquet cannot hold, are written as the stand-in that the piece encoder puts for them.
+    The owner is an id that equal texts share. Lone surrogates, which Parquet cannot hold, are replaced as the piece
+    encoder replaces them, so the pieces stay the same.
+
+    Args:
+        sentences: the sentences.
+        first: the number of the first of them.
     """
     rows = [
         {
@@ -87,13 +93,13 @@ def sentence_table(sentences: Iterable[Sentence], *, first: int) -> pa.Table:
 
 
 def _owner(text: str) -> int:
-    """64 bits of the text's hash: two of a million different texts share them with a chance of 3e-8."""
+    """64 bits of the text's hash; the chance that two of a million different texts share them is 3e-8."""
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 def shards_to_encode(sentences: Path, vectors: Path) -> tuple[list[Path], int]:
-    """The shards without vectors yet, and how many sentences the others have."""
+    """The shards that have no vectors yet, and the number of sentences in the others."""
     shards = sorted(sentences.glob("*.parquet"))
     done = [shard for shard in shards if (vectors / shard.name).is_file()]
     return sorted({*shards} - {*done}), sum(pq.read_metadata(shard).num_rows for shard in done)
@@ -101,19 +107,30 @@ def shards_to_encode(sentences: Path, vectors: Path) -> tuple[list[Path], int]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The written vectors in the order of the sentences; a few numbers of every window are held, its vector is not."""
+    """The windows' vectors on disk, in the order of the sentences. In memory are only a few numbers per window.
+
+    Attributes:
+        files: the shards of vectors, in order.
+        rows: number of windows in each file.
+        owner_M: an id per window, the same for windows of one sentence and of sentences with the same text.
+        with_entities_M: whether there are entities among a window's scored words.
+    """
 
     files: list[Path]
-    rows: list[int]  # of every file
+    rows: list[int]
     owner_M: NDArray[np.int64]
     with_entities_M: NDArray[np.bool_]
 
     @classmethod
     def read(cls, folder: Path, *, sentences: int) -> Encoded:
-        """Looks through `folder`.
+        """Opens the shards of vectors in `folder`.
+
+        Args:
+            folder: their directory.
+            sentences: how many sentences were encoded.
 
         Raises:
-            RunError: not every one of the `sentences` is there exactly once, in order.
+            RunError: the windows are not those of so many sentences, each once and in order.
         """
         columns = ["sentence", "window", "owner", "with_entities"]
         parts = {file: pq.read_table(file, columns=columns) for file in sorted(folder.glob("*.parquet"))}
@@ -121,7 +138,7 @@ class Encoded:
             raise RunError(f"{folder}: nothing was encoded, of {sentences} sentences")
         table = pa.concat_tables(parts.values())
         number, window = table["sentence"].to_numpy(), table["window"].to_numpy()
-        begins = window == 0  # a sentence's first window; the others follow on it
+        begins = window == 0  # the first window of a sentence; its further windows follow, numbered 1, 2, ...
         if not (np.array_equal(number[begins], np.arange(sentences)) and (np.diff(window)[~begins[1:]] == 1).all()):
             raise RunError(
                 f"{folder}: the encoded windows are not those of {sentences} sentences in order "
@@ -135,7 +152,7 @@ class Encoded:
         )
 
     def batches(self, wanted: NDArray[np.int64] | None = None) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        """Numbers and vectors of all windows, or of the `wanted` ones (ascending), a file at a time."""
+        """Yields numbers and vectors of all windows, or of the `wanted` ones (ascending), one file at a time."""
         first = 0
         for file, rows in zip(self.files, self.rows, strict=True):
             numbers = np.arange(first, first + rows)
@@ -147,5 +164,5 @@ class Encoded:
             first += rows
 
     def gather(self, wanted: NDArray[np.int64]) -> Vectors:
-        """The vectors (S, H) of some windows, by ascending number."""
+        """The vectors (S, H) of some windows, which are given by ascending number; at least one."""
         return np.concatenate([vectors for _, vectors in self.batches(wanted)])

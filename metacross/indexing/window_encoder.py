@@ -1,15 +1,14 @@
-"""From source sentences to their windows' vectors, as Parquet files, in parts of bounded size; without Ray.
+"""Encoding shards of sentences into shards of their windows' vectors, without Ray.
 
-Corpora are read one file at a time and written in shards of sentences (`write_sentences`). A `WindowEncoder` turns a
-table of sentences into one of vectors; it is what an actor of ray_encoding.py holds. `Encoded` reads the vectors back,
-a file at a time.
+A `WindowEncoder` turns a table of sentences into a table of vectors; `ray_pool` holds one in each of its actors.
 
-Shapes: M windows, H vector size, S windows gathered.
+Shapes: M windows, H vector size.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,25 +18,25 @@ import torch
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast
-from metacross.encoder.embedded import embedded_encoder
-from metacross.encoder.loading import load_classifier, load_tokenizer
-from metacross.encoder.model import TagModel
+from metacross.encoder.loading import load_encoder
 from metacross.encoder.rows import trunk_states
-from metacross.encoder.sentence_encoder import SentenceEncoder
-from metacross.encoder.windows import PieceEncoder
 from metacross.indexing.shards import shards_to_encode
+from metacross.retrieval.pools import may_be_support
 from metacross.storage.files import temporary_name
 
-BATCH = 1024  # sentences encoded together, sorted by length: as many as TrunkCache takes
+BATCH = 1024  # sentences that are encoded together, sorted by length; the same number as in TrunkCache
 
 
 class WindowEncoder:
-    """The pre-trained encoder, turning a table of sentences into one of their windows' unit vectors.
+    """The pre-trained encoder, turning a table of sentences into a table of their windows' unit vectors.
 
     Args:
         config: names the encoder, the layer and the pooling.
-        device: where it runs.
-        threads: torch's, in a process of its own; None leaves them alone.
+        device: where the encoder runs.
+        threads: the number of torch's threads; to be given only by a process that does nothing else. None leaves it.
+
+    Attributes:
+        loaded: the encoder.
 
     Raises:
         UserError: encoder and settings do not go together.
@@ -46,55 +45,54 @@ class WindowEncoder:
     def __init__(self, config: Config, *, device: torch.device, threads: int | None = None) -> None:
         if threads:
             torch.set_num_threads(threads)
-        self.config = config
-        self.device = device
-        path = embedded_encoder() if config.model.encoder == "embedded" else config.model.encoder
-        classifier = load_classifier(path, ("O",), seed=0)  # its head is never used
-        self.tokenizer = load_tokenizer(path)
-        self.model = TagModel(classifier, frozen_layers=config.model.frozen_layers).to(device)
-        self.sentence_encoder = SentenceEncoder(
-            self.model, layer=config.pooled_layer, pooling=config.retrieval.pooling
-        ).to(device)
-        self.pieces = PieceEncoder(self.tokenizer, max_pieces=config.model.max_pieces)
-        self.size = int(classifier.config.hidden_size)
+        self._train, self._device = config.train, device
+        self.loaded = load_encoder(config, ("O",), device=device)  # its tag head is never used
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """A row per window: its sentence's number, its own within the sentence, owner, entities or not, vector (H)."""
-        sentences = [
-            Sentence(
-                row["text"],
-                tuple(row["text"][start:end] for start, end in zip(row["starts"], row["ends"], strict=True)),
-                tuple(zip(row["starts"], row["ends"], strict=True)),
-                tuple(row["tags"]),
-            )
-            for row in table.to_pylist()
-        ]
-        windows = self.pieces.windows(sentences)
-        with autocast(self.config.train.precision, self.device):
+        """Encodes the sentences of a table of `shards.SENTENCES`.
+
+        Returns:
+            A row for each window: the number of its sentence, its own number within the sentence, the sentence's owner,
+            whether there are entities among its scored words, and its unit vector (H).
+        """
+        sentences = [_sentence(row) for row in table.to_pylist()]
+        windows = self.loaded.pieces.windows(sentences)
+        with autocast(self._train.precision, self._device):
             _, vectors_MH = trunk_states(
-                self.model,
+                self.loaded.model,
                 windows,
-                batch_pieces=self.config.train.batch_pieces,
-                sentence_encoder=self.sentence_encoder,
+                batch_pieces=self._train.batch_pieces,
+                sentence_encoder=self.loaded.sentence_encoder,
             )
-        numbers, owners = table["sentence"].to_numpy(), table["owner"].to_numpy()
-        rows = np.array([w.sentence for w in windows], dtype=np.int64)
-        place = np.arange(len(rows)) - np.searchsorted(rows, rows)  # rows ascend
-        entities = [any(t != "O" for t in (sentences[w.sentence].tags or ())[slice(*w.scored)]) for w in windows]
         flat = torch.empty(0) if vectors_MH is None else vectors_MH.float().cpu().flatten()
+        size = self.loaded.sentence_encoder.size
+        row_M = np.array([w.sentence for w in windows], dtype=np.int64)
+        # Windows come in the order of their sentences, so a sentence's first window is where its row begins.
+        within_M = np.arange(len(row_M)) - np.searchsorted(row_M, row_M)
+        with_entities = [may_be_support(w, sentences[w.sentence], "with_entities") for w in windows]
         return pa.table(
             {
-                "sentence": pa.array(numbers[rows]),
-                "window": pa.array(place.astype(np.int32)),
-                "owner": pa.array(owners[rows]),
-                "with_entities": pa.array(entities, pa.bool_()),
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(flat.numpy()), self.size),
+                "sentence": pa.array(table["sentence"].to_numpy()[row_M]),
+                "window": pa.array(within_M.astype(np.int32)),
+                "owner": pa.array(table["owner"].to_numpy()[row_M]),
+                "with_entities": pa.array(with_entities, pa.bool_()),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(flat.numpy()), size),
             }
         )
 
 
+def _sentence(row: dict[str, Any]) -> Sentence:
+    """The sentence in a row of a shard."""
+    spans = tuple(zip(row["starts"], row["ends"], strict=True))
+    words = tuple(row["text"][start:end] for start, end in spans)
+    return Sentence(row["text"], words, spans, tuple(row["tags"]))
+
+
 def encode_shard(encoder: WindowEncoder, shard: Path, vectors: Path) -> int:
-    """Encodes one shard into a file of the same name in `vectors`, whole or not at all; its sentences."""
+    """Encodes one shard into a file of the same name in `vectors`; returns how many sentences it has.
+
+    The file is written under another name and renamed, so an interrupted call leaves none that is incomplete.
+    """
     table = pq.read_table(shard)
     parts = [encoder(table.slice(start, BATCH)) for start in range(0, len(table), BATCH)]
     temporary = temporary_name(vectors / shard.name)
@@ -104,6 +102,6 @@ def encode_shard(encoder: WindowEncoder, shard: Path, vectors: Path) -> int:
 
 
 def encode_here(encoder: WindowEncoder, sentences: Path, vectors: Path, total: int) -> None:
-    """Encodes all shards without vectors in this process."""
+    """Encodes in this process all shards that have no vectors yet; arguments as for `build.Encode`."""
     for shard in shards_to_encode(sentences, vectors)[0]:
         encode_shard(encoder, shard, vectors)

@@ -1,1 +1,1 @@
-"""."""
+"""The labelled sentences that are nearest to a sentence."""

@@ -1,7 +1,7 @@
-"""Which source sentences are most like a sentence: FAISS inner product over unit vectors.
+"""The windows that are most similar to a window: an index over unit vectors, by FAISS and the inner product.
 
-Shapes: B sentences looked up, K neighbours, H vector size, M source windows, N of them in the index (all, or those that
-may be support).
+Shapes: B windows looked up, K neighbours, H vector size, M source windows, N of them in the index (all, or those that
+may be support), S of a sample.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from metacross.sequences import spread
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
-GPU_TEMPORARY_MB = 256  # a GPU index reserves up to 1.5 GiB unless told otherwise
-FLAT_UP_TO = 1_000_000  # vectors; beyond, an exact index is slow, and its memory is better spent otherwise
-TRAINING_VECTORS = 65_536  # an index that has to be trained sees this many,
-TRAINING_VECTORS_A_LIST = 50  # or, of an IVF, this many for each of its lists (FAISS asks for 39 or more)
+GPU_TEMPORARY_MB = 256  # a GPU index would reserve up to 1.5 GiB by default
+FLAT_UP_TO = 1_000_000  # vectors; with more, exact search is slow and takes too much memory
+# An index that has to be trained is trained on this many vectors, or if it has inverted lists (IVF) and that is more,
+# on this many per list (FAISS wants at least 39).
+TRAINING_VECTORS = 65_536
+TRAINING_VECTORS_PER_LIST = 50
 
 
 def factory_string(setting: str, count: int, size: int) -> str:
     """FAISS's name of the index that `retrieval.index` asks for.
 
-    Args:
-        setting: `flat`, `auto`, or a FAISS factory string, which is taken as it stands.
-        count: vectors that will be in the index, N.
-        size: of a vector, H.
+    Up to a million vectors `auto` is exact. With more, it has inverted lists (IVF), about four times the square root of
+    N, and stores vectors as codes of one byte per four values (product quantization): a sixteenth of the memory.
 
-    `auto` is exact up to a million vectors. Beyond, inverted lists (about four times the square root of N) are searched
-    for codes of a byte for every four values (product quantization), so a vector takes a sixteenth of the memory.
+    Args:
+        setting: `flat`, `auto`, or a FAISS factory string, which is returned unchanged.
+        count: number of vectors that will be in the index, N.
+        size: length of a vector, H.
 
     >>> factory_string("auto", 1_000_000, 384), factory_string("auto", 2_000_000, 384)
     ('Flat', 'IVF4096,PQ96')
@@ -47,17 +49,17 @@ def factory_string(setting: str, count: int, size: int) -> str:
 
 
 class VectorIndex:
-    """An index over unit vectors, exact unless asked otherwise, on the GPU where FAISS sees one.
+    """An index over unit vectors; exact by default.
 
     Args:
-        vectors_NH: unit vectors of source windows.
-        ids_N: the windows' numbers, which is what searches give back; 0, 1, ... by default.
-        use_gpu: False keeps it on the CPU; `auto` takes the GPU where FAISS sees one.
-        factory: FAISS's name of the kind of index, as `factory_string` gives it.
-        lists_searched: of an IVF's inverted lists, for every sentence looked up (FAISS: nprobe); others have none.
+        vectors_NH: unit vectors of windows.
+        ids_N: the windows' numbers, which searches return; 0, 1, ... by default.
+        use_gpu: False keeps the index on the CPU; `auto` puts it on the GPU if FAISS sees one; True demands one.
+        factory: FAISS's name of the kind of index; see `factory_string`.
+        lists_searched: IVF only: inverted lists searched per query (FAISS nprobe).
 
     Raises:
-        UserError: FAISS does not know such an index, or there are too few vectors to train it.
+        UserError: FAISS knows no such index, there are too few vectors to train it, or there is no GPU.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class VectorIndex:
 
     @classmethod
     def empty(cls, untrained: UntrainedIndex, sample_SH: Vectors, *, use_gpu: bool | str = "auto") -> VectorIndex:
-        """An index of no vectors yet, trained on a sample of those to come; `add` fills it part by part."""
+        """Makes an index without vectors, trained on a sample of those that will be added."""
         self = cls.__new__(cls)
         self._faiss = untrained.faiss
         self._set(untrained.trained(sample_SH), use_gpu)
@@ -85,23 +87,24 @@ class VectorIndex:
 
     @classmethod
     def load(cls, path: Path, *, use_gpu: bool | str = "auto") -> VectorIndex:
-        """The index that `save` wrote."""
+        """Loads the index that `save` wrote."""
         self = cls.__new__(cls)
         self._faiss = _faiss()
         self._set(self._faiss.read_index(str(path)), use_gpu)
         return self
 
     def add(self, vectors_NH: Vectors, ids_N: Ids) -> None:
-        """Takes in further unit vectors under their windows' numbers."""
+        """Adds unit vectors under their windows' numbers."""
+        # On the CPU the two are the same index; on a GPU the CPU's copy is what `save` writes.
         for index in {id(index): index for index in (self._cpu, self._index)}.values():
             index.add_with_ids(np.ascontiguousarray(vectors_NH, dtype=np.float32), ids_N.astype(np.int64))
 
     def remove(self, ids_N: Ids) -> None:
-        """Forgets the vectors under these numbers; not for an index on the GPU, which cannot."""
+        """Removes the vectors with these numbers; only for an index on the CPU, since FAISS's GPU indexes cannot."""
         self._cpu.remove_ids(ids_N.astype(np.int64))
 
     def save(self, path: Path) -> None:
-        """Writes the index, in the form that any machine can read."""
+        """Writes the index as a CPU index, which any machine can read."""
         self._faiss.write_index(self._cpu, str(path))
 
     def __len__(self) -> int:
@@ -109,46 +112,50 @@ class VectorIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether searches look at every vector as it is."""
+        """Whether searches compare with every vector, unquantized."""
         inner = self._faiss.downcast_index(self._cpu.index)
         return isinstance(inner, self._faiss.IndexFlat)
 
     def search(self, vectors_BH: Vectors, k: int) -> tuple[Vectors, Ids]:
-        """Similarities and numbers (B, K) of the K most similar, best first; ties by place, whatever the batch.
+        """Similarities and numbers (B, K) of the K most similar vectors, best first.
+
+        Ties are ordered by the order of adding, so an answer does not depend on the rest of its batch.
 
         Raises:
-            UserError: fewer than K vectors in the index.
+            UserError: there are fewer than K vectors in the index.
         """
         if k > len(self):
             raise UserError(
                 f"support_size={k} but the index holds {len(self)} sentences. "
                 "Lower episodes.support_size (or --neighbours), or index more sentences."
             )
-        similarity_BK, found_BK = self._index.search(np.ascontiguousarray(vectors_BH, dtype=np.float32), k)
-        return similarity_BK, found_BK
+        similarity_BK, number_BK = self._index.search(np.ascontiguousarray(vectors_BH, dtype=np.float32), k)
+        return similarity_BK, number_BK
 
     def neighbours(self, vectors_BH: Vectors, k: int, *, own_B: Ids, owner_M: Ids) -> Ids:
-        """Numbers (B, K) of the most similar whose owner is not the looked-up sentence's own.
+        """Numbers (B, K) of the most similar windows that belong to another sentence.
 
         Args:
-            vectors_BH: unit vectors of the sentences looked up.
-            k: how many neighbours each gets.
-            own_B: an id per looked-up sentence: the same for exact duplicates and for windows of one sentence.
-            owner_M: the same ids for all source windows, by number.
+            vectors_BH: unit vectors of the windows looked up.
+            k: number of neighbours of each.
+            own_B: the owner of each window looked up: an id that windows of one sentence and of its exact duplicates
+                share.
+            owner_M: the owners of all source windows, by number.
 
         Raises:
-            UserError: K others are not to be had for some sentence.
+            UserError: some window has fewer than K such neighbours.
         """
         out_BK = np.full((len(vectors_BH), k), -1, dtype=np.int64)
         open_rows = np.arange(len(vectors_BH))
+        # One more than K is enough for most; a sentence with many windows or duplicates needs more.
         fetch = k + 1
         while len(open_rows):
             fetch = min(fetch, len(self))
-            _, found = self.search(vectors_BH[open_rows], fetch)
-            # An IVF that finds too few in the lists it searches fills up with -1.
-            others = (found >= 0) & (owner_M[found] != own_B[open_rows, None])
+            _, numbers = self.search(vectors_BH[open_rows], fetch)
+            # An IVF index that finds too few in the lists it searches fills up with -1.
+            others = (numbers >= 0) & (owner_M[numbers] != own_B[open_rows, None])
             enough = others.sum(1) >= k
-            for row, candidates, other in zip(open_rows[enough], found[enough], others[enough], strict=True):
+            for row, candidates, other in zip(open_rows[enough], numbers[enough], others[enough], strict=True):
                 out_BK[row] = candidates[other][:k]
             open_rows = open_rows[~enough]
             if len(open_rows) and fetch == len(self):
@@ -175,15 +182,15 @@ class UntrainedIndex:
     """A FAISS index before its training.
 
     Args:
-        size: of a vector, H.
-        factory: FAISS's name of it.
-        lists_searched: of an IVF's inverted lists.
+        size: length of a vector, H.
+        factory: FAISS's name of the kind of index.
+        lists_searched: IVF only: inverted lists searched per query (FAISS nprobe).
 
     Attributes:
-        wanted: how many vectors its training should see; 0 where there is nothing to train.
+        wanted: number of vectors to train it on; 0 if it needs no training.
 
     Raises:
-        UserError: FAISS does not know such an index.
+        UserError: FAISS knows no such index.
     """
 
     def __init__(self, size: int, *, factory: str, lists_searched: int) -> None:
@@ -194,19 +201,19 @@ class UntrainedIndex:
         except RuntimeError as error:
             raise UserError(
                 f"retrieval.index={factory}: no index that FAISS can make of vectors of {size} values "
-                f"({_last_words(error)}). Use auto, flat, or a factory string such as IVF1024,PQ{size // 4}."
+                f"({_complaint(error)}). Use auto, flat, or a factory string such as IVF1024,PQ{size // 4}."
             ) from error
         self.wanted = 0 if self._index.is_trained else TRAINING_VECTORS
         ivf = self.faiss.try_extract_index_ivf(self._index)
         if ivf is not None:
             ivf.nprobe = min(lists_searched, ivf.nlist)
-            self.wanted = max(self.wanted, TRAINING_VECTORS_A_LIST * ivf.nlist)
+            self.wanted = max(self.wanted, TRAINING_VECTORS_PER_LIST * ivf.nlist)
 
     def trained(self, sample_SH: Vectors) -> Any:
-        """The FAISS index, trained and empty, searched by number.
+        """Trains the index; returns it without vectors, ready to take them under numbers.
 
         Raises:
-            UserError: too few vectors.
+            UserError: there are too few vectors to train it.
         """
         if not self._index.is_trained:
             try:
@@ -214,13 +221,13 @@ class UntrainedIndex:
             except RuntimeError as error:
                 raise UserError(
                     f"retrieval.index={self.factory}: cannot be trained on {len(sample_SH)} vectors "
-                    f"({_last_words(error)}). Use flat, or fewer lists."
+                    f"({_complaint(error)}). Use flat, or fewer lists."
                 ) from error
         return self.faiss.IndexIDMap(self._index)
 
 
-def _last_words(error: RuntimeError) -> str:
-    """What FAISS complains of, without the C++ place."""
+def _complaint(error: RuntimeError) -> str:
+    """What FAISS complains about, without the position in its C++ source."""
     text = str(error)
     if "failed: " in text:
         return text.rsplit("failed: ", 1)[1]

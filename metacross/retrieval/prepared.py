@@ -1,4 +1,4 @@
-"""A prepared source: what `metacross index` leaves, so that no run has to encode its source sentences again.
+"""A prepared source: what `metacross index` writes, so that no run has to encode its source sentences again.
 
     sentences/*.parquet   the labelled sentences, in their order
     vectors/*.parquet     their windows' unit vectors, in the same order
@@ -6,7 +6,8 @@
     neighbours.npy        every window's nearest others, best first, (M, K)
     prepared.json         what all this was made from, and figures; written last
 
-A run takes the last three. It says itself what it would make them from, and is refused where that differs.
+A run uses the last three files. It compares what they were made from with what it would make them from itself, and is
+refused if the two differ.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ FORMAT = 1
 FILE = "prepared.json"
 INDEX = "index.faiss"
 NEIGHBOURS = "neighbours.npy"
-# Settings that vectors and index depend on directly; the corpora and the encoder count by their content.
+# Settings that vectors and index depend on directly. Corpora and encoder are compared by their content instead.
 SETTINGS = (
     "model.max_pieces",
     "retrieval.pooling",
@@ -50,8 +51,36 @@ BEHIND = {
 }
 
 
+class Facts(TypedDict):
+    """What prepared.json holds.
+
+    Attributes:
+        format: version of the directory's layout.
+        made_from: see `made_from`.
+        sentences: number of source sentences.
+        windows: number of their windows, M.
+        indexed: number of windows in the index.
+        index: FAISS's name of the kind of index.
+        recall: of the index, against exact search; 0 to 1.
+        recall_at: neighbours that were compared for it.
+        seconds: that each step took, by its name.
+        files: sizes and SHA-256 of index and neighbours, by file name.
+    """
+
+    format: int
+    made_from: dict[str, Any]
+    sentences: int
+    windows: int
+    indexed: int
+    index: str
+    recall: float
+    recall_at: int
+    seconds: dict[str, float]
+    files: dict[str, dict[str, Any]]
+
+
 class SourceDigest:
-    """Number and SHA-256 of sentences, in their order: texts, words and tags, whatever files they stood in."""
+    """Number and SHA-256 of sentences in their order: of texts, words and tags, not of the files they come from."""
 
     def __init__(self, sentences: Iterable[Sentence] = ()) -> None:
         self._hash = hashlib.sha256()
@@ -59,7 +88,7 @@ class SourceDigest:
         self.add(sentences)
 
     def add(self, sentences: Iterable[Sentence]) -> None:
-        """Takes in further sentences."""
+        """Adds further sentences."""
         for s in sentences:
             self._hash.update(f"{s.text}\0{s.spans}\0{s.tags}\n".encode(errors="surrogatepass"))
             self.count += 1
@@ -69,28 +98,28 @@ class SourceDigest:
 
 
 def encoder_digest(model: TagModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of a pre-trained encoder's weights and its tokenizer; where they came from does not count."""
-    found = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
+    """SHA-256 of a pre-trained encoder's weights and tokenizer; where they were loaded from does not count."""
+    digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
     for name, tensor in model.encoder.state_dict().items():
-        found.update(f"{name}{tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().float().contiguous().numpy())
-    return found.hexdigest()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy())
+    return digest.hexdigest()
 
 
 def made_from(config: Config, *, source: SourceDigest, encoder: str) -> dict[str, Any]:
-    """All that decides what a prepared source holds, and the settings that explain it."""
+    """All that a prepared source's content depends on, and the settings that explain a difference of content."""
     values = {**dotted(config), "retrieval.layer": config.pooled_layer}
     names = (*SETTINGS, *BEHIND["source sentences"], *BEHIND["encoder"])
     return {"source sentences": str(source), "encoder": encoder, **{name: values[name] for name in names}}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two results of `made_from`, one clause each.
+    """Describes how two results of `made_from` differ, one clause per difference.
 
     >>> differences({"encoder": "x", "model.encoder": "a"}, {"encoder": "y", "model.encoder": "b"})
     ["encoder (model.encoder was 'a', is 'b')"]
     """
-    found = []
+    clauses = []
     for name in ("source sentences", "encoder", *SETTINGS):
         old, new = before.get(name), now.get(name)
         if old == new:
@@ -99,33 +128,33 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             why = [f"{s} was {before.get(s)!r}, is {now.get(s)!r}" for s in BEHIND[name] if before.get(s) != now.get(s)]
             if name == "source sentences" and (count := [str(x).partition(":")[0] for x in (old, new)])[0] != count[1]:
                 why.insert(0, f"{count[0]} then, {count[1]} now")
-            found.append(f"{name} ({', '.join(why) or 'the files changed'})")
+            clauses.append(f"{name} ({', '.join(why) or 'the files changed'})")
         else:
-            found.append(f"{name} (was {old!r}, is {new!r})")
-    return found
+            clauses.append(f"{name} (was {old!r}, is {new!r})")
+    return clauses
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared source that is whole and fits.
+    """A prepared source that is complete and fits the run.
 
     Attributes:
         path: its directory.
-        facts: what prepared.json holds.
+        facts: what its prepared.json holds.
     """
 
     path: Path
-    facts: dict[str, Any]
+    facts: Facts
 
     def index(self, *, use_gpu: bool | str) -> VectorIndex:
         """The index over the windows that may be support."""
         return VectorIndex.load(self.path / INDEX, use_gpu=use_gpu)
 
     def neighbours(self, k: int) -> NDArray[np.int64]:
-        """Each window's K nearest others (M, K), as `source.neighbours_of_itself` finds them.
+        """Each window's K nearest others (M, K), the same that `source.neighbours_of_itself` finds.
 
         Raises:
-            UserError: it was prepared for fewer.
+            UserError: it was prepared with fewer neighbours.
         """
         neighbours_MK: NDArray[np.int64] = np.load(self.path / NEIGHBOURS, allow_pickle=False)
         if k > neighbours_MK.shape[1]:
@@ -141,15 +170,14 @@ def open_prepared(path: Path, expected: Mapping[str, Any]) -> Prepared:
     """Opens a prepared source for a run that would make it from `expected`, a result of `made_from`.
 
     Raises:
-        UserError: none is there, it is not whole, or it was made from something else (what).
+        UserError: there is none, it is incomplete, or it was made from something else (the message says what).
     """
     facts = read_facts(path)
     again = f"metacross index --out {path}, with this run's settings"
-    found = differences(facts["made_from"], expected)
-    if found:
+    if differing := differences(facts["made_from"], expected):
         raise UserError(
-            f"retrieval.prepared={path} was made from something else: {'; '.join(found)}. Make it again ({again}), or "
-            'go without: retrieval.prepared=""'
+            f"retrieval.prepared={path} was made from something else: {'; '.join(differing)}. Make it again "
+            f'({again}), or go without: retrieval.prepared=""'
         )
     for name, written in facts["files"].items():
         if not (path / name).is_file() or file_record(path / name) != written:
@@ -157,17 +185,17 @@ def open_prepared(path: Path, expected: Mapping[str, Any]) -> Prepared:
     return Prepared(path, facts)
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """What prepared.json of a prepared source holds.
+def read_facts(path: Path) -> Facts:
+    """Reads prepared.json of a prepared source.
 
     Raises:
-        UserError: no directory, no such file in it, or one that cannot be read.
+        UserError: there is no such directory, no such file in it, or the file cannot be read.
     """
     make = f"Make one: metacross index --out {path}"
     if not path.is_dir():
         raise UserError(f"retrieval.prepared={path}: no such directory here ({Path.cwd()}). {make}")
     try:
-        facts: dict[str, Any] = json.loads((path / FILE).read_text(encoding="utf-8"))
+        facts: Facts = json.loads((path / FILE).read_text(encoding="utf-8"))
         complete = {"format", "made_from", "files"} <= facts.keys()
     except FileNotFoundError:
         raise UserError(f"{path}: no prepared source ({FILE} is missing). {make}") from None

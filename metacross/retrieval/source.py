@@ -1,4 +1,7 @@
-"""The labelled source sentences, ready to be support: pieces, tag ids, trunk states, vectors, index."""
+"""The labelled source sentences, ready to be support: as windows, tag ids, trunk states and vectors.
+
+Shapes: M source windows, K neighbours, H vector size, T word pieces.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,23 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.trunk_cache import TrunkCache
 from metacross.encoder.windows import PieceEncoder, tag_ids
 from metacross.retrieval.index import VectorIndex
-from metacross.retrieval.support import may_be_support
+from metacross.retrieval.pools import may_be_support
 
 
 class Source:
-    """Source sentences as support sets are made of them.
+    """The source sentences of a run, from which support sets are made.
 
     Args:
-        sentences: labelled.
+        sentences: the labelled sentences.
         tags: the tag set, IOB2.
         pieces: cuts sentences into windows.
-        model: whose trunk runs under them.
-        budget_mb: memory for the trunk's states.
+        model: its trunk computes the windows' states.
+        budget_mb: memory for cached states, in MiB.
         batch_pieces: word pieces of one forward.
 
     Attributes:
-        windows: of all sentences; a support "sentence" is a window (most sentences are one).
-        owner_M: an id per window, the same for windows of one sentence and for exact duplicates of it.
+        windows: of all sentences. A support "sentence" is a window; most sentences have one.
+        owner_M: an id per window that windows of one sentence and of its exact duplicates share.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Source:
         return np.asarray(self.states.vectors(encoder, tick=tick).float().cpu().numpy(), dtype=np.float32)
 
     def candidates(self, which: str) -> NDArray[np.int64]:
-        """The windows that may be support: `all`, or those `with_entities` among their scored words."""
+        """Numbers of the windows that may be support: `all`, or those `with_entities` among their scored words."""
         fit = (may_be_support(window, self.sentences[window.sentence], which) for window in self.windows)
         return np.flatnonzero(np.fromiter(fit, dtype=bool, count=len(self.windows)))
 
@@ -72,12 +75,12 @@ class Source:
         return tag_ids(window, self.sentences[window.sentence], self.tag_index)
 
     def pieces(self, row: Sequence[int]) -> int:
-        """Word pieces of a support set."""
+        """The number of word pieces in a support set."""
         return sum(len(self.windows[i]) for i in row)
 
 
 def tag_set(sentences: Sequence[Sentence]) -> tuple[str, ...]:
-    """All IOB2 tags of the types that occur: O, then B- and I- of each type in alphabetical order."""
+    """The IOB2 tags of all types that occur: O, then B- and I- of each type in alphabetical order."""
     types = sorted({entity.type for sentence in sentences if sentence.tags for entity in entities(sentence.tags)})
     return ("O", *(f"{mark}-{kind}" for kind in types for mark in "BI"))
 
@@ -85,5 +88,12 @@ def tag_set(sentences: Sequence[Sentence]) -> tuple[str, ...]:
 def neighbours_of_itself(
     source: Source, index: VectorIndex, vectors_MH: NDArray[np.float32], k: int
 ) -> NDArray[np.int64]:
-    """Each source window's K nearest others in the index (M, K): not itself, its sentence, or an exact duplicate."""
+    """Each source window's K nearest windows (M, K) of the index that belong neither to its sentence nor a duplicate.
+
+    Args:
+        source: the source sentences.
+        index: over those of their windows that may be support.
+        vectors_MH: unit vectors of all windows.
+        k: number of neighbours of each.
+    """
     return np.asarray(index.neighbours(vectors_MH, k, own_B=source.owner_M, owner_M=source.owner_M), dtype=np.int64)

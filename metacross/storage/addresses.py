@@ -1,7 +1,7 @@
-"""Runs kept at an address: any filesystem that pyarrow knows (s3://, gs://, abfs://, hdfs://, file://).
+"""Runs that are kept at an address: in any filesystem that pyarrow knows (s3://, gs://, abfs://, hdfs://, file://).
 
-Everything happens in a directory of the machine at hand; a `Mirror` carries files between it and the address. A
-directory is carried with its manifest last, so what was cut off on the way is seen as such.
+Programs work in a local directory, and a `Mirror` copies files between it and the address. A directory's manifest is
+copied last, so a directory whose copying was interrupted is recognised as incomplete.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from metacross.storage.cache import default_cache_dir
 from metacross.storage.directories import MANIFEST, write_directory
 from metacross.storage.files import sha256
 
-FOLLOW_SECONDS = 2.0  # between two looks at files that change while a run goes on
+FOLLOW_SECONDS = 2.0  # between two checks for files that have changed while a run goes on
 
 
 def is_address(place: str | Path) -> bool:
-    """Whether a place is an address rather than a directory.
+    """Whether this is an address rather than the path of a directory.
 
     >>> is_address("s3://bucket/runs"), is_address("runs/en")
     (True, False)
@@ -33,7 +33,7 @@ def is_address(place: str | Path) -> bool:
 
 
 def join(address: str, name: str) -> str:
-    """The address of something below another; options after a question mark stay at the end.
+    """Appends a name to an address; options after a question mark stay at the end.
 
     >>> join("s3://bucket/runs?region=eu-west-1", "en")
     's3://bucket/runs/en?region=eu-west-1'
@@ -44,7 +44,14 @@ def join(address: str, name: str) -> str:
 
 @contextmanager
 def working_copy(place: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
-    """The directory to work in, and what carries it to its address; for a directory itself and None.
+    """Gives the local directory to work in for a run's directory or address.
+
+    Args:
+        place: a directory, or an address.
+
+    Yields:
+        The directory, and the mirror that copies between it and the address. For an address the directory is a
+        temporary one, removed at the end; for a directory it is that directory itself, and there is no mirror.
 
     Raises:
         UserError: the address cannot be reached.
@@ -57,14 +64,14 @@ def working_copy(place: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
 
 
 class Mirror:
-    """An address, and its copy in a directory.
+    """Copies files between an address and a local directory. Names are relative to both.
 
     Args:
-        address: of a directory; it need not exist yet.
-        local: the directory.
+        address: of a directory, which need not exist yet.
+        local: the local directory.
 
     Raises:
-        UserError: no such kind of filesystem, it cannot be reached, or the address holds a key.
+        UserError: the filesystem is of an unknown kind or cannot be reached, or the address contains a key.
     """
 
     def __init__(self, address: str, local: Path) -> None:
@@ -86,16 +93,16 @@ class Mirror:
             ) from error
 
     def exists(self, name: str) -> bool:
-        """Whether a file or directory is at the address."""
+        """Whether there is such a file or directory at the address."""
         from pyarrow.fs import FileType
 
         return bool(self.filesystem.get_file_info(self.path(name)).type != FileType.NotFound)
 
     def names(self, folder: str) -> list[str]:
-        """What is in a folder at the address, in order; nothing where it is missing.
+        """The sorted names of the files and directories in a directory at the address; none if it does not exist.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the address cannot be read.
         """
         try:
             return sorted({PurePosixPath(info.path).name for info in self._listed(folder, recursive=False)})
@@ -103,16 +110,17 @@ class Mirror:
             raise self._unreadable(folder, error) from error
 
     def push(self, name: str) -> None:
-        """Carries a file or directory to the address.
+        """Copies a file or directory to the address; files of the directory that are only there are removed.
 
         Raises:
-            UserError: it cannot be written there; names the address.
+            UserError: the address cannot be written; the message names it.
         """
         local = self.local / name
         files = [local] if local.is_file() else sorted(f for f in local.rglob("*") if f.is_file())
-        files.sort(key=lambda file: file.name == MANIFEST)  # last: with it, the directory counts
+        files.sort(key=lambda file: file.name == MANIFEST)  # last: a directory with a manifest counts as complete
         try:
             if local.is_dir():
+                # While files are replaced, the directory is incomplete.
                 self.remove(f"{name}/{MANIFEST}")
             for file in files:
                 self._push_file(file, str(file.relative_to(self.local)))
@@ -125,10 +133,10 @@ class Mirror:
             raise UserError(f"{where}: cannot be written ({first_line(error)}). Mend that, then resume.") from error
 
     def pull(self, name: str) -> bool:
-        """Brings a file or directory here, in place of what was here; whether it was at the address.
+        """Copies a file or directory from the address, replacing local files; returns whether there was any file.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the address cannot be read.
         """
         try:
             files = self._files(name)
@@ -139,7 +147,7 @@ class Mirror:
         return bool(files)
 
     def remove(self, name: str) -> None:
-        """Removes a file or directory at the address, if it is there."""
+        """Removes a file or directory at the address if it exists."""
         from pyarrow.fs import FileType
 
         kind = self.filesystem.get_file_info(self.path(name)).type
@@ -150,14 +158,19 @@ class Mirror:
 
     @contextmanager
     def follow(self, *, up: Sequence[str] = (), down: Sequence[str] = ()) -> Iterator[None]:
-        """Keeps what is small alike inside the block: files and folders of `up` go there, files of `down` come here.
+        """Inside the block, a thread copies small files whenever they change.
 
-        A thread looks after it. A look that fails is made again; at the end there is one more.
+        It checks every FOLLOW_SECONDS, and once more at the end of the block. If a check fails, the next one makes up
+        for it.
+
+        Args:
+            up: files and directories that are copied to the address.
+            down: files that are copied from the address.
         """
         over = threading.Event()
-        seen: dict[str, Any] = {}
+        seen: dict[str, Any] = {}  # times and sizes at the last copying, by name
 
-        def look() -> None:
+        def copy_changes() -> None:
             for name in up:
                 files = [self.local / name, *(self.local / name).rglob("*")]
                 state = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
@@ -174,7 +187,7 @@ class Mirror:
             while True:
                 last = over.wait(FOLLOW_SECONDS)
                 with suppress(UserError, OSError):
-                    look()
+                    copy_changes()
                 if last:
                     return
 
@@ -201,7 +214,7 @@ class Mirror:
         temporary.replace(target)
 
     def _files(self, name: str) -> set[str]:
-        """Names of the files at the address: `name` itself or what is below it."""
+        """The names of the files at the address: `name` itself, or all files below it."""
         if self.filesystem.get_file_info(self.path(name)).is_file:
             return {name}
         return {str(PurePosixPath(info.path).relative_to(self._root)) for info in self._listed(name) if info.is_file}
@@ -216,19 +229,21 @@ class Mirror:
         return UserError(f"{join(self.address, name)}: cannot be read ({first_line(error)}). Mend that, then resume.")
 
     def path(self, name: str) -> str:
-        """The name's path within the filesystem."""
+        """The path of a name within the filesystem."""
         return str(self._root / name)
 
 
 def local_copy(address: str, check: Callable[[Path], None]) -> Path:
-    """A directory with what is at an address; kept in the cache, under the SHA-256 of its manifest.
+    """Copies a directory from an address into the cache, unless the cache has it already; returns the copy.
+
+    Copies are kept under the SHA-256 of their manifest, so a directory that was replaced is copied again.
 
     Args:
         address: of a directory with a manifest.
-        check: raises unless the directory it is given is whole.
+        check: called with a local directory; raises unless it is complete.
 
     Raises:
-        UserError: it cannot be reached, or is no such directory.
+        UserError: the address cannot be reached, or has no such directory.
     """
     with working_copy(address) as (scratch, mirror):
         assert mirror is not None

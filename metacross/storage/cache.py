@@ -1,4 +1,4 @@
-"""Where metacross keeps what it can make again: the embedded encoder, copies of bundles."""
+"""The directory for what metacross can make again: the embedded encoder and copies of bundles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def default_cache_dir() -> Path:
-    """Return `$METACROSS_CACHE`, else `$XDG_CACHE_HOME/metacross`, else `~/.cache/metacross`."""
+    """Returns `$METACROSS_CACHE`, else `$XDG_CACHE_HOME/metacross`, else `~/.cache/metacross`."""
     if own := os.environ.get("METACROSS_CACHE"):
         return Path(own)
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))

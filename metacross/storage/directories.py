@@ -14,10 +14,16 @@ MANIFEST = "manifest.json"  # SHA-256 and size of every other file of a director
 
 
 def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
-    """Fills a temporary directory beside `path` and renames it there; on failure nothing of it stays.
+    """Fills a temporary directory beside `path` and renames it to `path`, replacing what was there.
+
+    On failure the temporary directory is removed, and what was at `path` is unchanged.
+
+    Args:
+        path: the directory to write.
+        fill: called with the temporary directory; writes all files into it.
 
     Raises:
-        UserError: the disk is full or the place cannot be written.
+        UserError: the disk is full, or the directory cannot be written.
     """
     temporary = temporary_name(path)
     old = temporary.with_suffix(".old")
@@ -36,7 +42,7 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
     except (UserError, RunError):
         raise
     except BaseException as error:
-        # safetensors and FAISS have exceptions of their own for a full disk.
+        # safetensors and FAISS raise exceptions of their own if the disk is full.
         if type(error).__module__.split(".")[0] in {"safetensors", "safetensors_rust"} or "faiss" in str(error).lower():
             raise UserError(f"{path}: cannot be written ({error}). Free some space or choose another place.") from error
         raise
@@ -46,7 +52,7 @@ def write_directory(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Removes from `folder` what a `write_directory` that was killed left there, and puts back what it moved away."""
+    """Removes what killed calls of `write_directory` left in `folder`, and puts back what they had moved away."""
     for old in folder.glob(".*.old"):
         path = folder / old.name[1:].rsplit(".", 2)[0]
         if not path.exists():
@@ -56,7 +62,12 @@ def tidy(folder: Path) -> None:
 
 
 def write_manifest(folder: Path, form: int) -> None:
-    """Lists all files of `folder`; to be written last. `form` counts the versions of the directory's layout."""
+    """Writes the manifest of all files in `folder`, which have to be complete.
+
+    Args:
+        folder: the directory.
+        form: version of the directory's layout.
+    """
     files = {str(file.relative_to(folder)): file_record(file) for file in sorted(folder.rglob("*")) if file.is_file()}
     write_json(folder / MANIFEST, {"format": form, "files": files})
 
@@ -65,13 +76,13 @@ def check_manifest(folder: Path, form: int, *, kind: str, hint: str = "") -> Non
     """Checks that all files of `folder` are as they were written.
 
     Args:
-        folder: a directory that `write_manifest` listed.
-        form: the layout that is read here.
-        kind: what it is, in a word.
-        hint: what to do where it is none.
+        folder: a directory with a manifest.
+        form: version of the layout that the caller reads.
+        kind: what the directory is called in messages, such as `bundle`.
+        hint: what the user should do if the directory has no manifest.
 
     Raises:
-        UserError: a file is missing or changed (which one), or the layout is another one.
+        UserError: there is no manifest, the layout has another version, or a file is missing or changed (which one).
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     Text is written as UTF-8; characters that UTF-8 cannot hold (lone surrogates) are written as backslash escapes.
 
     Raises:
-        OSError: it cannot be written; what was at `path` is still there.
+        OSError: the file cannot be written; a file that was at `path` is unchanged.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     temporary = temporary_name(path)
@@ -24,19 +24,19 @@ def write_file(path: Path, content: str | bytes) -> None:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a rename could outlive the content in a power failure
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that nothing else uses; `directories.tidy` knows what it is left of."""
+    """A hidden name beside `path` that nothing else uses; `directories.tidy` recognises what is left under it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON as `write_file` does."""
+    """Writes a value as JSON, atomically as `write_file` does."""
     write_file(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.windows import Window
-from metacross.retrieval.support import Candidate, Neighbour
+from metacross.retrieval.pools import Candidate, Neighbour
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedSentence
 from metacross.tagging.decoding import decode, found_entities, labelled_entities
 from metacross.tagging.window_tagger import TaggedWindow

@@ -22,12 +22,12 @@ from metacross.config import FILE_NAME, Config, load_config
 from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence, sentence_from_text
 from metacross.corpora.words import split_sentences
-from metacross.encoder.device import named_device, product_dtype
-from metacross.encoder.loading import hold_in
+from metacross.encoder.device import hold_in, named_device, product_dtype
 from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError
-from metacross.retrieval.support import Candidate, ExamplePool, Pool, SourcePool, SupportLookup, may_be_support
+from metacross.retrieval.pools import Candidate, ExamplePool, Pool, SourcePool, may_be_support
+from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
 from metacross.tagging.adaptation import Timed
 from metacross.tagging.answers import TaggedSentence, TaggedText

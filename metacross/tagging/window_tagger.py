@@ -26,7 +26,8 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
 from metacross.retrieval.index import Vectors
-from metacross.retrieval.support import Candidate, Neighbour, SupportLookup
+from metacross.retrieval.pools import Candidate, Neighbour
+from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
 from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows
 from metacross.tagging.factor_cache import CacheFigures, FactorCache

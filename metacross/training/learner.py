@@ -22,12 +22,8 @@ from metacross.bundle import save_bundle
 from metacross.config import Config
 from metacross.corpora.from_config import read_dev, read_source
 from metacross.encoder.device import autocast
-from metacross.encoder.embedded import embedded_encoder
-from metacross.encoder.loading import load_classifier, load_tokenizer
-from metacross.encoder.model import TagModel
+from metacross.encoder.loading import load_encoder
 from metacross.encoder.rows import budgeted, pack, trunk_states
-from metacross.encoder.sentence_encoder import SentenceEncoder
-from metacross.encoder.windows import PieceEncoder
 from metacross.errors import RunError, UserError
 from metacross.retrieval.index import VectorIndex, factory_string
 from metacross.retrieval.prepared import SourceDigest, encoder_digest, made_from, open_prepared
@@ -72,14 +68,9 @@ class Learner:
         targets = {k: read_dev(config, file, k, self.tags) for k, file in config.data.target_dev.items()}
         self.report({"event": "prepare", "what": "reading corpora", "done": 1, "total": 1})
 
-        encoder_path = embedded_encoder() if config.model.encoder == "embedded" else config.model.encoder
-        classifier = load_classifier(encoder_path, self.tags, seed=config.train.seed)
-        self.tokenizer = load_tokenizer(encoder_path)
-        self.model = TagModel(classifier, frozen_layers=config.model.frozen_layers).to(device)
-        self.sentence_encoder = SentenceEncoder(
-            self.model, layer=config.pooled_layer, pooling=config.retrieval.pooling
-        ).to(device)
-        pieces = PieceEncoder(self.tokenizer, max_pieces=config.model.max_pieces)
+        encoder = load_encoder(config, self.tags, device=device)
+        self.tokenizer, self.model = encoder.tokenizer, encoder.model
+        self.sentence_encoder, pieces = encoder.sentence_encoder, encoder.pieces
         if config.train.method == "metacross" and config.loss.mask_ratio > 0 and pieces.mask is None:
             raise UserError("this encoder's tokenizer has no mask piece: set loss.mask_ratio=0")
         self.pieces = pieces

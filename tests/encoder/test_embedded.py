@@ -5,13 +5,12 @@ Where the expected values come from:
 - `golden/embedded_vectors.json`: vectors and piece counts from the wheel's own compiled engine (called through ctypes;
   it needs no Python of its own), rounded to 4 digits. The engine rounds its activations to 8 bits, so a cosine of
   0.9999 is all the agreement there can be.
-- `Oracle` and `forward` below: a second reader of the file, and BERT written out in numpy. It catches what the engine's
-  rounding hides: a wrong epsilon or activation function shows up here.
+- `Oracle` (tests/helpers/e5_files.py) and `forward` below: a second reader of the file, and BERT written out in numpy.
+  They catch what the engine's rounding hides: a wrong epsilon or activation function shows up here.
 - `viterbi` below: the best way to cut a word into pieces, by trying all of them over the wheel's own table.
 """
 
 import fcntl
-import functools
 import json
 import math
 import os
@@ -19,7 +18,6 @@ import re
 import resource
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import unicodedata
@@ -32,9 +30,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
@@ -46,13 +41,12 @@ from transformers import (
 )
 
 from metacross.encoder import e5_file, embedded
-from metacross.encoder.e5_file import dequantize, read_encoder
-from metacross.encoder.embedded import cached_encoder, find_source, is_whole
+from metacross.encoder.e5_file import find_source
+from metacross.encoder.embedded import cached_encoder, is_complete
 from metacross.errors import UserError
-from metacross.storage.cache import default_cache_dir
+from tests.helpers.e5_files import Array, Oracle, tiny_file
 
 GOLDEN = Path(__file__).parents[1] / "files" / "golden" / "embedded_vectors.json"
-Array = NDArray[np.float32]
 
 TEXTS = {
     "en": "Angela Merkel met Barack Obama in Washington, D.C., on 3 May 2016.",
@@ -75,63 +69,6 @@ TEXTS = {
 
 
 # --- The oracles -----------------------------------------------------------------------------------------------------
-
-
-class Oracle:
-    """The wheel's file, read once more and straight ahead."""
-
-    def __init__(self, path: Path) -> None:
-        self.data = path.read_bytes()
-        count, *self.special, text_bytes = struct.unpack_from("<5iQ", self.data, 44)
-        at = 72 + 4 * (count + 1) + 4 * count
-        text = self.data[at : at + text_bytes]
-        starts = struct.unpack_from(f"<{count + 1}I", self.data, 72)
-        scores = struct.unpack_from(f"<{count}f", self.data, 72 + 4 * (count + 1))
-        self.pieces = [text[starts[i] : starts[i + 1]].decode() for i in range(count)]
-        self.ids = {piece: i for i, piece in enumerate(self.pieces)}
-        self.scores = scores
-        at += text_bytes
-        entries, _ = struct.unpack_from("<iI", self.data, at)
-        at += 8
-        self.replacements: dict[str, str] = {}
-        for _ in range(entries):
-            point, length = struct.unpack_from("<IB", self.data, at)
-            self.replacements[chr(point)] = "".join(map(chr, struct.unpack_from(f"<{length}I", self.data, at + 5)))
-            at += 5 + 4 * length
-        (tensors,) = struct.unpack_from("<i", self.data, at)
-        at += 4
-        self.places: dict[str, tuple[int, int, int, int]] = {}
-        for _ in range(tensors):
-            (length,) = struct.unpack_from("<H", self.data, at)
-            name = self.data[at + 2 : at + 2 + length].decode()
-            self.places[name] = struct.unpack_from("<BIQQ", self.data, at + 2 + length)
-            at += 2 + length + 21
-
-    def value(self, name: str, index: int) -> float:
-        """One value of a tensor, by the format's words."""
-        kind, _, offset, _ = self.places[name]
-        if kind == 0:
-            return float(struct.unpack_from("<f", self.data, offset + 4 * index)[0])
-        start = offset + index // 32 * 18
-        return q4_value(self.data[start : start + 18], index % 32)
-
-    def matrix(self, name: str, width: int, rows: list[int] | None = None) -> Array:
-        """A tensor, or some of its rows, as (rows, width)."""
-        kind, count, offset, size = self.places[name]
-        raw = np.frombuffer(self.data, np.uint8, size, offset).reshape(count // width, -1)
-        raw = raw if rows is None else raw[rows]
-        if kind == 0:
-            return np.ascontiguousarray(raw).view("<f4")
-        blocks = raw.reshape(len(raw), width // 32, 18)
-        bits = np.concatenate([blocks[..., 2:] % 16, blocks[..., 2:] // 16], axis=-1).astype(np.float32) - 8
-        scale = np.ascontiguousarray(blocks[..., :2]).view("<f2").astype(np.float32)
-        return np.asarray(bits * scale).reshape(len(raw), width)
-
-
-def q4_value(block: bytes, j: int) -> float:
-    (scale,) = struct.unpack_from("<e", block, 0)
-    byte = block[2 + j % 16]
-    return float(scale * ((byte & 15 if j < 16 else byte >> 4) - 8))
 
 
 def viterbi(oracle: Oracle, word: str) -> list[int]:
@@ -255,7 +192,7 @@ def test_making_takes_little_memory_and_leaves_only_the_folder(made: tuple[Path,
     assert memory < 1000
     assert path.is_absolute() and path.name.endswith(e5_file.FILE_SHA256[:12])
     assert {entry.name for entry in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}
-    assert is_whole(path, e5_file.FILE_SHA256, verify=True)
+    assert is_complete(path, e5_file.FILE_SHA256, verify=True)
 
 
 def test_config_and_shapes_are_those_of_multilingual_e5_small(folder: Path) -> None:
@@ -295,14 +232,6 @@ def test_written_values_are_exactly_the_stored_ones(folder: Path, oracle: Oracle
         for row in rows:
             values = tensor[row : row + 1][0] if len(shape) == 2 else tensor[:]
             assert values.tolist() == [oracle.value(stored, row * width + i) for i in range(width)]
-
-
-@given(st.lists(st.tuples(st.floats(width=16, allow_nan=False), st.binary(min_size=16, max_size=16)), max_size=5))
-def test_dequantize_is_the_scalar_loop(parts: list[tuple[float, bytes]]) -> None:
-    blocks = [struct.pack("<e", scale) + halves for scale, halves in parts if math.isfinite(scale)]
-    values = dequantize(np.frombuffer(b"".join(blocks), np.uint8).reshape(-1, 18))
-    assert values.shape == (len(blocks), 32)
-    assert values.tolist() == [[q4_value(block, j) for j in range(32)] for block in blocks]
 
 
 def test_model_agrees_with_bert_written_out_in_numpy(
@@ -449,15 +378,12 @@ def test_words_of_nothing_visible_have_no_pieces(tokenizer: PreTrainedTokenizerF
     assert batch.word_ids() == [None, 0, 6, None]
 
 
-# --- The wheel's file: missing, another, broken ----------------------------------------------------------------------
+# --- The wheel's file: missing, another, unreadable -------------------------------------------------------------------
 
 
-def test_missing_package_names_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(embedded, "PACKAGE", "no_such_package_anywhere")
+def test_a_missing_wheel_names_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(e5_file, "PACKAGE", "no_such_package_anywhere")
     with pytest.raises(UserError, match=r"no_such_package_anywhere is not installed.*pip install .*==0\.3\.0"):
-        embedded.embedded_encoder(tmp_path)
-    monkeypatch.setattr(embedded, "PACKAGE", "json")
-    with pytest.raises(UserError, match=r"json has no e5-small-q4\.bin"):
         embedded.embedded_encoder(tmp_path)
 
 
@@ -478,92 +404,11 @@ def test_unreadable_file_is_a_user_error(tmp_path: Path) -> None:
         cached_encoder(tmp_path / "cache", e5_file.FILE_SHA256, lambda: tmp_path)
 
 
-@functools.cache
-def tiny_file(**changes: Any) -> bytes:
-    """A file of the same format with a 32-wide one-layer encoder; `changes` break it in one place."""
-    change = changes.get
-    pieces = change("pieces", (b"<s>", b"<pad>", b"</s>", b"<unk>", "▁a".encode(), b"b", b"<mask>"))
-    starts = change("starts", tuple(sum(map(len, pieces[:i])) for i in range(len(pieces) + 1)))
-    header = struct.pack("<4sI", change("magic", b"E5S1"), change("version", 1))
-    header += struct.pack("<7ifi", *change("sizes", (32, 1, 2, 64, 9, 4, 2)), change("eps", 1e-12), change("block", 32))
-    text = b"".join(pieces)
-    header += struct.pack("<5iQ", len(pieces), *change("special", (0, 2, 1, 3)), len(text))
-    header += struct.pack(f"<{len(starts)}I", *starts) + struct.pack(f"<{len(pieces)}f", *(-1.0 * i for i in range(7)))
-    header += text + struct.pack("<iI", 1, 9) + struct.pack("<IBI", 9, 1, 32)
-    weights = {"emb.word": 288, "l0.q.w": 1024, "l0.k.w": 1024, "l0.v.w": 1024, "l0.ao.w": 1024}
-    weights |= {"l0.fi.w": 2048, "l0.fo.w": 2048}
-    floats = {"emb.pos": 128, "emb.type": 64, "emb.ln.w": 32, "emb.ln.b": 32, "l0.fi.b": 64}
-    floats |= {f"l0.{name}.b": 32 for name in ("q", "k", "v", "ao", "fo", "aln", "oln")}
-    floats |= {f"l0.{name}.w": 32 for name in ("aln", "oln")}
-    entries = [(name, 1, count, bytes(range(18)) * (count // 32)) for name, count in weights.items()]
-    entries += [(name, 0, count, struct.pack("<f", 0.5) * count) for name, count in floats.items()]
-    entries = change("entries", lambda all_: all_)(entries)
-    offset = len(header) + 4 + sum(2 + len(name) + 21 for name, *_ in entries)
-    directory = struct.pack("<i", len(entries))
-    for name, kind, count, data in entries:
-        directory += struct.pack(f"<H{len(name)}sBIQQ", len(name), name.encode(), kind, count, offset, len(data))
-        offset += len(data)
-    return header + directory + b"".join(data for *_, data in entries)
+# --- The cache -------------------------------------------------------------------------------------------------------
 
 
 TINY = tiny_file()
 TINY_SHA256 = sha256(TINY).hexdigest()
-
-
-def test_the_tiny_file_is_read() -> None:
-    encoder = read_encoder(TINY)
-    assert (encoder.hidden, encoder.layers, encoder.heads, encoder.feed_forward) == (32, 1, 2, 64)
-    assert (encoder.vocabulary, encoder.positions, encoder.token_types, encoder.eps) == (9, 4, 2, 1e-12)
-    assert encoder.pieces[4] == ("▁a", -4.0) and len(encoder.pieces) == 7
-    assert encoder.tensors["encoder.layer.0.output.dense.weight"].shape == (32, 64)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"magic": b"GGUF"}, "starts with b'GGUF'"),
-        ({"version": 2}, "version 2"),
-        ({"block": 64}, "blocks of 64"),
-        ({"sizes": (32, 1, 5, 64, 9, 4, 2)}, "do not fit"),
-        ({"sizes": (32, 0, 2, 64, 9, 4, 2)}, "do not fit"),
-        ({"sizes": (32, 2**30, 2, 64, 9, 4, 2)}, "do not fit"),
-        ({"sizes": (32, 1, 2, 64, 6, 4, 2)}, "7 pieces for 6 embeddings"),
-        ({"sizes": (32, 2, 2, 64, 9, 4, 2)}, "16 tensors are missing, 'l1.aln.b' the first"),
-        ({"sizes": (32, 1, 2, 64, 9, 5, 2)}, "'emb.pos'"),
-        ({"eps": math.nan}, "epsilon"),
-        ({"special": (0, 2, 1, 7)}, "not among the 7"),
-        ({"pieces": (b"<s>", b"<pad>", b"</s>", b"<unk>", b"\xff\xfe", b"b", b"<mask>")}, "not UTF-8"),
-        ({"starts": (0, 3, 8, 12, 17, 16, 22, 28)}, "offsets"),
-        ({"entries": lambda entries: [("l9.q.w", *entries[0][1:]), *entries[1:]]}, "'l9.q.w' is not one"),
-        ({"entries": lambda entries: entries[1:]}, "'emb.word' the first"),
-        ({"entries": lambda entries: [(*entries[0][:3], entries[0][3][:-1]), *entries[1:]]}, "161 bytes"),
-        ({"entries": lambda entries: [("emb.word", 2, *entries[0][2:]), *entries[1:]]}, "type 2"),
-    ],
-)
-def test_a_broken_file_is_told_apart(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        read_encoder(tiny_file(**changes))
-
-
-def test_a_file_cut_short_anywhere_is_a_user_error() -> None:
-    for length in range(len(TINY)):
-        with pytest.raises(UserError):
-            read_encoder(TINY[:length])
-
-
-@given(st.integers(0, 1200), st.integers(0, 255))
-def test_a_changed_byte_never_leads_out_of_the_file(at: int, value: int) -> None:
-    changed = bytearray(TINY)
-    changed[at] = value
-    try:
-        encoder = read_encoder(bytes(changed))
-    except UserError:
-        return
-    for tensor in encoder.tensors.values():
-        assert len(tensor.data) == math.prod(tensor.shape) * (18 / 32 if tensor.quantized else 4)
-
-
-# --- The cache -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -580,23 +425,6 @@ def no_source() -> Path:
 def visible(cache: Path) -> list[str]:
     """What stands in the cache beside the lock."""
     return sorted(entry.name for entry in cache.iterdir() if entry.suffix != ".lock")
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"METACROSS_CACHE": "/a/b", "XDG_CACHE_HOME": "/c"}, "/a/b"),
-        ({"XDG_CACHE_HOME": "/c"}, "/c/metacross"),
-        ({"METACROSS_CACHE": "", "XDG_CACHE_HOME": "not/absolute"}, "~/.cache/metacross"),
-        ({}, "~/.cache/metacross"),
-    ],
-)
-def test_default_cache(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str) -> None:
-    for name in ("METACROSS_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert str(default_cache_dir()) == expected
 
 
 def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: Path) -> None:
@@ -654,7 +482,7 @@ def test_damage_is_found_and_mended(tmp_path: Path, tiny: Path, damage: str) -> 
     path = cached_encoder(cache, TINY_SHA256, lambda: tiny)
     whole = {file.name: file.read_bytes() for file in path.iterdir()}
     DAMAGES[damage](path)
-    assert not is_whole(path, TINY_SHA256)
+    assert not is_complete(path, TINY_SHA256)
     assert cached_encoder(cache, TINY_SHA256, lambda: tiny) == path
     assert {file.name: file.read_bytes() for file in path.iterdir()} == whole
     assert visible(cache) == [path.name]
@@ -683,7 +511,7 @@ def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path: Path, tiny: Pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert visible(cache) == []
-    assert is_whole(cached_encoder(cache, TINY_SHA256, lambda: tiny), TINY_SHA256, verify=True)
+    assert is_complete(cached_encoder(cache, TINY_SHA256, lambda: tiny), TINY_SHA256, verify=True)
 
 
 def test_an_unwritable_cache_is_a_user_error(tmp_path: Path, tiny: Path) -> None:
@@ -715,14 +543,14 @@ def test_what_a_killed_process_left_is_never_used_and_swept(tmp_path: Path, tiny
     (half,) = visible(cache)
     assert (cache / half / "tokenizer.json").exists()
     path = cached_encoder(cache, TINY_SHA256, lambda: tiny)
-    assert path.name != half and is_whole(path, TINY_SHA256, verify=True)
+    assert path.name != half and is_complete(path, TINY_SHA256, verify=True)
     assert visible(cache) == [path.name]
 
 
 AT_ONCE = """
 import sys, time
 from pathlib import Path
-from metacross.encoder.embedded import cached_encoder, is_whole
+from metacross.encoder.embedded import cached_encoder, is_complete
 
 def counted():
     print("asked for the file")
@@ -730,7 +558,7 @@ def counted():
     return Path(sys.argv[3])
 
 path = cached_encoder(Path(sys.argv[1]), sys.argv[2], counted)
-print(path if is_whole(path, sys.argv[2], verify=True) else "not whole")
+print(path if is_complete(path, sys.argv[2], verify=True) else "not whole")
 """
 
 

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from metacross.config import Config
-from metacross.corpora.sentence import sentence_from_text
 from metacross.errors import RunError, UserError
-from metacross.indexing import build, shards, window_encoder
-from metacross.indexing.build import build_index, find_neighbours, measure_recall, prepare
-from metacross.indexing.ray_pool import EncoderPool, pool
-from metacross.indexing.shards import Encoded, sentence_table
-from metacross.retrieval.index import UntrainedIndex, factory_string
+from metacross.indexing import shards, window_encoder
+from metacross.indexing.build import prepare
+from metacross.indexing.shards import Encoded
 from metacross.retrieval.prepared import FILE
 from metacross.training.learner import Learner
 from metacross.training.loop import run
@@ -242,91 +238,3 @@ def test_too_few_vectors_for_the_index(place: Path, tmp_path: Path) -> None:
         prepare(settings(place, "retrieval.index=IVF64,Flat"), tmp_path / "out")
     with pytest.raises(UserError, match=r"retrieval\.index=IVF64,Flat: cannot be trained on \d+ vectors"):
         Learner(settings(place, "retrieval.index=IVF64,Flat"), device=CPU)
-
-
-def test_the_index_of_a_size() -> None:
-    assert factory_string("auto", 1_000_000, 384) == "Flat"
-    assert factory_string("auto", 1_000_001, 384) == "IVF4096,PQ96"
-    assert factory_string("auto", 20_000_000, 768) == "IVF16384,PQ192"
-    assert factory_string("auto", 2_000_000, 30) == "IVF4096,PQ6"
-    assert factory_string("flat", 5_000_000, 384) == "Flat"
-    assert factory_string("HNSW32", 10, 384) == "HNSW32"
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
-    """A thousand random vectors in three files; every tenth sentence is a duplicate of the one before."""
-    folder = tmp_path_factory.mktemp("many")
-    vectors = np.random.default_rng(0).normal(size=(1000, 16)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors[9::10] = vectors[8::10]
-    owners = np.arange(1000)
-    owners[9::10] = owners[8::10]
-    for part, rows in enumerate(np.array_split(np.arange(1000), 3)):
-        table = pa.table(
-            {
-                "sentence": rows,
-                "window": np.zeros(len(rows), dtype=np.int32),
-                "owner": owners[rows],
-                "with_entities": rows % 3 > 0,
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors[rows].ravel()), 16),
-            }
-        )
-        pq.write_table(table, folder / f"part-{part}.parquet")
-    return Encoded.read(folder, sentences=1000)
-
-
-@pytest.mark.parametrize(
-    ("factory", "lists", "least", "most"),
-    [("Flat", 1, 1, 1), ("IVF8,Flat", 8, 1, 1), ("IVF8,Flat", 1, 0.2, 0.8), ("IVF8,PQ4x4", 8, 0.1, 0.8)],
-)
-def test_recall_is_measured(many: Encoded, factory: str, lists: int, least: float, most: float) -> None:
-    candidates = np.flatnonzero(many.with_entities_M)
-    untrained = UntrainedIndex(16, factory=factory, lists_searched=lists)
-    index = build_index(many, candidates, untrained, use_gpu=False, show=lambda event: None)
-    assert len(index) == len(candidates)
-    assert index.exact == (factory == "Flat")
-    found = measure_recall(many, candidates, index, k=5)
-    assert least <= found <= most
-
-    vectors = many.gather(np.arange(1000))
-    similarity = vectors @ vectors.T
-    similarity[:, ~many.with_entities_M] = -np.inf
-    similarity[many.owner_M[:, None] == many.owner_M] = -np.inf
-    exact = np.argsort(-similarity, axis=1)[:, :5]
-    queries = candidates[build.evenly(len(candidates), build.QUERIES)]
-    asked = index.neighbours(vectors[queries], 5, own_B=many.owner_M[queries], owner_M=many.owner_M)
-    hits = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(asked, exact[queries], strict=True)]
-    # Duplicates have equal similarities: which of the two is fifth is left open.
-    assert found == pytest.approx(np.mean(hits) / 5, abs=0.02)
-    neighbours = find_neighbours(many, index, k=5, show=lambda event: None)
-    assert (neighbours[queries] == asked).all()
-
-
-def test_lists_that_hold_too_few_are_no_neighbours(many: Encoded) -> None:
-    """An IVF fills up with -1; that is no window, and the message says what helps."""
-    candidates = np.arange(40)
-    untrained = UntrainedIndex(16, factory="IVF20,Flat", lists_searched=1)
-    index = build_index(many, candidates, untrained, use_gpu=False, show=lambda event: None)
-    with pytest.raises(UserError, match=r"raise retrieval\.lists_searched"):
-        index.neighbours(many.gather(candidates), 30, own_B=many.owner_M[:40], owner_M=many.owner_M)
-
-
-def test_text_that_parquet_cannot_hold() -> None:
-    table = sentence_table([sentence_from_text("a\ud800 b"), sentence_from_text("a\ufffd b")], first=5)
-    assert table["text"].to_pylist() == ["a\ufffd b"] * 2
-    assert table["sentence"].to_pylist() == [5, 6]
-    first, second = table["owner"].to_pylist()
-    assert first != second
-
-
-def test_pools() -> None:
-    assert pool("auto", {"CPU": 8.0, "GPU": 4.0}) == EncoderPool(4, True, 1, 2)
-    assert pool("auto", {"CPU": 64.0}) == EncoderPool(16, False, 4, 4)
-    assert pool(False, {"CPU": 2.0, "GPU": 1.0}) == EncoderPool(1, False, 2, 2)
-    assert pool("auto", {"CPU": 1.0}) == EncoderPool(1, False, 1, 1)
-    assert pool("auto", {"CPU": 2.0}, actors=2) == EncoderPool(2, False, 1, 1)
-    with pytest.raises(UserError, match=r"Ray has 2 CPUs\. Ask for at most 2"):
-        pool("auto", {"CPU": 2.0}, actors=3)
-    with pytest.raises(UserError, match="Ray sees no GPU"):
-        pool(True, {"CPU": 2.0})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metacross.errors import UserError
-from metacross.retrieval.index import VectorIndex
+from metacross.retrieval.index import VectorIndex, factory_string
 
 
 def unit_vectors(n: int, size: int = 12, seed: int = 0) -> np.ndarray:
@@ -69,6 +69,15 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     loaded = VectorIndex.load(tmp_path / "index.faiss", use_gpu=False)
     assert len(loaded) == 9
     assert (loaded.search(source, 1)[1][:, 0] == np.arange(9)).all()
+
+
+def test_the_index_of_a_size() -> None:
+    assert factory_string("auto", 1_000_000, 384) == "Flat"
+    assert factory_string("auto", 1_000_001, 384) == "IVF4096,PQ96"
+    assert factory_string("auto", 20_000_000, 768) == "IVF16384,PQ192"
+    assert factory_string("auto", 2_000_000, 30) == "IVF4096,PQ6"
+    assert factory_string("flat", 5_000_000, 384) == "Flat"
+    assert factory_string("HNSW32", 10, 384) == "HNSW32"
 
 
 def test_asking_for_a_gpu_that_is_not_there() -> None:

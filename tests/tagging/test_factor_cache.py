@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from metacross.algorithm import InnerLoop, adapt, tag
@@ -107,7 +108,7 @@ def test_memory_is_counted_and_bounded(budget_mb: int) -> None:
     expected = tagged(model, *made(model), ROWS)
     for _ in range(3):
         torch.testing.assert_close(tagged(model, cache, sentences, ROWS), expected, rtol=0, atol=1e-11)
-        assert cache.figures.bytes == sum(kept.nbytes for kept in cache._kept.values())
+        assert cache.figures.bytes == sum(kept.nbytes for kept in cache._cache.values())
     assert (len(cache) == 0) == (budget_mb == 0)
     assert cache.figures.evicted == (3 * len(LENGTHS) if budget_mb == 0 else 0)
 
@@ -116,12 +117,14 @@ def test_the_least_recently_used_goes_first() -> None:
     model = tiny_model("bert")
     cache, sentences = made(model)
     tagged(model, cache, sentences, [[0, 1]])
-    cache._budget = int(1.6 * cache.figures.bytes)
+    two = cache.figures.bytes
+    cache._cache = LRUCache(int(1.6 * two), getsizeof=cache._cache.getsizeof)
+    tagged(model, cache, sentences, [[0, 1]])
     tagged(model, cache, sentences, [[0, 2]])
     tagged(model, cache, sentences, [[6]])
-    assert 1 not in cache._kept
-    assert list(cache._kept)[-1] == 6
-    assert 0 < cache.figures.bytes <= cache._budget
+    assert 1 not in cache._cache
+    assert list(cache._cache)[-1] == 6
+    assert 0 < cache.figures.bytes <= cache._cache.maxsize
 
 
 def test_other_inner_loops_are_not_served() -> None:

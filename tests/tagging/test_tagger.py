@@ -30,8 +30,8 @@ from metacross.encoder.loading import load_classifier
 from metacross.encoder.rows import pack, trunk_states
 from metacross.errors import UserError
 from metacross.retrieval.index import Vectors
+from metacross.retrieval.pools import Candidate, Neighbour, Pool
 from metacross.retrieval.source import Source
-from metacross.retrieval.support import Candidate, Neighbour, Pool
 from metacross.tagging import tagger as tagger_module
 from metacross.tagging import window_tagger
 from metacross.tagging.adaptation import Adaptation, inner_loop, tag_windows

@@ -1,0 +1,146 @@
+"""Pools of labelled windows that a tagger's support is searched in: a bundle's source sentences, and added examples.
+
+Windows are known by number: a source window by its index among all of them, an example by a number from FIRST_EXAMPLE
+on. A number is never given to another window, so values that are cached under it never go stale.
+
+Shapes: B windows looked up, K neighbours, H vector size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from metacross.corpora.sentence import Sentence
+from metacross.encoder.windows import PieceEncoder, Window
+from metacross.errors import UserError
+from metacross.retrieval.index import VectorIndex, Vectors
+
+FIRST_EXAMPLE = 1 << 40  # more than there are source windows
+
+
+class Neighbour(NamedTuple):
+    """A window that may be support, as a search finds it.
+
+    Attributes:
+        number: the window's.
+        similarity: cosine of its vector and that of the window looked up.
+        pieces: its length in word pieces.
+    """
+
+    number: int
+    similarity: float
+    pieces: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A window that may be support, with its labelled sentence."""
+
+    window: Window
+    sentence: Sentence
+
+
+class Pool(Protocol):
+    """Labelled windows that can be searched, in this process or behind a connection."""
+
+    def __len__(self) -> int:
+        """How many windows may be support."""
+
+    def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
+        """For each vector the K most similar windows, best first; an IVF index may find fewer than K."""
+
+    def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
+        """The windows with these numbers, in the same order."""
+
+
+class SourcePool:
+    """A bundle's source sentences, searched through the bundle's index.
+
+    Args:
+        sentences: the bundle's.
+        index: the bundle's, over the windows that may be support.
+        pieces: cuts sentences into windows as in training.
+        which: `retrieval.candidates` of training: `all`, or `with_entities`.
+        place: the bundle's path, for messages.
+
+    Raises:
+        UserError: the index does not belong to these sentences.
+    """
+
+    def __init__(
+        self, sentences: Sequence[Sentence], index: VectorIndex, *, pieces: PieceEncoder, which: str, place: object
+    ) -> None:
+        self.sentences, self.windows, self._index = sentences, pieces.windows(sentences), index
+        count = sum(may_be_support(w, sentences[w.sentence], which) for w in self.windows)
+        if count != len(index):
+            raise UserError(
+                f"{place}: the index holds {len(index)} vectors but the source sentences make {count} windows that may "
+                "be support; the bundle was written by another version. Train it again."
+            )
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
+        """See `Pool`."""
+        return _neighbours(self._index, vectors_BH, k, lambda number: len(self.windows[number]))
+
+    def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
+        """See `Pool`."""
+        return [Candidate(self.windows[i], self.sentences[self.windows[i].sentence]) for i in numbers]
+
+
+class ExamplePool:
+    """Examples that were added to a tagger: kept in memory and searched exactly.
+
+    Args:
+        size: length of a vector, H.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._index = VectorIndex(np.empty((0, size), dtype=np.float32), use_gpu=False)
+        self._examples: dict[int, Candidate] = {}
+        self._next = FIRST_EXAMPLE
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def add(self, candidates: Sequence[Candidate], vectors_BH: Vectors) -> list[int]:
+        """Adds windows with their unit vectors; returns their numbers."""
+        numbers = list(range(self._next, self._next + len(candidates)))
+        self._next += len(candidates)
+        self._index.add(vectors_BH, np.array(numbers, dtype=np.int64))
+        self._examples.update(zip(numbers, candidates, strict=True))
+        return numbers
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Removes windows; their numbers are not used again."""
+        self._index.remove(np.array(numbers, dtype=np.int64))
+        for number in numbers:
+            del self._examples[number]
+
+    def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
+        """See `Pool`."""
+        return _neighbours(self._index, vectors_BH, k, lambda number: len(self._examples[number].window))
+
+    def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
+        """See `Pool`."""
+        return [self._examples[number] for number in numbers]
+
+
+def may_be_support(window: Window, sentence: Sentence, which: str) -> bool:
+    """Whether a window may be support: `which` is `all`, or `with_entities` among the window's scored words."""
+    tags = sentence.tags or ()
+    return which == "all" or any(tags[w] != "O" for w in range(*window.scored))
+
+
+def _neighbours(index: VectorIndex, vectors_BH: Vectors, k: int, pieces: Callable[[int], int]) -> list[list[Neighbour]]:
+    similarity_BK, number_BK = index.search(vectors_BH, k)
+    return [
+        [Neighbour(n, s, pieces(n)) for s, n in zip(similar, numbers, strict=True) if n >= 0]
+        for similar, numbers in zip(similarity_BK.tolist(), number_BK.tolist(), strict=True)
+    ]

@@ -1,0 +1,279 @@
+"""Every format and encoding, on files written by hand; and what is wrong with a file, said with its line."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from metacross.corpora.reader import read_corpus
+from metacross.errors import UserError
+from tests.helpers.corpora import CORPORA, entity_texts, write
+
+FORMATS = {
+    "conll2003.txt": (
+        "conll-2003",
+        "IOB1",
+        ["Anna Berg left Oslo Bergen today .", "# 1"],
+        [[("PER", "Anna Berg"), ("LOC", "Oslo"), ("LOC", "Bergen")], []],
+        [],
+    ),
+    "conll2002.txt": (
+        "conll-2002",
+        "IOB2",
+        ["El alcalde de Vigo , Ana Rey .", "Fin"],
+        [[("LOC", "Vigo"), ("PER", "Ana Rey")], []],
+        [],
+    ),
+    "uner.iob2": (
+        "universal-ner",
+        "IOB2",
+        ["Ana lives in New York", "# 1 song ever more sure Rio"],
+        [[("PER", "Ana"), ("LOC", "New York")], [("OTH", "song"), ("LOC", "Rio")]],
+        ["1 lines of word ranges", "1 tags - read", "1 tags B-O read", "1 tags repaired", "white space inside"],
+    ),
+    "wikiann.txt": (
+        "wikiann",
+        "IOB2",
+        ["Stadt Köln :", "en:x Anna Groß"],
+        [[("LOC", "Köln")], [("PER", "Anna Groß")]],
+        [],
+    ),
+    "msra.txt": (
+        "characters",
+        "IOB2",
+        ["我在北京。", "王明 O K"],
+        [[("LOC", "北京")], [("PER", "王明")]],
+        ["1 empty words"],
+    ),
+    "iobes.txt": (
+        "word-tab-tag",
+        "IOBES",
+        ["Ana Maria Rey saw Rome Oslo"],
+        [[("PER", "Ana Maria Rey"), ("LOC", "Rome"), ("LOC", "Oslo")]],
+        [],
+    ),
+    "europeana.txt": (
+        "word-tab-tag",
+        "IO",
+        ["Le bon M. Martin est parti.", "J. Il va » à Paris . »", "La rue ! et puis"],
+        [[("PER", "M. Martin")], [("LOC", "Paris")], []],
+        ["no sentence breaks: found 3 sentences"],
+    ),
+    "rows.jsonl": (
+        "jsonl",
+        "IOB2",
+        ["Ana Rey left Rome", "Oslo !"],
+        [[("PER", "Ana Rey"), ("LOC", "Rome")], [("LOC", "Oslo")]],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("disguise", ["as it is", "CRLF", "BOM", "gzip", "no last line end"])
+def test_formats(name: str, disguise: str, tmp_path: Path) -> None:
+    format_name, scheme, texts, expected, oddities = FORMATS[name]
+    content = (CORPORA / name).read_bytes()
+    encoding = "utf-8"
+    if disguise == "CRLF":
+        content = content.replace(b"\n", b"\r\n")
+    elif disguise == "BOM":
+        content, encoding = b"\xef\xbb\xbf" + content, "utf-8-sig"
+    elif disguise == "gzip":
+        content, encoding = gzip.compress(content), "utf-8+gzip"
+    elif disguise == "no last line end":
+        content = content.rstrip(b"\n")
+    corpus = read_corpus(write(tmp_path, content, "named.pdf"))
+    assert (corpus.format, corpus.scheme, corpus.encoding) == (format_name, scheme, encoding)
+    assert [sentence.text for sentence in corpus.sentences] == texts
+    assert [entity_texts(sentence) for sentence in corpus.sentences] == expected
+    assert len(corpus.oddities) == len(oddities)
+    for told, pattern in zip(corpus.oddities, oddities, strict=True):
+        assert pattern in told
+    assert corpus.counts == {
+        kind: sum(kind == other for row in expected for other, _ in row) for row in expected for kind, _ in row
+    }
+    for sentence in corpus.sentences:
+        assert all(
+            sentence.text[start:end] == word for (start, end), word in zip(sentence.spans, sentence.words, strict=True)
+        )
+        assert sentence.presplit
+
+
+def test_places_are_those_of_first_words() -> None:
+    places = [sentence.place for sentence in read_corpus(CORPORA / "uner.iob2").sentences]
+    assert places == [f"{CORPORA / 'uner.iob2'}:4", f"{CORPORA / 'uner.iob2'}:13"]
+    places = [sentence.place for sentence in read_corpus(CORPORA / "europeana.txt").sentences]
+    assert [place.rpartition(":")[2] for place in places] == ["1", "7", "15"]
+
+
+def test_latin_1(tmp_path: Path) -> None:
+    corpus = read_corpus(write(tmp_path, "La O\nCoruña B-LOC\n\nel O\naño O\n".encode("latin-1")))
+    assert corpus.encoding == "latin-1"
+    assert entity_texts(corpus.sentences[0]) == [("LOC", "Coruña")]
+    assert corpus.oddities == ["not UTF-8 (first at line 2): read as latin-1"]
+
+
+def test_utf_16(tmp_path: Path) -> None:
+    corpus = read_corpus(write(tmp_path, "Köln\tB-LOC\n".encode("utf-16")))
+    assert (corpus.encoding, corpus.sentences[0].text) == ("utf-16", "Köln")
+
+
+def test_characters_that_look_like_line_ends_stay_in_words(tmp_path: Path) -> None:
+    strange = ["a\u0085b", "c\u2028d", "e\x0cf", "g\u00a0h", "i j"]
+    corpus = read_corpus(write(tmp_path, "".join(f"{word}\tO\n" for word in strange)))
+    assert [list(sentence.words) for sentence in corpus.sentences] == [strange]
+    assert corpus.oddities == [
+        "2 words with control characters or lone surrogates",
+        "5 words with white space inside",
+    ]
+    corpus = read_corpus(write(tmp_path, "g\u00a0h O\nx O\n"))
+    assert corpus.sentences[0].words == ("g\u00a0h", "x")
+
+
+def test_surrogates_from_json(tmp_path: Path) -> None:
+    corpus = read_corpus(write(tmp_path, '{"tokens": ["\\ud800a", "Rome"], "ner_tags": ["O", "B-LOC"]}'))
+    assert corpus.sentences[0].text == "\ud800a Rome"
+    assert corpus.oddities == ["1 words with control characters or lone surrogates"]
+
+
+def test_other_columns(tmp_path: Path) -> None:
+    five = read_corpus(write(tmp_path, "Köln Köln NE I-NC I-LOC\nruft rufen VV I-VC O\n"))
+    assert (five.format, five.counts) == ("conll-2003", {"LOC": 1})
+    three = read_corpus(write(tmp_path, "De Art O\nGent N B-LOC \n"))  # with a space at the end of a line
+    assert (three.format, three.counts) == ("conll-2002", {"LOC": 1})
+    germeval = read_corpus(write(tmp_path, "#\tsource [2009]\n1\tGent\tB-LOC\tO\n2\tZoo\tI-LOC\tB-ORG\n"))
+    assert (germeval.format, germeval.counts) == ("universal-ner", {"LOC": 1})
+    commented = read_corpus(write(tmp_path, "# id 7f\tdomain=en\nGent _ _ B-LOC\n# _ _ O\n\n# id 80\tx\nso _ _ O\n"))
+    assert [sentence.words for sentence in commented.sentences] == [("Gent", "#"), ("so",)]
+
+
+# --- the hub ---------------------------------------------------------------------------------------------------------
+
+
+class FakeHub:
+    """Stands for the package `datasets`; knows one dataset by its exact arguments."""
+
+    def __init__(self, known: tuple[str, ...], rows: list[dict[str, Any]], names: list[str] | None) -> None:
+        self.known = known
+        self.rows = rows
+        self.features = {"tokens": object(), "ner_tags": SimpleNamespace(feature=SimpleNamespace(names=names))}
+
+    def load_dataset(self, *arguments: str, split: str) -> Any:
+        if (*arguments, split) != self.known:
+            raise FileNotFoundError(f"no dataset {arguments} {split}")
+        return self
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+
+ROWS = [{"tokens": ["Ana", "left"], "ner_tags": [1, 0]}]
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("hf:corpus", ("corpus", "train")),
+        ("hf:owner/corpus:test", ("owner/corpus", "test")),
+        ("hf:corpus/en:validation", ("corpus", "en", "validation")),
+        ("hf:owner/corpus/en", ("owner/corpus", "en", "train")),
+        ("hf:corpus:train[:10%]", ("corpus", "train[:10%]")),
+    ],
+)
+def test_hub(path: str, known: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", FakeHub(known, ROWS, ["O", "B-PER"]))
+    corpus = read_corpus(path)
+    assert (corpus.format, corpus.path, corpus.counts) == ("huggingface", path, {"PER": 1})
+    assert corpus.sentences[0].place == f"{path}:1"
+
+
+def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", FakeHub(("corpus", "train"), ROWS, None))
+    with pytest.raises(UserError, match="hf:corpus:1: found integers in ner_tags"):
+        read_corpus("hf:corpus")
+    with pytest.raises(UserError, match=r"hf:a/b: cannot be loaded \(as a/b: .*; as a with configuration b: "):
+        read_corpus("hf:a/b")
+    with pytest.raises(UserError, match="expected hf:NAME"):
+        read_corpus("hf:")
+    monkeypatch.setitem(sys.modules, "datasets", FakeHub(("corpus", "train"), [], None))
+    with pytest.raises(UserError, match="the split train has no words"):
+        read_corpus("hf:corpus")
+
+
+def test_hub_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"pip install 'metacross\[hub\]'"):
+        read_corpus("hf:corpus")
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+BROKEN: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "the file is empty"),
+    "blank": (" \n\t\n\r\n", "the file is empty"),
+    "only document marks": ("-DOCSTART- -X- O O\n\n", "found no words"),
+    "only empty words": ("\tO\n\u3000\tO\n", "found no words, only empty ones"),
+    "prose": ((CORPORA / "plain.txt").read_bytes(), ":1: found 'Ana Rey left Rome .* most lines have no tag"),
+    "one column": ("Ana\nleft\n", ":1: found 'Ana', and most lines have no tag"),
+    "too many columns": ("a O\nb c O\nd O\n", ":2: found 3 columns in the line 'b c O'; expected 2 columns"),
+    "too few columns": ("a NN x O\n\nb NN O\nc NN x O\n", ":3: found 3 columns .* expected 4 columns"),
+    "spaces among tabs": ("a\tO\nb O\nc\tO\n", ":2: found 1 columns .* separated by tabs"),
+    "bad number": ("1\ta\tO\nx\tb\tO\n3\tc\tO\n", ":2: found the number 'x'"),
+    "numbered and short": ("1\ta\tO\n2\tb\n3\tc\tO\n", ":2: found 2 columns .* expected 3 columns or more"),
+    "unknown tag": ("a O\nb PER\nc O\n", ":2: found the tag 'PER' in the line 'b PER'; .* O or like B-PER"),
+    "no language": ("en:a\tO\nb\tO\nen:c\tO\n", ":2: found the word 'b' .* marked en:"),
+    "broken UTF-8": (
+        "é O\né O\né O\n".encode() + b"\xe9 O\n",
+        ":4: found bytes that are not utf-8, though the rest of the file is",
+    ),
+    "binary": (b"\x00\xff\xfe\x80\n", "is a binary file"),
+    "broken gzip": (gzip.compress(b"a O\n" * 100)[:-12], "damaged gzip file"),
+    "wrong gzip": (b"\x1f\x8b\x00", "damaged gzip file"),
+    "not JSON": ('{"tokens": [], "tags": []}\n{"tokens": [\n', ":2: found .* not JSON"),
+    "JSON, no object": ('{"tokens": [], "tags": []}\n3\n', ":2: found '3'; expected a JSON object"),
+    "JSON, no words": ('{"tokens": [], "tags": []}\n', "found no words"),
+    "JSON, keys": ('{"words": ["a"], "tags": ["O"]}', r":1: found the keys \['tags', 'words'\]; expected \"tokens\""),
+    "JSON, lengths": ('{"tokens": ["a"], "tags": ["O", "O"]}', ":1: found 1 tokens and 2 tags"),
+    "JSON, types": ('{"tokens": ["a", 3], "tags": ["O", "O"]}', ":1: found .* in tokens; expected a list of strings"),
+    "JSON, mixed tags": ('{"tokens": ["a", "b"], "tags": ["O", 1]}', ":1: found .* in tags; expected a list"),
+    "JSON, true": ('{"tokens": ["a"], "tags": [true]}', ":1: found .* in tags; expected a list"),
+    "JSON, no names": ('{"tokens": ["a"], "tags": [1]}', ":1: found integers in tags, .*label_names"),
+    "JSON, wrong name": (
+        '{"label_names": ["O"], "tokens": ["a"], "tags": [1]}',
+        ":1: found 1 in tags; expected 0 to 0",
+    ),
+    "JSON, bad tag": ('{"tokens": ["a"], "tags": ["PER"]}', ":1: found the tag 'PER'"),
+    "IOBES and I- after O": ("a S-LOC\nb O\nc I-PER\n", ":3: found the tag I-PER; expected B-PER or S-PER.*IOBES"),
+    "IOBES and open at O": ("a B-PER\nb O\nc S-LOC\n", ":2: found the tag O; expected I-PER or E-PER.* :?.*:3"),
+    "IOBES and open at end": ("a S-PER\nb B-PER\n\nc O\n", ":2: found the end of the sentence; expected I-PER or E"),
+    "IOBES, two types": ("a B-PER\nb E-LOC\n", ":2: found the tag E-LOC; expected I-PER or E-PER"),
+    "IOBES, B in entity": ("a B-PER\nb B-PER\nc E-PER\n", ":2: found the tag B-PER; expected I-PER or E-PER"),
+    "BILOU and I- after O": ("a U-LOC\nb I-PER\n", ":2: found the tag I-PER; expected B-PER or U-PER.*BILOU"),
+    "IOBES and BILOU": ("a S-LOC\nb U-LOC\n", ":2: found a tag U-, but .*:1 has S-"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_errors_name_place_and_fix(name: str, tmp_path: Path) -> None:
+    content, message = BROKEN[name]
+    path = write(tmp_path, content)
+    with pytest.raises(UserError) as error:
+        read_corpus(path)
+    assert str(error.value).startswith(str(path))
+    assert re.search(message, str(error.value)), str(error.value)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="missing: no such file"):
+        read_corpus(tmp_path / "missing")
+    with pytest.raises(UserError, match="is a directory"):
+        read_corpus(tmp_path)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_corpus("a\0b")

@@ -1,0 +1,169 @@
+"""Spaces between words, and words and sentences of raw text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metacross.corpora.schemes import to_iob2
+from metacross.corpora.sentence import entities, sentence_from_words
+from metacross.corpora.words import sentence_breaks, split_sentences, split_words
+from tests.helpers.corpora import ODD
+
+# --- text from words -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_words", "text"),
+    [
+        ("New York", "New York"),
+        ("我 在 北京 。", "我在北京。"),
+        ("東京 タワー へ ， 行く", "東京タワーへ，行く"),
+        ("《 红楼梦 》 。", "《红楼梦》。"),
+        ("กรุงเทพ ฯ มา", "กรุงเทพฯมา"),
+        ("ຂ້ອຍ ຮັກ", "ຂ້ອຍຮັກ"),
+        ("ខ្ញុំ ទៅ", "ខ្ញុំទៅ"),
+        ("မြန်မာ စာ", "မြန်မာစာ"),
+        ("用 iPhone 打 电话", "用 iPhone 打电话"),
+        ("2010 年", "2010 年"),
+        ("서울 에서", "서울 에서"),
+        ("𠀀 𠀁", "𠀀𠀁"),
+        ("", ""),
+    ],
+)
+def test_spaces_follow_the_script(given_words: str, text: str) -> None:
+    assert sentence_from_words(given_words.split()).text == text
+
+
+def test_korean_keeps_its_spaces() -> None:
+    assert sentence_from_words(["大韓", "民國"], language="ko").text == "大韓 民國"
+    assert sentence_from_words(["大韓", "民國"], language="ja").text == "大韓民國"
+
+
+# --- words of raw text -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, world!", "Hello , world !"),
+        ('("Yes")', '( " Yes " )'),
+        ("3.5 1,000 12:30 1996-08-22 12/08", "3.5 1,000 12:30 1996-08-22 12/08"),
+        ("costs 3.5.", "costs 3.5 ."),
+        ("-5% $3 3.5m", "- 5 % $ 3 3.5m"),
+        ("U.S. e.g. U.S.-based p.m.", "U.S. e.g. U.S.-based p.m."),
+        ("J. Smith and Dr. Li met Plan B.", "J. Smith and Dr. Li met Plan B ."),
+        ("Ask a Dr.", "Ask a Dr ."),
+        ("Ft. Worth, Sv. Petar", "Ft. Worth , Sv. Petar"),
+        ("no col. and dr. Jansen", "no col . and dr. Jansen"),
+        ("well-known al-Ani-", "well-known al-Ani -"),
+        ("end.Next a,b c/d", "end . Next a , b c / d"),
+        ("John's don't I'll O'Brien’s DON’T", "John 's do n't I 'll O'Brien ’s DO N’T"),
+        ("l'Europe d’Orsay qu'il dell'arte aujourd'hui", "l' Europe d’ Orsay qu' il dell' arte aujourd'hui"),
+        ("James' 'quoted'", "James ' ' quoted '"),
+        ("wait... no--yes !!", "wait ... no -- yes ! !"),
+        ("我在iPhone上", "我 在 iPhone 上"),
+        ("2010年3月。", "2010 年 3 月 。"),
+        ("ที่นี่", "ที่ นี่"),
+        ("हिन्दी में", "हिन्दी में"),
+        ("می\u200cروم خانه", "می\u200cروم خانه"),
+        ("e\u0301te\u0301 été", "e\u0301te\u0301 été"),
+        ("👍🏽x", "👍 🏽 x"),
+        ("", ""),
+    ],
+)
+def test_split_words(text: str, expected: str) -> None:
+    assert [text[start:end] for start, end in split_words(text)] == expected.split()
+
+
+def test_split_words_is_linear() -> None:
+    text = "a.b.c'd-e 1,2" * 20_000  # quadratic time would be minutes
+    assert len(split_words(text)) > 20_000
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(st.one_of(st.sampled_from(ODD + "?!\r"), st.characters())))
+def test_sentences_cover_every_visible_character(text: str) -> None:
+    spans = split_sentences(text)
+    covered = [place for start, end in spans for place in range(start, end) if not text[place].isspace()]
+    assert covered == [place for place, character in enumerate(text) if not character.isspace()]
+    assert all(text[start:end].strip() == text[start:end] != "" for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ("Dr. J. Smith of the U.S. Army met dr. Li.", ["Dr. J. Smith of the U.S. Army met dr. Li."]),
+        ("It cost 3.5 eur. yes", ["It cost 3.5 eur. yes"]),
+        ("It cost 3.5 euros. yes (maybe). no", ["It cost 3.5 euros.", "yes (maybe). no"]),  # no abbreviation so long
+        ("She left. 5 came. Really? 3 did (all). 2", ["She left. 5 came.", "Really?", "3 did (all).", "2"]),
+        ("On Monday. 5 came, see No. 5, Sept. 3", ["On Monday.", "5 came, see No. 5, Sept. 3"]),
+        ("It was 6-2. He won 0,15. On 7/16. She left", ["It was 6-2.", "He won 0,15.", "On 7/16.", "She left"]),
+        ("Vom 3.-5. Oktober. Da", ["Vom 3.-5. Oktober.", "Da"]),
+        (
+            "It's. Don't. An AT&T. A A/S. U UN-a. I J.-P. Sartre",
+            ["It's.", "Don't.", "An AT&T.", "A A/S.", "U UN-a.", "I J.-P. Sartre"],
+        ),
+        ("F.eks. Oslo, bl.a. Bergen, (e.g. Rome). Da", ["F.eks. Oslo, bl.a. Bergen, (e.g. Rome).", "Da"]),
+        ("Hva? - Nei. -- Jo! • Kanskje. - og", ["Hva?", "- Nei.", "-- Jo!", "• Kanskje.", "- og"]),
+        ("A (...) B. C [?] D", ["A (...) B. C [?] D"]),
+        ("„Nein.“ »Ja.« ‚Da!‘ Gut", ["„Nein.“", "»Ja.«", "‚Da!‘", "Gut"]),
+        ("In Ft. Worth, sv. Petar, Det Kgl. Teater", ["In Ft. Worth, sv. Petar, Det Kgl. Teater"]),
+        ("Am 3. Oktober. In 1990. Da", ["Am 3. Oktober.", "In 1990.", "Da"]),
+        ("One.\ntwo\nthree", ["One.", "two\nthree"]),
+        ("A title\n\nText\r\n \r\nmore", ["A title", "Text", "more"]),
+        ('He said "no." (She left.) «Да.» Нет.', ['He said "no."', "(She left.)", "«Да.»", "Нет."]),
+        ("他走了。“再见！”她说。ok", ["他走了。", "“再见！”", "她说。", "ok"]),
+        ("Ok. 中文", ["Ok.", "中文"]),
+        ("क्या? हाँ। ठीक", ["क्या?", "हाँ।", "ठीक"]),
+        ("Wait... what? No", ["Wait... what?", "No"]),
+        (" \n ", []),
+    ],
+)
+def test_split_sentences(text: str, expected: list[str]) -> None:
+    assert [text[start:end] for start, end in split_sentences(text)] == expected
+
+
+@pytest.mark.parametrize("unit", ["! ", "a. ", ". - ", "longer. a ", ".- ", "- ", '."', ". (", "(. ", "A.b. ", "a \n"])
+def test_split_sentences_is_linear(unit: str) -> None:
+    text = "a" + unit * 20_000  # quadratic time would be minutes
+    assert split_sentences(text)[-1][1] == len(text.rstrip())
+
+
+@pytest.mark.parametrize(
+    ("given_words", "inside", "max_words", "expected"),
+    [
+        ("a b . C d", "", 9, [3, 5]),
+        ("a b . c d", "", 9, [5]),
+        ("a ab. C. D Dr. E 3. F?! G", "", 99, [2, 8, 9]),
+        ("我 。 ） 他 ！", "", 9, [3, 5]),
+        ("( A ? ) B", "", 9, [4, 5]),
+        ("a b c d e", "", 2, [2, 4, 5]),
+        ("a b c d e", "bc", 2, [1, 3, 5]),  # not between b and c
+        ("a b c d e", "bcde", 3, [1, 4, 5]),  # an entity longer than a sentence may be
+        ("A . B", ".", 9, [3]),
+    ],
+)
+def test_sentence_breaks(given_words: str, inside: str, max_words: int, expected: list[int]) -> None:
+    all_words = given_words.split()
+    tags = to_iob2([["I-X" if word in list(inside) else "O" for word in all_words]], lambda s, w: "f").tags[0]
+    assert sentence_breaks(all_words, tags, max_words) == expected
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "B", ".", "c!", "»"]), st.sampled_from(["O", "B-X", "I-X"])), min_size=1),
+    st.integers(1, 5),
+)
+def test_sentence_breaks_keep_the_cap(rows: list[tuple[str, str]], max_words: int) -> None:
+    all_words = [word for word, _ in rows]
+    tags = to_iob2([[tag for _, tag in rows]], lambda s, w: "f").tags[0]
+    breaks = sentence_breaks(all_words, tags, max_words)
+    starts = [0, *breaks[:-1]]
+    assert breaks[-1] == len(rows)
+    assert all(1 <= end - start <= max_words for start, end in zip(starts, breaks, strict=True))
+    longest = max((entity.end - entity.start for entity in entities(tags)), default=0)
+    assert longest > max_words or not any(tags[start].startswith("I-") for start in starts)
