@@ -1,4 +1,4 @@
-"""What earlier versions wrote is still read: a bundle, and a run that was stopped.
+"""What earlier versions wrote is still read: a bundle, events, and a run that was stopped.
 
 tests/files/earlier_run was trained for 35 of 60 steps by an earlier version on the inputs of `tiny_bundle.write_inputs`;
 earlier_run_expected.json has what that version answered and how its run ended.
@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from metacross import AdaptiveTagger
 from metacross.config import load_config
+from metacross.event_files import read_events
+from metacross.events import Measurement, Preparation, Start
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.loop import run
@@ -44,14 +46,27 @@ def test_a_bundle_gives_the_same_answers() -> None:
     assert tagger(EXPECTED["texts"], explain=True) == approximately(EXPECTED["answers"])
 
 
+def test_its_events_are_read() -> None:
+    assert read_events(RUN / "progress.jsonl") == [
+        Preparation("reading corpora", 0, 1),
+        Preparation("reading corpora", 1, 1),
+        Preparation("encoding source", 10, 24),
+        Preparation("encoding source", 24, 24),
+        Preparation("encoding dev", 0, 12),
+        Preparation("encoding dev", 12, 12),
+        Start(step=0, steps=60, workers=1),
+        Measurement(step=30, plain=51.61290322580645, adapted=58.620689655172406),
+    ]
+
+
 def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = tmp_path / "runs" / "earlier"
     shutil.copytree(RUN, run_dir)
     monkeypatch.chdir(write_inputs(tmp_path))  # its configuration names corpora and encoder by relative paths
-    learner = Learner(load_config([run_dir / "ray_config.yaml"], alone=True), device=torch.device("cpu"))
-    found = run(learner, run_dir)
-    assert found["step"] == 60
-    assert found["history"] == approximately(EXPECTED["end"]["history"])
-    tensors = load_file(checkpoint.found(run_dir)[-1] / "state.safetensors")
+    learner = Learner.from_config(load_config([run_dir / "ray_config.yaml"], alone=True), device=torch.device("cpu"))
+    progress = run(learner, run_dir).progress
+    assert progress.step == 60
+    assert progress.to_json()["history"] == approximately(EXPECTED["end"]["history"])
+    tensors = load_file(checkpoint.paths(run_dir)[-1] / "state.safetensors")
     norms = {name: float(torch.linalg.vector_norm(tensors[f"theta.{name}"])) for name in EXPECTED["end"]["theta"]}
     assert norms == pytest.approx(EXPECTED["end"]["theta"], rel=1e-6)

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from metacross.config import Config
 from metacross.encoder.device import pick_device
 from metacross.errors import RunError, UserError
+from metacross.events import Note, Show
 from metacross.indexing.build import Clock, prepare
-from metacross.indexing.shards import Show, shards_to_encode
+from metacross.indexing.shards import shards_to_encode
 from metacross.indexing.window_encoder import WindowEncoder, encode_shard
 from metacross.ray_session import cluster_resources, ray_session
 
@@ -114,7 +115,7 @@ def encode_on_ray(
         if ours and config.train.use_gpu == "auto":
             cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
         found = pool(config.train.use_gpu, cluster, actors=actors)
-        show({"event": "note", "text": f"{found.actors} encoders, {'a GPU' if found.use_gpu else 'no GPU'} each"})
+        show(Note(f"{found.actors} encoders, {'a GPU' if found.use_gpu else 'no GPU'} each"))
         paths = [str(path.absolute()) for path in shards]
         # A block is a shard's path: what an encoder makes of it is a file of its own, in whatever order they come.
         encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(

@@ -105,7 +105,7 @@ def rows(sweep: Sweep) -> list[dict[str, Any]]:
             "trial": trial.id,
             "state": trial.state,
             "dev F1": f"{trial.best:.2f}" if trial.history else "",
-            "step": int(trial.history[-1]["step"]) if trial.history else 0,
+            "step": trial.history[-1].step if trial.history else 0,
             **{key: trial.chosen.get(key) for key in sweep.space.space},
             "error": trial.error,
         }
@@ -173,8 +173,8 @@ def by_step(sweep: Sweep) -> Figure:
     seen: set[str] = set()
     for trial in _measured(sweep):
         axes.plot(
-            [measured["step"] for measured in trial.history],
-            [measured["score"] for measured in trial.history],
+            [measured.step for measured in trial.history],
+            [measured.score for measured in trial.history],
             marker="o",
             ms=3,
             color=STATES[trial.state],
