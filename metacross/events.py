@@ -51,15 +51,15 @@ class Start:
 
 @dataclass(frozen=True)
 class StepsDone:
-    """Meta-steps were done; comes about once a second and after the last one. Means are over those since the last event.
+    """Meta-steps were done. Comes about once a second and after the last step, and is about those since the last event.
 
     Attributes:
         step: meta-steps done.
         steps: meta-steps of the complete run.
-        loss: mean loss of a meta-step.
+        loss: mean loss of the meta-steps.
         learning_rate: of the last meta-step.
-        pieces_per_second: word pieces trained on, of support and queries, over all workers.
-        steps_per_second: meta-steps.
+        pieces_per_second: word pieces trained on, of support and queries, by all workers together.
+        steps_per_second: meta-steps taken.
         seconds_left: estimated time to the end of the run.
     """
 
@@ -245,8 +245,6 @@ def metrics(event: StepsDone | Measurement) -> dict[str, float]:
     >>> metrics(Measurement(step=300, plain=81.25, adapted=83.5))
     {'dev_f1/plain': 81.25, 'dev_f1/adapted': 83.5}
     """
-    fields = to_fields(event)
-    groups = FIGURES[type(event)]
-    return {
-        f"{group}/{name}": float(fields[name]) for group, names in groups.items() for name in names if name in fields
-    }
+    figures = to_fields(event)
+    names = [(group, name) for group, members in FIGURES[type(event)].items() for name in members]
+    return {f"{group}/{name}": float(figures[name]) for group, name in names if name in figures}

@@ -21,7 +21,7 @@ JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # written there. (ray/_private/runtime_env/packaging.py: RAY_PKG_PREFIX)
 UNPACKED = "_ray_pkg_"
 
-# How often Ray Train looks at its workers, in seconds, 2 by default: a measurement, and the end, may wait for that long.
+# Seconds between two looks of Ray Train at its workers, 2 by default: a measurement and the end may wait for that long.
 # (ray/train/v2/_internal/constants.py: HEALTH_CHECK_INTERVAL_S_ENV_VAR)
 HEALTH_CHECK_SECONDS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 

@@ -6,8 +6,9 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -58,7 +59,10 @@ def _start(*, dashboard: bool) -> None:
     os.environ.setdefault(ray_internals.PREEMPTION_WATCHER, "0")  # nobody takes this machine away
     # RAY_AUTH_MODE stays what it is: unset, Ray guards a local cluster with a token in ~/.ray, so that other users of
     # this machine cannot run code in it.
-    with ray_internals.known_address() if dashboard else nullcontext({}) as address:
+    known_address: AbstractContextManager[dict[str, Any]] = nullcontext({})
+    if dashboard:  # what asks it has to find this Ray
+        known_address = ray_internals.known_address()
+    with known_address as address:
         ray.init(
             **address,
             address="local",

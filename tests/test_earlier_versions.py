@@ -1,7 +1,7 @@
 """What earlier versions wrote is still read: a bundle, events, and a run that was stopped.
 
-tests/files/earlier_run was trained for 35 of 60 steps by an earlier version on the inputs of `tiny_bundle.write_inputs`;
-earlier_run_expected.json has what that version answered and how its run ended.
+tests/files/earlier_run was trained by an earlier version, for 35 of 60 steps, on what `tiny_bundle.write_inputs` makes.
+tests/files/earlier_run_expected.json has what that version answered, and how its run ended.
 """
 
 from __future__ import annotations

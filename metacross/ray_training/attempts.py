@@ -84,7 +84,8 @@ def _attempt(
 
     def fit() -> None:
         try:
-            outcomes.append(trainer.fit().return_value)
+            result: Any = trainer.fit()
+            outcomes.append(result.return_value)
         except BaseException as error:
             # Its frames would keep Ray's controller, and so the workers' resources, from the next attempt.
             outcomes.append(error.with_traceback(None))

@@ -115,8 +115,11 @@ def refuse_changes(run: Run, config: Config) -> None:
         )
 
 
-def open_run(run: Run, config: Config, *, fresh: bool) -> None:
-    """Makes the directory and writes the configuration into it, which makes it a run.
+@contextmanager
+def opened(run: Run, config: Config, *, fresh: bool) -> Iterator[None]:
+    """Makes the directory and writes the configuration into it, which makes it a run; the block trains.
+
+    A new run that fails before it has left anything stops being one, so that its name is free again.
 
     Args:
         run: the run.
@@ -135,3 +138,11 @@ def open_run(run: Run, config: Config, *, fresh: bool) -> None:
         raise UserError(
             f"{run.location}: cannot be written ({error.strerror or error}). Choose another train.storage_path."
         ) from error
+    try:
+        yield
+    except Exception:
+        if fresh and not (run.newest() or run.has("bundle")):
+            run.remove(FILE_NAME)
+        raise
+    finally:
+        run.remove("STOP")

@@ -25,7 +25,7 @@ from metacross.errors import UserError
 from metacross.events import Measurement, Show
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked, submission_id
 from metacross.ray_training.attempts import attempt_until_done
-from metacross.ray_training.directory import Run, open_run, refuse_changes, refuse_used, settings_file
+from metacross.ray_training.directory import Run, opened, refuse_changes, refuse_used, settings_file
 from metacross.ray_training.resources import worker_resources, worker_threads
 from metacross.ray_training.worker import Assignment
 from metacross.storage import addresses
@@ -103,16 +103,8 @@ def train(
             refuse_changes(run, config)
         else:
             refuse_used(run)
-        open_run(run, config, fresh=not resume)
-        try:
+        with opened(run, config, fresh=not resume):
             outcome = _train_on_ray(run, config, show, cpus_per_worker, gpus_per_worker)
-        except Exception:
-            # Nothing to go on from: the name is free again once the mistake is mended.
-            if not (resume or run.newest() or run.has("bundle")):
-                run.remove(FILE_NAME)
-            raise
-        finally:
-            run.remove("STOP")
         return _result(run, outcome)
 
 

@@ -76,5 +76,5 @@ def trial_directory(directory: Path, trial_id: str) -> Path:
 
 
 def drop_checkpoints(directory: Path, trial_id: str) -> None:
-    """Removes a trial's checkpoints: once it has ended it needs none, and they are most of what it takes on the disk."""
+    """Removes a trial's checkpoints: a trial that has ended needs none, and they are most of what it takes on disk."""
     shutil.rmtree(trial_directory(directory, trial_id) / checkpoint.FOLDER, ignore_errors=True)

@@ -203,7 +203,7 @@ def paths(run_dir: Path) -> list[Path]:
 def best_step(history: Sequence[Measurement]) -> int | None:
     """The step of the best measurement, the first of several; None before the first.
 
-    >>> best_step([Measurement(step=10, plain=70.0), Measurement(step=20, plain=72.0), Measurement(step=30, plain=71.0)])
+    >>> best_step([Measurement(step=10, plain=70.0), Measurement(step=20, plain=72.0)])
     20
     """
     return max(history, key=lambda measured: measured.score).step if history else None
