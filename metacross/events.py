@@ -180,6 +180,11 @@ class TrialEnd:
 Event = Preparation | Start | StepsDone | Measurement | Note | TrialStart | TrialMeasurement | TrialEnd
 Show = Callable[[Event], None]
 
+
+def ignore(event: Event) -> None:
+    """A `Show` that does nothing."""
+
+
 E = TypeVar("E", bound=Event)
 
 KINDS: dict[str, type[Event]] = {

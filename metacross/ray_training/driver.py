@@ -22,7 +22,7 @@ from pathlib import Path
 
 from metacross.config import FILE_NAME, Config, TrainConfig, load_config
 from metacross.errors import UserError
-from metacross.events import Measurement, Show
+from metacross.events import Measurement, Show, ignore
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked, submission_id
 from metacross.ray_training.attempts import attempt_until_done
 from metacross.ray_training.directory import Run, opened, refuse_changes, refuse_used, settings_file
@@ -59,7 +59,7 @@ def train(
     run_dir: Path | str | None = None,
     resume: bool = False,
     auto_resume: bool = False,
-    show: Show = lambda event: None,
+    show: Show = ignore,
     cpus_per_worker: float | None = None,
     gpus_per_worker: float = 1.0,
 ) -> TrainResult:

@@ -19,7 +19,7 @@ from torch import Tensor
 from metacross.config import Config
 from metacross.encoder.device import pick_device
 from metacross.event_files import to_line
-from metacross.events import Event, Preparation, Show, to_fields
+from metacross.events import Event, Preparation, Show, ignore, to_fields
 from metacross.ray_training.trackers import tracked
 from metacross.storage import addresses
 from metacross.training import loop
@@ -62,9 +62,7 @@ def work(assignment: Assignment) -> loop.Outcome:
     config = assignment.config
     with ExitStack() as stack:
         run_dir, mirror = stack.enter_context(addresses.working_copy(assignment.location))
-        report: Show = lambda event: None  # noqa: E731  # only rank 0 reports
-        if rank == 0:
-            report = stack.enter_context(_reporting(config, run_dir, mirror))
+        report = stack.enter_context(_reporting(config, run_dir, mirror)) if rank == 0 else ignore
         learner = Learner.from_config(config, device=_device(assignment.use_gpu), team=team, report=report)
         around_step = stack.enter_context(
             profiled(

@@ -46,7 +46,7 @@ class Resources(BaseModel):
 
 
 class Space(BaseModel):
-    """A search space as its file has it: see the top of this module. `load_space` also checks it against a configuration.
+    """A search space as its file has it; see the top of this module. Not yet checked against a configuration.
 
     Attributes:
         trials: how many settings are tried.

@@ -23,7 +23,7 @@ from metacross.config import Config
 from metacross.encoder.device import autocast
 from metacross.encoder.rows import budgeted, pack, trunk_states
 from metacross.errors import RunError
-from metacross.events import Measurement, Show
+from metacross.events import Measurement, Show, ignore
 from metacross.tagging.adaptation import inner_loop
 from metacross.training.episodes import Episode, shares
 from metacross.training.optimizer import FlatGradient, learning_rate, make_optimizer
@@ -51,8 +51,8 @@ class Learner:
 
     Args:
         parts: what it works with.
-        team: the workers of the run, as this one sees them; the one that `parts` were prepared for.
-        report: gets events; on rank 0 only, or each would come once for every worker.
+        team: the workers of the run; the same that `parts` were prepared for.
+        report: gets events. Only rank 0 should have one that does something, or each event comes once for every worker.
 
     Attributes:
         progress: how far the run has come; a checkpoint may move it.
@@ -82,9 +82,15 @@ class Learner:
 
     @classmethod
     def from_config(
-        cls, config: Config, *, device: torch.device, team: Team | None = None, report: Show = lambda event: None
+        cls, config: Config, *, device: torch.device, team: Team | None = None, report: Show = ignore
     ) -> Self:
-        """Reads corpora and encoder and makes a learner of them; alone by default.
+        """Prepares the parts and makes a learner of them.
+
+        Args:
+            config: the run's configuration.
+            device: where the model is to run.
+            team: the workers of the run; by default this one is alone.
+            report: gets events.
 
         Raises:
             UserError: corpora, encoder or settings do not go together; the message names which and the fix.
@@ -96,8 +102,7 @@ class Learner:
         """One meta-step of the complete team.
 
         Args:
-            stop: this worker wants to stop. It is summed over the workers together with the gradient, so that all of
-                them learn of it at the same step.
+            stop: this worker wants to stop; all workers learn of it in this step.
 
         Raises:
             RunError: the loss or its gradient is not finite; names the step and the sentences.
@@ -107,6 +112,7 @@ class Learner:
         without_support = self._plain or step < train.plain_steps
         loss, broken = self._accumulate(batch, without_support)
 
+        # Gradient, loss and the wish to stop are summed over the workers in one call.
         flat = self._gradient.flat
         flat[-2:] = torch.tensor([loss, float(stop)])
         self.team.all_reduce(flat)

@@ -60,7 +60,7 @@ class Parts:
     """What a `Learner` works with.
 
     Attributes:
-        config: of the run.
+        config: the run's configuration.
         device: where the model runs.
         tags: the tag set, IOB2.
         encoder: the model and what belongs to it.
@@ -84,7 +84,7 @@ def prepare(config: Config, *, device: torch.device, team: Team, report: Show) -
     """Makes the parts.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         device: where the model is to run.
         team: the workers of the run.
         report: gets `Preparation` events. What it raises ends the preparation: so a run is stopped before its first

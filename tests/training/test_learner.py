@@ -96,6 +96,14 @@ def test_memory_settings_do_not_change_the_result(place: Path, overrides: tuple[
         assert other.step().loss == pytest.approx(expected.step().loss, rel=1e-4)
 
 
+def test_a_step_counts_the_pieces_it_ran_on(place: Path) -> None:
+    one = learner(place, "train.plain_steps=1")
+    for with_support in (False, True):
+        batch = one.episodes.meta_batch(one.progress.step)
+        windows = [e.query for e in batch] + [i for e in batch for i in e.support if with_support]
+        assert one.step().pieces == sum(len(one.source.windows[i]) for i in windows)
+
+
 def test_a_resumed_run_ends_with_the_same_bits(place: Path, tmp_path: Path) -> None:
     settings = ("train.eval_every=4", "train.checkpoint_every=3")
     whole = run(learner(place, *settings), tmp_path / "whole")
