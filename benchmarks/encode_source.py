@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ from metacross.config import Config, load_config
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import Sentence, entities
 from metacross.errors import UserError
+from metacross.events import Event, Preparation
 from metacross.indexing.build import build_index
 from metacross.indexing.ray_pool import prepare_on_ray
 from metacross.indexing.recall import measure_recall
@@ -145,10 +146,10 @@ class Pace:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Takes an event of `prepare`."""
-        if event.get("what") == "encoding source":
-            self._console.print(f"encoded {event['done']} of {event['total']}, {clock(event['left'])} left")
+        if isinstance(event, Preparation) and event.what == "encoding source" and event.left is not None:
+            self._console.print(f"encoded {event.done} of {event.total}, {clock(event.left)} left")
 
 
 def stand_in(encoded: Encoded, count: int, folder: Path, *, seed: int) -> Encoded:

@@ -64,10 +64,11 @@ def _work(rank: int, config: Config, folder: Path, rounds: int, steps: int) -> N
     """One process: the turns, then the all-reduce by itself; leaves its figures in `folder`."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=PAIR)
-    learner = Learner(config, device=torch.device("cpu"))
+    learner = Learner.from_config(config, device=torch.device("cpu"))
     clocks = {1: _Clock(alone=True), PAIR: _Clock(alone=False)}
     teams = {1: Team(all_reduce=clocks[1]), PAIR: Team(rank, PAIR, all_reduce=clocks[PAIR], gather=_gather)}
     taken: list[Step] = []
+    pieces: dict[int, int] = {}  # by the step's number
     for turn in range(-1 if rounds else 0, rounds):  # -1 is not counted: every shape is met for the first time
         for workers in (1, PAIR) if turn % 2 else (PAIR, 1):
             dist.barrier()
@@ -77,7 +78,7 @@ def _work(rank: int, config: Config, folder: Path, rounds: int, steps: int) -> N
             for number in range(steps):
                 learner.progress.step = number
                 began = time.perf_counter()
-                learner.step()
+                pieces[number] = learner.step().pieces
                 ended = time.perf_counter()
                 times = clock.entered - began, clock.left - clock.entered, ended - clock.left
                 taken.append(Step(turn, workers, rank, number, *times))
@@ -90,11 +91,8 @@ def _work(rank: int, config: Config, folder: Path, rounds: int, steps: int) -> N
         "bert_base_all_reduce": _all_reduces(parameters[FROZEN[0]] + 2, rounds),
     }
     if rank == 0:
-        batches, found["pieces"] = [], []
-        for number in range(steps):
-            learner.progress.step = number
-            batches.append(learner.episodes.meta_batch(number))
-            found["pieces"].append(learner.pieces_of(batches[-1]))
+        batches = [learner.episodes.meta_batch(number) for number in range(steps)]
+        found["pieces"] = list(pieces.values())
         found["imbalance"] = imbalance(batches, learner.source.windows, PAIR)
         found["model"] = model_inputs(learner.episodes, config.inner.steps)
     (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")

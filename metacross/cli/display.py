@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
-EVERY_NOW_AND_THEN = {"prepare", "step"}  # every other event is worth a line of its own
+from metacross.events import (
+    Event,
+    Measurement,
+    Note,
+    Preparation,
+    Start,
+    StepsDone,
+    TrialEnd,
+    TrialMeasurement,
+    TrialStart,
+)
+
+PLAIN_SECONDS = 10.0  # between two lines about work in progress, where there is no terminal
+IN_PROGRESS = (Preparation, StepsDone)  # come often
+TRAINING = "training"  # the bar that meta-steps move
 
 
 class Display:
-    """Shows the events of `metacross.ray_training.driver.train`; a context manager, to be called with every event.
+    """Shows the events of a run, a sweep or an index build; a context manager, to be called with every event.
+
+    Work in progress (`IN_PROGRESS`) moves a bar in a terminal. Elsewhere it gets a line at most every ten
+    seconds. Every other event has a line of its own in any case.
 
     Args:
-        console: where to; stdout by default. One that is no terminal gets plain lines, at most one every ten seconds
-            besides measurements.
+        console: where to; stdout by default.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -45,77 +60,83 @@ class Display:
         if self._live:
             self._bars.stop()
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Shows one event; kinds it does not know are passed over."""
-        kind = event["event"]
-        if self._live and kind in EVERY_NOW_AND_THEN:
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        if self._live and isinstance(event, IN_PROGRESS):
             self._draw(event)
             return
-        line = describe(event)
         now = time.monotonic()
-        if not line or (kind in EVERY_NOW_AND_THEN and now - self._last_line < PLAIN_SECONDS):
+        if isinstance(event, IN_PROGRESS) and now - self._last_line < PLAIN_SECONDS:
             return
         self._last_line = now
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(describe(event), markup=False, highlight=False, soft_wrap=True)
 
-    def _draw(self, event: dict[str, Any]) -> None:
-        if event["event"] == "prepare":
-            name, done, total, note = event["what"], event["done"], event["total"], _left(event)
-        else:
-            name, done, total, note = "training", event["step"], event["steps"], _pace(event)
+    def _draw(self, event: Preparation | StepsDone) -> None:
+        """Moves the event's bar."""
+        match event:
+            case Preparation():
+                name, done, total, note = event.what, event.done, event.total, _left(event)
+            case StepsDone():
+                name, done, total, note = TRAINING, event.step, event.steps, _pace(event)
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, note=note)
         self._bars.update(self._tasks[name], completed=done, total=total, note=note)
 
 
-def describe(event: dict[str, Any]) -> str:
-    """An event in one line of text, "" for kinds that are not shown.
+def describe(event: Event) -> str:
+    """An event in one line of text.
 
-    >>> describe({"event": "eval", "step": 300, "plain": 81.25, "adapted": 83.5})
+    >>> describe(Measurement(step=300, plain=81.25, adapted=83.5))
     'step 300: dev F1 83.50 adapted, 81.25 plain'
-    >>> describe({"event": "start", "step": 300, "steps": 7200, "workers": 2})
+    >>> describe(Start(step=300, steps=7200, workers=2))
     'going on after step 300 of 7200 (2 workers)'
-    >>> describe({"event": "prepare", "what": "encoding source", "done": 64, "total": 1000})
+    >>> describe(Preparation("encoding source", done=64, total=1000))
     'encoding source: 64 of 1000'
-    >>> describe({"event": "prepare", "what": "encoding source", "done": 64, "total": 1000, "left": 61})
+    >>> describe(Preparation("encoding source", done=64, total=1000, left=61))
     'encoding source: 64 of 1000, 0:01:01 left'
     """
-    match event["event"]:
-        case "prepare":
-            return f"{event['what']}: {event['done']} of {event['total']}{', ' * ('left' in event)}{_left(event)}"
-        case "start":
-            what = f"going on after step {event['step']} of {event['steps']}" if event["step"] else "training"
-            return f"{what} ({event['workers']} worker{'s' if event['workers'] > 1 else ''})"
-        case "step":
-            return f"step {event['step']} of {event['steps']}: {_pace(event)}"
-        case "eval":
-            keys = ("adapted", "plain", "target_adapted", "target_plain")
-            found = [f"{event[key]:.2f} {key.replace('_', ' ')}" for key in keys if key in event]
-            return f"step {event['step']}: dev F1 {', '.join(found)}"
-        case "trial":
-            chosen = ", ".join(f"{key}={_short(value)}" for key, value in event["chosen"].items())
-            return f"trial {event['id']}: {chosen}"
-        case "measured":
-            return f"trial {event['id']}, step {event['step']}: dev F1 {event['score']:.2f}"
-        case "ended":
-            return f"trial {event['id']} {event['state']}{': ' if event['error'] else ''}{event['error']}"
-        case "note":
-            return str(event["text"])
-    return ""
+    match event:
+        case Preparation():
+            left = _left(event)
+            return f"{event.what}: {event.done} of {event.total}{f', {left}' if left else ''}"
+        case Start():
+            what = f"going on after step {event.step} of {event.steps}" if event.step else "training"
+            return f"{what} ({event.workers} worker{'s' if event.workers > 1 else ''})"
+        case StepsDone():
+            return f"step {event.step} of {event.steps}: {_pace(event)}"
+        case Measurement():
+            f1 = {
+                "adapted": event.adapted,
+                "plain": event.plain,
+                "target adapted": event.target_adapted,
+                "target plain": event.target_plain,
+            }
+            shown = ", ".join(f"{value:.2f} {name}" for name, value in f1.items() if value is not None)
+            return f"step {event.step}: dev F1 {shown}"
+        case TrialStart():
+            chosen = ", ".join(f"{key}={_short(value)}" for key, value in event.chosen.items())
+            return f"trial {event.id}: {chosen}"
+        case TrialMeasurement():
+            return f"trial {event.id}, step {event.step}: dev F1 {event.score:.2f}"
+        case TrialEnd():
+            return f"trial {event.id} {event.state}{f': {event.error}' if event.error else ''}"
+        case Note():
+            return event.text
+    assert_never(event)
 
 
-def _left(event: dict[str, Any]) -> str:
-    return f"{clock(event['left'])} left" if "left" in event else ""
+def _left(event: Preparation) -> str:
+    return "" if event.left is None else f"{clock(event.left)} left"
 
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _pace(event: dict[str, Any]) -> str:
+def _pace(event: StepsDone) -> str:
     return (
-        f"loss {event['loss']:.4f}, {event['steps_per_second']:.2f} steps/s, "
-        f"{event['pieces_per_second']:.0f} pieces/s, {clock(event['seconds_left'])} left"
+        f"loss {event.loss:.4f}, {event.steps_per_second:.2f} steps/s, "
+        f"{event.pieces_per_second:.0f} pieces/s, {clock(event.seconds_left)} left"
     )
 
 

@@ -27,14 +27,16 @@ from numpy.typing import NDArray
 
 from metacross.config import Config
 from metacross.errors import RunError, UserError
+from metacross.events import Note, Preparation, Show
 from metacross.indexing.recall import measure_recall
-from metacross.indexing.shards import Encoded, Show, write_sentences
+from metacross.indexing.shards import Encoded, write_sentences
 from metacross.indexing.window_encoder import WindowEncoder, encode_here
 from metacross.retrieval.index import UntrainedIndex, VectorIndex, factory_string
 from metacross.retrieval.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, Facts, encoder_digest, made_from
 from metacross.sequences import spread
 from metacross.storage.directories import write_directory
 from metacross.storage.files import file_record
+from metacross.time_left import TimeLeft
 
 Encode = Callable[[Path, Path, int], None]
 """Encodes the shards of sentences in the first directory into shards of vectors in the second.
@@ -49,13 +51,13 @@ def build_index(
     encoded: Encoded, candidates: NDArray[np.int64], untrained: UntrainedIndex, *, use_gpu: bool | str, show: Show
 ) -> VectorIndex:
     """Builds the index over the `candidates`: trained on a sample spread evenly over them, filled file by file."""
-    show({"event": "note", "text": f"index: {untrained.factory} over {len(candidates)} windows"})
+    show(Note(f"index: {untrained.factory} over {len(candidates)} windows"))
     # An index that is not trained needs no sample, but `gather` cannot return nothing.
     sample = candidates[list(spread(len(candidates), untrained.wanted))] if untrained.wanted else candidates[:1]
     index = VectorIndex.empty(untrained, encoded.gather(sample), use_gpu=use_gpu)
     for numbers, vectors_NH in encoded.batches(candidates):
         index.add(vectors_NH, numbers)
-        show({"event": "prepare", "what": "filling the index", "done": len(index), "total": len(candidates)})
+        show(Preparation("filling the index", len(index), len(candidates)))
     return index
 
 
@@ -81,13 +83,12 @@ class Clock:
     """
 
     def __init__(self, what: str, total: int, show: Show, *, before: int = 0) -> None:
-        self._what, self._total, self._show, self._before = what, total, show, before
-        self._began = time.monotonic()
+        self._what, self._total, self._show = what, total, show
+        self._time_left = TimeLeft(total, done=before)
 
     def __call__(self, done: int) -> None:
         """Tell that `done` of the total are done."""
-        left = (time.monotonic() - self._began) * (self._total - done) / max(done - self._before, 1)
-        self._show({"event": "prepare", "what": self._what, "done": done, "total": self._total, "left": left})
+        self._show(Preparation(self._what, done, self._total, left=self._time_left.seconds(done)))
 
 
 def prepare(
@@ -209,7 +210,7 @@ class _Preparation:
         text = json.dumps(made, ensure_ascii=False)
         if key.is_file() and key.read_text(encoding="utf-8") == text:
             done = len(list(vectors.glob("*.parquet")))
-            self.show({"event": "note", "text": f"{done} shards of before are encoded already"})
+            self.show(Note(f"{done} shards of before are encoded already"))
             return vectors
         shutil.rmtree(self.waiting, ignore_errors=True)
         vectors.mkdir(parents=True)

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from metacross.config import Config
 from metacross.encoder.device import pick_device
 from metacross.errors import RunError, UserError
+from metacross.events import Note, Show
 from metacross.indexing.build import Clock, prepare
-from metacross.indexing.shards import Show, shards_to_encode
+from metacross.indexing.shards import shards_to_encode
 from metacross.indexing.window_encoder import WindowEncoder, encode_shard
 from metacross.ray_session import cluster_resources, ray_session
 from metacross.retrieval.prepared import Facts
@@ -117,7 +118,7 @@ def encode_on_ray(
             # Ray counts GPUs that this build of torch may not be able to use.
             cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
         encoders = pool(config.train.use_gpu, cluster, actors=actors)
-        show({"event": "note", "text": f"{encoders.actors} encoders, {'a GPU' if encoders.use_gpu else 'no GPU'} each"})
+        show(Note(f"{encoders.actors} encoders, {'a GPU' if encoders.use_gpu else 'no GPU'} each"))
         paths = [str(path.absolute()) for path in shards]
         # A block is a shard's path. Each shard becomes a file of its own, so their order does not matter.
         encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(

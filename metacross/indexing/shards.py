@@ -6,10 +6,9 @@ Shapes: M windows, H vector size, S windows gathered.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +20,11 @@ from metacross.corpora.from_config import source_corpora
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.windows import LONE_SURROGATES
 from metacross.errors import RunError
+from metacross.events import Preparation, Show
 from metacross.retrieval.index import Vectors
 from metacross.retrieval.prepared import SourceDigest
 
 SHARD = 4096  # sentences in one file
-
-Show = Callable[[dict[str, Any]], None]
 
 SENTENCES = pa.schema(
     [
@@ -61,7 +59,7 @@ def write_sentences(config: Config, folder: Path, *, show: Show) -> SourceDigest
         while len(waiting) >= SHARD:
             write(waiting[:SHARD])
             del waiting[:SHARD]
-        show({"event": "prepare", "what": "reading corpora", "done": done + 1, "total": len(files)})
+        show(Preparation("reading corpora", done + 1, len(files)))
     if waiting:
         write(waiting)
     return digest

@@ -1,21 +1,20 @@
-"""A run's directory as its driver sees it; what is in it is told in train.py."""
+"""A run's directory as its driver sees it; driver.py lists what is in it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metacross.config import FILE_NAME, Config, differences, load_config
 from metacross.errors import UserError
 from metacross.storage import addresses
 from metacross.storage.files import write_file
 from metacross.training import checkpoint
+from metacross.training.progress import Progress
 
-# What a resumed run may do otherwise.
+# Settings that a resumed run may change, since they do not decide its result.
 CHANGEABLE = (
     "train.workers",
     "train.max_failures",
@@ -28,9 +27,15 @@ CHANGEABLE = (
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its driver sees it: the place it is kept, and the directory here that is it, or its copy."""
+    """A run as its driver sees it.
 
-    place: Path | str
+    Attributes:
+        location: the directory or address where it is kept.
+        local: the directory here: the location itself, or a copy of what is at the address.
+        mirror: carries files between `local` and the address; None for a run in a directory.
+    """
+
+    location: Path | str
     local: Path
     mirror: addresses.Mirror | None
 
@@ -41,23 +46,23 @@ class Run:
             self.mirror.pull("progress.jsonl")
 
     def has(self, name: str) -> bool:
-        """Whether the run has a file or directory."""
+        """Whether the run has a file or directory of this name."""
         return self.mirror.exists(name) if self.mirror else (self.local / name).exists()
 
     def newest(self) -> int:
-        """The step of the newest checkpoint; 0 without one."""
+        """The step of the newest checkpoint, complete or not; 0 without one."""
         folder = checkpoint.FOLDER
-        names = self.mirror.names(folder) if self.mirror else [path.name for path in checkpoint.found(self.local)]
+        names = self.mirror.names(folder) if self.mirror else [path.name for path in checkpoint.paths(self.local)]
         return int(names[-1].removeprefix("step-")) if names else 0
 
-    def progress(self) -> dict[str, Any] | None:
-        """What the newest whole checkpoint tells; None without one."""
+    def progress(self) -> Progress | None:
+        """The progress in the newest complete checkpoint; None without one."""
         if self.mirror:
             checkpoint.fetch(self.mirror)
         return checkpoint.latest_progress(self.local)
 
     def write(self, name: str, text: str) -> None:
-        """Writes a small file, whole or not at all."""
+        """Writes a small file atomically."""
         write_file(self.local / name, text)
         if self.mirror:
             self.mirror.push(name)
@@ -69,12 +74,12 @@ class Run:
             self.mirror.remove(name)
 
     def below(self, name: str) -> Path | str:
-        """The place of something in the run."""
-        return self.place / name if isinstance(self.place, Path) else addresses.join(self.place, name)
+        """Where something in the run is kept."""
+        return self.location / name if isinstance(self.location, Path) else addresses.join(self.location, name)
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Inside the block, events come here from a run's address, and STOP goes there."""
+        """Inside the block, new events come here from a run's address, and STOP goes there."""
         if self.mirror is None:
             yield
             return
@@ -83,18 +88,19 @@ class Run:
 
 
 def refuse_used(run: Run) -> None:
-    """Raises UserError where a run is already."""
+    """Raises UserError where the directory or address already holds a run."""
     if run.has(FILE_NAME):
         raise UserError(
-            f"{run.place} already holds a run. Choose another train.name, or go on with that one: --resume {run.place}"
+            f"{run.location} already holds a run. Choose another train.name, or go on with that one: "
+            f"--resume {run.location}"
         )
 
 
 def settings_file(run: Run) -> Path:
-    """The run's configuration; UserError where there is no run."""
+    """The run's configuration file; UserError where there is no run."""
     path = run.local / FILE_NAME
     if not path.is_file():
-        raise UserError(f"{run.place}: no run to resume ({FILE_NAME} is missing). Name the directory of a run.")
+        raise UserError(f"{run.location}: no run to resume ({FILE_NAME} is missing). Name the directory of a run.")
     return path
 
 
@@ -104,13 +110,25 @@ def refuse_changes(run: Run, config: Config) -> None:
     changed = [name for name in differences(began, config) if name not in CHANGEABLE]
     if changed:
         raise UserError(
-            f"{', '.join(changed)}: cannot be changed in a run that goes on ({run.place}); only "
+            f"{', '.join(changed)}: cannot be changed in a run that goes on ({run.location}); only "
             f"{', '.join(CHANGEABLE)} can. Leave it out, or start a new run."
         )
 
 
-def open_run(run: Run, config: Config, *, fresh: bool) -> None:
-    """Makes the directory and writes the configuration, whole or not at all."""
+@contextmanager
+def opened(run: Run, config: Config, *, fresh: bool) -> Iterator[None]:
+    """Makes the directory and writes the configuration into it, which makes it a run; the block trains.
+
+    A new run that fails before it has left anything stops being one, so that its name is free again.
+
+    Args:
+        run: the run.
+        config: its configuration.
+        fresh: whether the run starts from nothing; then events and MLflow's run of an earlier try are removed.
+
+    Raises:
+        UserError: the directory cannot be written.
+    """
     try:
         run.local.mkdir(parents=True, exist_ok=True)
         for name in ("STOP", "error.log", *(("progress.jsonl", "mlflow.json") if fresh else ())):
@@ -118,24 +136,13 @@ def open_run(run: Run, config: Config, *, fresh: bool) -> None:
         run.write(FILE_NAME, config.to_yaml())
     except OSError as error:
         raise UserError(
-            f"{run.place}: cannot be written ({error.strerror or error}). Choose another train.storage_path."
+            f"{run.location}: cannot be written ({error.strerror or error}). Choose another train.storage_path."
         ) from error
-
-
-class Tail:
-    """Reads the lines that are added to a file from now on; it need not exist yet."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._at = path.stat().st_size if path.exists() else 0
-
-    def new(self) -> list[dict[str, Any]]:
-        """The events since the last call. A line that is still being written is left for the next."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._at)
-                complete, newline, _ = file.read().rpartition(b"\n")
-        except FileNotFoundError:
-            return []
-        self._at += len(complete) + len(newline)
-        return [json.loads(line) for line in complete.splitlines()]
+    try:
+        yield
+    except Exception:
+        if fresh and not (run.newest() or run.has("bundle")):
+            run.remove(FILE_NAME)
+        raise
+    finally:
+        run.remove("STOP")

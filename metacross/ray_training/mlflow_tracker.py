@@ -1,4 +1,4 @@
-"""A run's figures in MLflow: sent from beside the training, never in its way."""
+"""A run's figures in MLflow, sent by a thread so that they never hold up the training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metacross.config import Config, dotted
 from metacross.errors import UserError, first_line
-from metacross.events import Event, metrics
+from metacross.events import Event, Measurement, Start, StepsDone, metrics
 from metacross.storage.files import write_file
 
 EXPERIMENT = "metacross"  # the MLflow experiment that runs belong to
@@ -22,12 +22,26 @@ CLOSE_SECONDS = 30.0  # at the end of a run, for what MLflow has not taken yet
 BATCH = 1000  # metrics in one request: MLflow's limit
 
 
+class _Received(NamedTuple):
+    """An event that MLflow gets, and when it happened, in milliseconds since 1970.
+
+    `Start` carries no figures; it makes the thread open the MLflow run at once.
+    """
+
+    event: Start | StepsDone | Measurement
+    milliseconds: int
+
+
 class MLflow:
     """Sends a run's configuration and figures to an MLflow tracking server or database.
 
-    Sending is the work of a thread, so that a slow or absent server does not hold up the training; what it does not
+    A thread does the sending, so that a slow or absent server does not hold up the training; what the server does not
     take is kept and sent later. The run's id stands in `run_dir/mlflow.json`: a training that is resumed goes on in the
-    same MLflow run. MLflow keeps every point it is sent, so steps it has already are left out.
+    same MLflow run. MLflow keeps every point that it is sent, so steps that it has already are left out.
+
+    Args:
+        config: the run's configuration.
+        run_dir: the run's directory.
 
     Raises:
         UserError: mlflow is not installed, or a new run does not reach the server.
@@ -41,7 +55,7 @@ class MLflow:
                 f"train.mlflow_uri={config.train.mlflow_uri} but MLflow is not installed where the training runs. "
                 "pip install 'metacross[mlflow]', or leave train.mlflow_uri empty."
             ) from None
-        # Few and short: what fails is tried again from here. Whoever sets them is heard.
+        # Few and short retries, since what fails is tried again here. Values that the user has set stay.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         self._config = config
@@ -50,7 +64,8 @@ class MLflow:
         self._client: Any = None
         self._run_id = self._kept_run_id()
         self._logged: dict[str, int] | None = None  # metric -> last step MLflow has; None until the run is open
-        self._events: queue.SimpleQueue[tuple[Event, int]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Received | None] = queue.SimpleQueue()  # None: the run is over
+        self._status = ""  # how the run ended; "" until it has
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -59,18 +74,19 @@ class MLflow:
 
     def __call__(self, event: Event) -> None:
         """Takes one event; raises what went wrong since the last."""
-        if event["event"] == "start":
+        if isinstance(event, Start):
             self._thread = threading.Thread(target=self._deliver, name="mlflow", daemon=True)
             self._thread.start()
-        if event["event"] == "start" or metrics(event):
-            self._events.put((event, round(time.time() * 1000)))
+        if isinstance(event, Start | StepsDone | Measurement):
+            self._queue.put(_Received(event, round(time.time() * 1000)))
         self._raise_error()
 
     def close(self, status: str) -> None:
         """Sends what is left, for a limited time."""
         if self._thread is None:
             return
-        self._events.put(({"event": "end", "status": status}, 0))
+        self._status = status
+        self._queue.put(None)
         self._ending.set()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
@@ -84,41 +100,43 @@ class MLflow:
 
     def _deliver(self) -> None:
         """The thread: sends all that has come in since the last time, and keeps what could not be sent."""
-        kept: list[tuple[Event, int]] = []
+        unsent: list[_Received] = []
         ended = False
         while not ended:
-            kept.append(self._events.get())
-            ended = kept[-1][0]["event"] == "end"
-            if not (ended or self._events.empty()):
+            received = self._queue.get()
+            ended = received is None
+            if received is not None:
+                unsent.append(received)
+            if not (ended or self._queue.empty()):
                 continue
             try:
-                self._send(kept)
-                kept.clear()
-            except Exception as error:  # told by the next call
+                self._send(unsent)
+                unsent.clear()
+                if ended:
+                    self._client.set_terminated(self._run_id, self._status)
+            except Exception as error:  # raised by the next call
                 self._error = error
                 self._ending.wait(RETRY_SECONDS)
 
-    def _send(self, events: Sequence[tuple[Event, int]]) -> None:
+    def _send(self, received: Sequence[_Received]) -> None:
         from mlflow.entities import Metric
 
         if self._logged is None:
             self._logged = self._open_run()
         logged = self._logged
         points = [
-            Metric(name, value, milliseconds, event["step"])
-            for event, milliseconds in events
+            Metric(name, value, milliseconds, event.step)
+            for event, milliseconds in received
+            if not isinstance(event, Start)
             for name, value in metrics(event).items()
-            if event["step"] > logged.get(name, 0)
+            if event.step > logged.get(name, 0)
         ]
         for i in range(0, len(points), BATCH):
             self._client.log_batch(self._run_id, metrics=points[i : i + BATCH])
             logged.update({point.key: point.step for point in points[i : i + BATCH]})
-        last, _ = events[-1]
-        if last["event"] == "end":
-            self._client.set_terminated(self._run_id, last["status"])
 
     def _open_run(self) -> dict[str, int]:
-        """Makes the MLflow run or finds it again; the last step it has of every metric."""
+        """Makes the MLflow run or finds it again; returns the last step that it has of every metric."""
         from mlflow.entities import Param
 
         client = self._connected()
@@ -157,12 +175,12 @@ class MLflow:
         from mlflow.exceptions import MlflowException
 
         client = self._connected()
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is None:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
             try:
                 return str(client.create_experiment(EXPERIMENT))
-            except MlflowException:  # another run has just made it
-                found = client.get_experiment_by_name(EXPERIMENT)
-                if found is None:
+            except MlflowException:  # another run may have made it just now
+                experiment = client.get_experiment_by_name(EXPERIMENT)
+                if experiment is None:
                     raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)

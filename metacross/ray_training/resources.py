@@ -1,4 +1,4 @@
-"""What a run's workers get of a Ray cluster."""
+"""What each worker of a run gets of a Ray cluster: CPUs, a GPU or a share of one, threads."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def worker_resources(
     cpus_per_worker: float | None = None,
     gpus_per_worker: float = 1.0,
 ) -> tuple[bool, dict[str, float]]:
-    """Whether workers get a GPU, and what Ray reserves for each: CPUs, and the GPU's share.
+    """Whether workers get a GPU, and what Ray reserves for each, such as {"CPU": 2, "GPU": 1.0}.
 
     Args:
-        train: says how many workers, and whether on GPUs.
-        cluster: what Ray has, as `ray.cluster_resources` tells it.
+        train: says how many workers there are, and whether they use GPUs.
+        cluster: what Ray has of each resource, in use or not.
         ours: Ray was started for this run alone, on this machine; it will not grow.
-        cpus_per_worker: the caller's choice.
-        gpus_per_worker: the caller's choice; 0 keeps workers off GPUs.
+        cpus_per_worker: what the caller wants; None: all CPUs shared evenly where Ray is ours, else one.
+        gpus_per_worker: what the caller wants; 0 keeps workers off GPUs.
 
     Raises:
         UserError: there are GPUs, but fewer than workers need.
@@ -48,13 +48,13 @@ def worker_resources(
         )
     share = cluster.get("CPU", 1.0) / most if ours else 1.0
     if cpus_per_worker is None:
-        # Ray takes whole CPUs, or fractions below one where there are fewer CPUs than workers.
+        # Ray reserves a number of CPUs, or a fraction below one where there are fewer CPUs than workers.
         cpus_per_worker = math.floor(share) if share >= 1 else math.floor(share * 100) / 100
     use_gpu = train.use_gpu is True or (train.use_gpu == "auto" and not short)
     return use_gpu, {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
 
 
 def worker_threads(cpus: float, *, ours: bool) -> int:
-    """A worker's torch threads: its CPUs, unless this machine's environment says otherwise."""
-    said = os.environ.get("OMP_NUM_THREADS", "") if ours else ""
-    return int(said) if said.isdecimal() and int(said) else max(1, int(cpus))
+    """A worker's torch threads: as many as CPUs, unless OMP_NUM_THREADS says otherwise where Ray is on this machine."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "") if ours else ""
+    return int(wanted) if wanted.isdecimal() and int(wanted) else max(1, int(cpus))

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from metacross.events import Event, metrics
+from metacross.events import Event, Measurement, Start, StepsDone, metrics
 
 
 class TensorBoard:
@@ -15,8 +15,11 @@ class TensorBoard:
     A run goes on from its last checkpoint; points after it may have been written already and will come again. So a
     file begins with the mark that makes TensorBoard drop them.
 
-    Points are written where they come up, not through tensorboardX's SummaryWriter: its thread ends when the disk is
-    full, and whoever hands it more points then waits for ever.
+    Points are written by the caller's thread, not through tensorboardX's SummaryWriter: its thread ends when the disk
+    is full, and whoever gives it more points then waits for ever.
+
+    Args:
+        run_dir: the run's directory.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -25,35 +28,37 @@ class TensorBoard:
         self._writer: Any = None
 
     def __call__(self, event: Event) -> None:
-        """Takes one event."""
-        if event["event"] == "start":
-            self._next = event["step"] + 1
-        values = metrics(event)
-        if not values:
-            return
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        if self._writer is None:
-            self._writer = self._open()
-        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        try:
-            _write(self._writer, step=event["step"], summary=Summary(value=points))
-        except BaseException:
-            self._writer = None  # half a point may be in the file, and readers stop there: go on in another
-            raise
-        self._next = event["step"] + 1
+        """Takes one event; those without figures leave nothing."""
+        match event:
+            case Start():
+                self._next = event.step + 1
+            case StepsDone() | Measurement():
+                self._add_points(event)
 
     def close(self, status: str) -> None:
         """Closes the file."""
         if self._writer is not None:
             self._writer.close()
 
+    def _add_points(self, event: StepsDone | Measurement) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        if self._writer is None:
+            self._writer = self._open()
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in metrics(event).items()]
+        try:
+            _write(self._writer, step=event.step, summary=Summary(value=points))
+        except BaseException:
+            self._writer = None  # half a point may be in the file, and readers stop there: go on in another
+            raise
+        self._next = event.step + 1
+
     def _open(self) -> Any:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads files in the order of their names, which must not hang on clocks.
+        # TensorBoard reads files in the order of their names, which must not depend on clocks.
         number = len(list(self._folder.iterdir()))
         writer = EventsWriter(str(self._folder / f"events.{number:04}"))
         _write(writer, step=self._next, session_log=SessionLog(status=SessionLog.START))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from metacross.background import repeated
 from metacross.errors import UserError, first_line
 from metacross.storage.cache import default_cache_dir
 from metacross.storage.directories import MANIFEST, write_directory
@@ -167,7 +167,6 @@ class Mirror:
             up: files and directories that are copied to the address.
             down: files that are copied from the address.
         """
-        over = threading.Event()
         seen: dict[str, Any] = {}  # times and sizes at the last copying, by name
 
         def copy_changes() -> None:
@@ -183,21 +182,12 @@ class Mirror:
                     self.pull(name)
                     seen[name] = (info.mtime_ns, info.size)
 
-        def run() -> None:
-            while True:
-                last = over.wait(FOLLOW_SECONDS)
-                with suppress(UserError, OSError):
-                    copy_changes()
-                if last:
-                    return
+        def try_to_copy() -> None:
+            with suppress(UserError, OSError):
+                copy_changes()
 
-        thread = threading.Thread(target=run, name="mirror", daemon=True)
-        thread.start()
-        try:
+        with repeated(try_to_copy, seconds=FOLLOW_SECONDS, name="mirror"):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def _push_file(self, file: Path, name: str) -> None:
         path = self.path(name)

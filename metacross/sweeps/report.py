@@ -1,4 +1,4 @@
-"""What a sweep leaves to look at: results.csv, best.yaml, plots as PNG, and all of it on one page, report.html."""
+"""The report of a sweep: results.csv, best.yaml, plots as PNG, and all of it on one page, report.html."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import base64
 import csv
 import html
 import io
-import math
 from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from metacross.errors import UserError
 from metacross.storage.files import write_file
-from metacross.sweeps.space import Space, sections
-from metacross.sweeps.trials import Sweep, Trial
+from metacross.sweeps.plots import STATES, by_setting, by_step, parallel_coordinates, png
+from metacross.sweeps.space import sections
+from metacross.sweeps.trials import Sweep
 
-SHOWN = 5  # best trials in the command line's table
-STATES = {"finished": "tab:green", "stopped": "tab:orange", "failed": "tab:red", "unfinished": "tab:gray"}
+SHOWN = 5  # rows of the command line's table, the best trials
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }}
@@ -41,7 +37,7 @@ pre {{ background: #f4f4f4; color: #222; padding: 1rem; overflow-x: auto; }}
 
 
 def write_report(sweep: Sweep) -> list[Path]:
-    """Writes everything into the sweep's directory and returns the files; without a measured trial only the table.
+    """Writes the report into the sweep's directory and returns its files; without a measured trial only the table.
 
     Raises:
         UserError: the directory cannot be written.
@@ -57,7 +53,7 @@ def write_report(sweep: Sweep) -> list[Path]:
     best = best_settings(sweep)
     if best:
         files["best.yaml"] = best.encode()
-    files |= {name: _png(figure) for name, figure in plots.items()}
+    files |= {name: png(figure) for name, figure in plots.items()}
     images = {name: base64.b64encode(files[name]).decode() for name in plots}
     files["report.html"] = PAGE.format(
         title=html.escape(f"Sweep {sweep.directory.name}"),
@@ -99,119 +95,18 @@ def best_settings(sweep: Sweep) -> str:
 
 
 def rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """One row a trial, best first: id, state, best score, last step, the searched settings, error."""
+    """A row for every trial, best first: id, state, best score, last step, the searched settings, error."""
     return [
         {
             "trial": trial.id,
             "state": trial.state,
             "dev F1": f"{trial.best:.2f}" if trial.history else "",
-            "step": int(trial.history[-1]["step"]) if trial.history else 0,
+            "step": trial.history[-1].step if trial.history else 0,
             **{key: trial.chosen.get(key) for key in sweep.space.space},
             "error": trial.error,
         }
         for trial in sweep.trials
     ]
-
-
-def by_setting(sweep: Sweep) -> Figure:
-    """Best score of every trial against each searched setting."""
-    keys = list(sweep.space.space)
-    figure = Figure(figsize=(4.2 * min(len(keys), 3), 3.4 * -(-len(keys) // 3)), layout="constrained")
-    for place, key in enumerate(keys, 1):
-        axes = figure.add_subplot(-(-len(keys) // 3), min(len(keys), 3), place)
-        kind = next(iter(sweep.space.space[key]))
-        for state, colour in STATES.items():
-            some = [trial for trial in _measured(sweep) if trial.state == state]
-            values = [trial.chosen[key] for trial in some]
-            axes.scatter(
-                [str(v) for v in values] if kind == "choice" else values,
-                [trial.best for trial in some],
-                color=colour,
-                label=state if some else None,
-            )
-        if "log" in kind:
-            axes.set_xscale("log")
-            axes.xaxis.set_minor_formatter(NullFormatter())  # they would lie over each other
-        axes.set_xlabel(key)
-        axes.set_ylabel("dev F1")
-        if place == 1:
-            axes.legend(fontsize="small")
-    return figure
-
-
-def parallel_coordinates(sweep: Sweep) -> Figure:
-    """A line per trial through its settings to its score; better ones are darker."""
-    trials, keys = sorted(_measured(sweep), key=lambda trial: trial.best), list(sweep.space.space)
-    columns = [_heights(sweep.space, key, trials) for key in keys]
-    low, high = trials[0].best, trials[-1].best
-    columns.append([(trial.best - low) / ((high - low) or 1) for trial in trials])
-    figure = Figure(figsize=(2.4 * len(columns) + 1, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for i in range(len(trials)):
-        shade = columns[-1][i]
-        axes.plot(
-            range(len(columns)), [column[i] for column in columns], color=(0.1, 0.2, 0.6, 0.15 + 0.85 * shade), lw=1.5
-        )
-    axes.set_xticks(range(len(columns)), [*keys, "dev F1"])
-    axes.set_yticks([])
-    for place, key in enumerate(keys):
-        _ends(axes, place, sweep.space, key)
-    axes.annotate(f"{high:.1f}", (len(keys), 1.02), ha="center")
-    axes.annotate(f"{low:.1f}", (len(keys), -0.06), ha="center")
-    for place in range(len(columns)):
-        axes.axvline(place, color="0.8", zorder=0)
-    for side in ("top", "left", "right", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.set_ylim(-0.1, 1.1)
-    return figure
-
-
-def by_step(sweep: Sweep) -> Figure:
-    """Every trial's score at each measurement; a line that ends early is a trial that the scheduler stopped."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    seen: set[str] = set()
-    for trial in _measured(sweep):
-        axes.plot(
-            [measured["step"] for measured in trial.history],
-            [measured["score"] for measured in trial.history],
-            marker="o",
-            ms=3,
-            color=STATES[trial.state],
-            label=None if trial.state in seen else trial.state,
-        )
-        seen.add(trial.state)
-    axes.set_xlabel("step")
-    axes.set_ylabel("dev F1")
-    axes.legend(fontsize="small")
-    return figure
-
-
-def _measured(sweep: Sweep) -> list[Trial]:
-    return [trial for trial in sweep.trials if trial.history]
-
-
-def _heights(space: Space, key: str, trials: list[Trial]) -> list[float]:
-    """A setting's values as heights from 0 to 1 on its axis."""
-    ((kind, values),) = space.space[key].items()
-    if kind == "choice":
-        return [values.index(trial.chosen[key]) / max(1, len(values) - 1) for trial in trials]
-    scale = math.log if "log" in kind else float
-    low, high = scale(values[0]), scale(values[1])
-    return [(scale(trial.chosen[key]) - low) / (high - low) for trial in trials]
-
-
-def _ends(axes: Axes, place: int, space: Space, key: str) -> None:
-    ((kind, values),) = space.space[key].items()
-    low, high = (values[0], values[-1] if kind == "choice" else values[1])
-    axes.annotate(str(high), (place, 1.02), ha="center")
-    axes.annotate(str(low), (place, -0.06), ha="center")
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
-    return out.getvalue()
 
 
 def _csv(sweep: Sweep) -> str:

@@ -28,12 +28,17 @@ from metacross.config import Config, load_config
 from metacross.errors import UserError
 from metacross.yaml_nodes import read_yaml
 
-NUMBERS = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2}  # how many each takes
+NUMBERS = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2}  # numbers that each takes
 KINDS = (*NUMBERS, "choice")
 
 
 class Resources(BaseModel):
-    """What one Ray Train worker of a trial reserves."""
+    """What one Ray Train worker of a trial reserves.
+
+    Attributes:
+        cpus: CPUs, and torch's threads.
+        gpus: GPUs where the cluster has any; 0.5 lets two workers share one, 0 keeps them off GPUs.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -42,7 +47,18 @@ class Resources(BaseModel):
 
 
 class Space(BaseModel):
-    """A search space, whole and valid by itself; `load_space` checks it against a configuration too."""
+    """A search space as its file has it; see the top of this module. Not yet checked against a configuration.
+
+    Attributes:
+        trials: how many settings are tried.
+        searcher: what proposes the settings.
+        scheduler: what stops bad trials early.
+        reduction: asha: one trial in this many goes on beyond each rung.
+        seed: the searcher's.
+        resources: what each worker reserves.
+        fixed: settings of all trials, by dotted name.
+        space: a distribution for every searched setting, by dotted name.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -57,15 +73,15 @@ class Space(BaseModel):
 
 
 def load_space(path: Path, base: Config) -> Space:
-    """Reads a search space and tries its ends on a configuration.
+    """Reads a search space, and checks that a configuration allows the lowest and highest value of every distribution.
 
     Args:
         path: the YAML file.
-        base: what the trials' settings are put over.
+        base: the configuration that all trials start from.
 
     Raises:
-        UserError: the file cannot be read, a key is unknown or given twice, a distribution makes no sense, or one of
-            its values is not allowed for the key it varies.
+        UserError: the file cannot be read, a key is unknown or given twice, a distribution is malformed, or one of its
+            values is not allowed for the key it varies.
     """
     try:
         space = Space.model_validate(read_yaml(path))
@@ -85,7 +101,13 @@ def load_space(path: Path, base: Config) -> Space:
 
 
 def trial_config(base: Config, space: Space, chosen: Mapping[str, Any], *, place: str = "trial") -> Config:
-    """The configuration of a trial: the base, what all trials share, and what was chosen for it.
+    """The configuration of a trial: the base, with the space's fixed settings and those chosen for the trial.
+
+    Args:
+        base: the configuration that all trials start from.
+        space: the search space.
+        chosen: the trial's searched settings, by dotted name.
+        place: begins the message of an error: a file or what else the settings come from.
 
     Raises:
         UserError: a key is unknown, or a value is not allowed; begins with `place`.
@@ -115,7 +137,7 @@ def _override(key: str, value: Any) -> str:
 
 
 def _ends(path: Path, key: str, distribution: Any) -> Sequence[Any]:
-    """The values between which a distribution draws, or all there are."""
+    """The lowest and the highest value that a distribution draws; for a choice all values."""
     if not isinstance(distribution, dict) or len(distribution) != 1 or next(iter(distribution)) not in KINDS:
         raise UserError(
             f"{path}: {key} is {json.dumps(distribution, default=str)}; expected a distribution such as "

@@ -1,16 +1,22 @@
-"""A sweep's trials, read back from what was written while they ran. No Ray."""
+"""A sweep's trials, read back from trials.jsonl, which is written while they run. No Ray.
+
+trials.jsonl         what became of every trial: TrialStart, TrialMeasurement and TrialEnd events, one a line
+trials/ID/           a run each
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metacross.config import Config
+from metacross.event_files import read_events
+from metacross.events import TrialEnd, TrialMeasurement, TrialStart
 from metacross.sweeps.space import Space
 
-METRIC = "score"  # what trials are compared by: evaluation.score_of
+METRIC = "score"  # what trials are compared by: Measurement.score, under the name that Ray Tune has it
+TRIALS_FILE = "trials.jsonl"
 
 
 @dataclass(frozen=True)
@@ -20,36 +26,43 @@ class Trial:
     Attributes:
         id: Ray Tune's; the trial's run is `trials/id`.
         chosen: the searched settings.
-        history: its measurements, {"step", "score", "plain", ...}.
+        history: its measurements, by step.
         state: finished, stopped (by the scheduler), failed, or unfinished (the sweep was interrupted).
-        error: the first line of what went wrong, "" where nothing did.
+        error: what went wrong, "" where nothing did.
     """
 
     id: str
     chosen: dict[str, Any]
-    history: list[dict[str, float]]
+    history: list[TrialMeasurement]
     state: str
     error: str
 
     @property
     def best(self) -> float:
         """Its best dev F1 in percent; negative where nothing was measured."""
-        return max((measured[METRIC] for measured in self.history), default=-1.0)
+        return max((measured.score for measured in self.history), default=-1.0)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that has ended, or was interrupted."""
+    """A sweep that has ended, or was interrupted.
+
+    Attributes:
+        directory: where it was written.
+        config: the configuration that all trials started from.
+        space: the search space.
+        trials: all trials that were started, best first.
+    """
 
     directory: Path
     config: Config
     space: Space
-    trials: list[Trial]  # best first
+    trials: list[Trial]
 
     @property
     def interrupted(self) -> bool:
         """Whether trials are left to be run; `tune` with resume=True goes on."""
-        # One that its driver's death made Tune forget stays unfinished for ever; another has run in its place.
+        # A trial that Tune forgot when its driver died stays unfinished for ever; another one has run instead of it.
         return sum(trial.state != "unfinished" for trial in self.trials) < self.space.trials
 
 
@@ -58,24 +71,26 @@ def read_trials(directory: Path, steps: int) -> list[Trial]:
 
     Args:
         directory: the sweep's.
-        steps: of a trial that ran to its end.
+        steps: meta-steps of a trial that runs to its end.
     """
-    trials: dict[str, dict[str, Any]] = {}
-    for line in (directory / "trials.jsonl").read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        trial = trials.setdefault(event["id"], {"chosen": event.get("chosen"), "history": {}, "end": "", "error": ""})
-        match event["event"]:
-            case "trial":
-                trial["end"] = ""
-            case "measured":
-                trial["history"][event["step"]] = {k: event[k] for k in event.keys() - {"event", "id"}}
-            case "ended":
-                trial["end"], trial["error"] = event["state"], event["error"]
-    out = []
-    for name, trial in trials.items():
-        history = [trial["history"][step] for step in sorted(trial["history"])]
-        state = trial["end"] or "unfinished"
+    chosen: dict[str, dict[str, Any]] = {}
+    histories: dict[str, dict[int, TrialMeasurement]] = {}  # trial -> step -> measurement
+    ends: dict[str, TrialEnd] = {}
+    for event in read_events(directory / TRIALS_FILE):
+        match event:
+            case TrialStart():  # comes again when the trial is resumed
+                chosen[event.id] = event.chosen
+                ends.pop(event.id, None)
+            case TrialMeasurement():
+                histories.setdefault(event.id, {})[event.step] = event
+            case TrialEnd():
+                ends[event.id] = event
+    trials = []
+    for trial_id, settings in chosen.items():
+        history = [measured for _, measured in sorted(histories.get(trial_id, {}).items())]
+        end = ends.get(trial_id)
+        state = end.state if end else "unfinished"
         if state == "ended":
-            state = "finished" if history and history[-1]["step"] >= steps else "stopped"
-        out.append(Trial(name, trial["chosen"], history, state, trial["error"]))
-    return sorted(out, key=lambda trial: -trial.best)
+            state = "finished" if history and history[-1].step >= steps else "stopped"
+        trials.append(Trial(trial_id, settings, history, state, end.error if end else ""))
+    return sorted(trials, key=lambda trial: -trial.best)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: theta, optimizer, progress. safetensors and JSON, written beside and renamed.
+"""Checkpoints of a run: theta, the optimizer's state and the progress, as safetensors and JSON in an atomic directory.
 
 What a step needs besides these (meta-batches, masks, learning rate) is a function of the seed and the step's number,
 and nothing else draws random numbers, so there is no random state to keep.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,68 +19,52 @@ from torch import Tensor
 
 from metacross.encoder.model import TagModel
 from metacross.errors import UserError
+from metacross.events import Measurement
+from metacross.storage.addresses import Mirror
 from metacross.storage.directories import check_manifest, write_directory, write_manifest
 from metacross.storage.files import write_json
-from metacross.training.progress import score_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from metacross.storage.addresses import Mirror
-    from metacross.training.progress import Progress
+from metacross.training.progress import Progress
 
 FOLDER = "checkpoints"
-KEPT = 2  # the newest ones; the best one is kept besides
+KEPT = 2  # the newest ones; the one of the best measurement is kept as well
 FORMAT = 1
+STATE_FILE = "state.safetensors"
+PROGRESS_FILE = "progress.json"
 
 
-class Keeper:
-    """Writes what a run leaves. Checkpoints are copied in memory and written by a thread of their own.
+class RunWriter:
+    """Writes a run's checkpoints and its bundle.
 
-    One thing is written at a time: whoever comes next waits, and gets the error of the one before.
+    A checkpoint's tensors are copied in memory, and a thread writes the copy while training goes on. Only one thing is
+    written at a time: the next call waits for it, and raises its error.
 
     Args:
-        run_dir: of the run.
+        run_dir: the run's directory.
         tags: the tag set, IOB2.
-        mirror: carries them on, in that thread, for a run that is kept at an address.
+        mirror: for a run that is kept at an address: carries what was written there, in the same thread.
     """
 
     def __init__(self, run_dir: Path, *, tags: Sequence[str], mirror: Mirror | None = None) -> None:
         self._run_dir = run_dir
-        self._tags = list(tags)
+        self._tags = tags
         self._mirror = mirror
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keeper")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="run-writer")
         self._pending: Future[None] | None = None
 
     def checkpoint(self, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Starts to write `checkpoints/step-N`; older ones but the last few and the best are dropped after it.
+        """Starts to write `checkpoints/step-N`; then older ones are removed but for the last few and the best.
 
         Raises:
             UserError: what was to be written before could not be.
         """
         self.wait()
-        tensors = _snapshot(model, optimizer)
-        state: dict[str, Any] = {
-            "step": progress.step,
-            "best": progress.best,
-            "history": list(progress.history),
-            "tags": self._tags,
-        }
-
-        def work() -> None:
-            path = save(self._run_dir, tensors, state)
-            if self._mirror:
-                self._mirror.push(f"{FOLDER}/{path.name}")
-                for name in superseded(self._mirror.names(FOLDER), state["history"]):
-                    self._mirror.remove(f"{FOLDER}/{name}")
-
-        self._pending = self._thread.submit(work)
+        self._pending = self._thread.submit(self._write_checkpoint, _snapshot(model, optimizer), progress.copy())
 
     def bundle(self, save: Callable[[Path], None]) -> None:
-        """Has `save` write `bundle`, then starts to carry it on.
+        """Calls `save` to write the bundle at a path, then starts to carry it to the run's address.
 
         Raises:
-            UserError: this, or what was to be written before, could not be.
+            UserError: the bundle, or what was to be written before, could not be written.
         """
         self.wait()
         save(self._run_dir / "bundle")
@@ -94,29 +78,36 @@ class Keeper:
             pending.result()
 
     def close(self) -> None:
-        """Lets what is being written come to its end, whatever that is."""
+        """Waits for what is being written, without raising its error."""
         self._thread.shutdown(wait=True)
 
+    def _write_checkpoint(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+        path = save(self._run_dir, tensors, progress, self._tags)
+        if self._mirror:
+            self._mirror.push(f"{FOLDER}/{path.name}")
+            for name in superseded(self._mirror.names(FOLDER), progress.history):
+                self._mirror.remove(f"{FOLDER}/{name}")
 
-def save(run_dir: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-    """Writes `run_dir/checkpoints/step-N`, N being state["step"], and drops those that are not kept."""
-    path = run_dir / FOLDER / f"step-{state['step']:07d}"
+
+def save(run_dir: Path, tensors: dict[str, Tensor], progress: Progress, tags: Sequence[str]) -> Path:
+    """Writes `run_dir/checkpoints/step-N`, N being progress.step, and removes those that are no longer kept."""
+    path = run_dir / FOLDER / f"step-{progress.step:07d}"
 
     def fill(folder: Path) -> None:
-        save_file(tensors, folder / "state.safetensors")
-        write_json(folder / "progress.json", state)
+        save_file(tensors, folder / STATE_FILE)
+        write_json(folder / PROGRESS_FILE, {**progress.to_json(), "tags": list(tags)})
         write_manifest(folder, FORMAT)
 
     write_directory(path, fill)
-    for name in superseded([old.name for old in found(run_dir)], state["history"]):
+    for name in superseded([old.name for old in paths(run_dir)], progress.history):
         shutil.rmtree(path.with_name(name), ignore_errors=True)
     return path
 
 
-def superseded(names: Sequence[str], history: Sequence[dict[str, Any]]) -> list[str]:
+def superseded(names: Sequence[str], history: Sequence[Measurement]) -> list[str]:
     """Which of these checkpoints, oldest first, are no longer kept.
 
-    >>> superseded(["step-10", "step-20", "step-30", "step-40"], [{"step": 10, "plain": 72.0}])
+    >>> superseded(["step-10", "step-20", "step-30", "step-40"], [Measurement(step=10, plain=72.0)])
     ['step-20']
     """
     best = best_step(history)
@@ -124,34 +115,32 @@ def superseded(names: Sequence[str], history: Sequence[dict[str, Any]]) -> list[
 
 
 def fetch(mirror: Mirror) -> None:
-    """Brings the newest whole checkpoint here from a run's address, and the damaged ones that are newer."""
+    """Brings the newest complete checkpoint here from a run's address, and the damaged ones that are newer."""
     for name in reversed(mirror.names(FOLDER)):
         mirror.pull(f"{FOLDER}/{name}")
-        if newest_whole(mirror.local)[0]:
+        if newest_complete(mirror.local)[0]:
             return
 
 
 def restore(
     run_dir: Path, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress, *, tags: Sequence[str]
 ) -> list[str]:
-    """Goes on from the newest checkpoint that is whole, if there is one.
+    """Sets theta, the optimizer and the progress to the newest complete checkpoint, if there is one.
 
     Returns what is wrong with those that had to be passed over, newest first.
 
     Raises:
-        UserError: there are checkpoints, but none is whole; or it belongs to another tag set.
+        UserError: there are checkpoints, but none is complete; or it belongs to another tag set.
     """
-    newest, damage = newest_whole(run_dir)
+    newest, damage = newest_complete(run_dir)
     if newest is None:
         if damage:
             raise UserError(f"no checkpoint in {run_dir / FOLDER} is whole ({damage[0]}). Start a new run.")
         return damage
-    state = read_progress(newest)
-    if state["tags"] != list(tags):
-        raise UserError(
-            f"{newest}: trained for tags {state['tags']}, the data has {list(tags)}. Use another train.name"
-        )
-    tensors = load_file(newest / "state.safetensors")
+    saved = read_progress(newest)
+    if saved.tags != list(tags):
+        raise UserError(f"{newest}: trained for tags {saved.tags}, the data has {list(tags)}. Use another train.name")
+    tensors = load_file(newest / STATE_FILE)
     for i, p in enumerate(model.theta()):
         with torch.no_grad():
             p.copy_(tensors[f"theta.{i}"])
@@ -160,14 +149,14 @@ def restore(
             for key in ("step", "exp_avg", "exp_avg_sq")
             if f"{key}.{i}" in tensors
         }
-    progress.step, progress.best, progress.history = state["step"], state["best"], state["history"]
+    progress.step, progress.best, progress.history = saved.progress.step, saved.progress.best, saved.progress.history
     return damage
 
 
-def newest_whole(run_dir: Path) -> tuple[Path | None, list[str]]:
+def newest_complete(run_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files are as they were written, and what is wrong with those newer than it."""
     damage: list[str] = []
-    for path in reversed(found(run_dir)):
+    for path in reversed(paths(run_dir)):
         try:
             check_manifest(path, FORMAT, kind="checkpoint")
         except UserError as error:
@@ -178,39 +167,46 @@ def newest_whole(run_dir: Path) -> tuple[Path | None, list[str]]:
 
 
 def drop_damaged(run_dir: Path, mirror: Mirror | None = None) -> None:
-    """Removes the checkpoints newer than the newest whole one, which would be taken for the last few."""
-    newest, _ = newest_whole(run_dir)
-    for path in found(run_dir):
+    """Removes the checkpoints newer than the newest complete one, which would count among the last few to be kept."""
+    newest, _ = newest_complete(run_dir)
+    for path in paths(run_dir):
         if newest is not None and path > newest:
             shutil.rmtree(path, ignore_errors=True)
             if mirror:
                 mirror.remove(f"{FOLDER}/{path.name}")
 
 
-def latest_progress(run_dir: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint's {"step", "best", "history", "tags"}; None where there is no checkpoint."""
-    newest, _ = newest_whole(run_dir)
-    return read_progress(newest) if newest else None
+def latest_progress(run_dir: Path) -> Progress | None:
+    """The progress in the newest complete checkpoint; None where there is no checkpoint."""
+    newest, _ = newest_complete(run_dir)
+    return read_progress(newest).progress if newest else None
 
 
-def read_progress(path: Path) -> dict[str, Any]:
-    """A checkpoint's {"step", "best", "history", "tags"}."""
-    state: dict[str, Any] = json.loads((path / "progress.json").read_text(encoding="utf-8"))
-    return state
+class SavedProgress(NamedTuple):
+    """A checkpoint's progress, and the tag set that it was trained for."""
+
+    progress: Progress
+    tags: list[str]
 
 
-def found(run_dir: Path) -> list[Path]:
+def read_progress(path: Path) -> SavedProgress:
+    """What a checkpoint says about the run."""
+    content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
+    return SavedProgress(Progress.from_json(content), content["tags"])
+
+
+def paths(run_dir: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
     return sorted((run_dir / FOLDER).glob("step-*"))
 
 
-def best_step(history: Sequence[dict[str, Any]]) -> int | None:
+def best_step(history: Sequence[Measurement]) -> int | None:
     """The step of the best measurement, the first of several; None before the first.
 
-    >>> best_step([{"step": 10, "plain": 70.0}, {"step": 20, "plain": 72.0}, {"step": 30, "plain": 71.0}])
+    >>> best_step([Measurement(step=10, plain=70.0), Measurement(step=20, plain=72.0)])
     20
     """
-    return max(history, key=score_of)["step"] if history else None
+    return max(history, key=lambda measured: measured.score).step if history else None
 
 
 def _snapshot(model: TagModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,59 +1,86 @@
-"""Development sentences, scored again and again."""
+"""Development sentences, prepared once and scored at every measurement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from metacross.algorithm import InnerLoop, adapt
 from metacross.corpora.sentence import Sentence
+from metacross.encoder.model import TagModel
 from metacross.encoder.rows import pack, trunk_states
-from metacross.encoder.windows import Window
+from metacross.encoder.sentence_encoder import SentenceEncoder
+from metacross.encoder.windows import PieceEncoder, Window
+from metacross.retrieval.index import VectorIndex
+from metacross.retrieval.source import Source
 from metacross.tagging.adaptation import Adaptation, tag_windows
 from metacross.tagging.decoding import decode
 from metacross.tagging.scoring import scores
-
-if TYPE_CHECKING:
-    from metacross.training.learner import Learner
+from metacross.training.team import Team
 
 
 class DevSet:
-    """Development sentences, cut and looked up once, scored by every `evaluate`; shared out among the team."""
+    """Development sentences, cut into windows and looked up once, since neither changes while theta is trained.
 
-    def __init__(self, learner: Learner, sentences: Sequence[Sentence]) -> None:
-        self.learner = learner
-        self.gold = [list(s.tags or ()) for s in sentences]
-        team, train = learner.team, learner.config.train
-        every = learner.pieces.windows(sentences)
-        self.windows: list[Window] = [w for w in every if w.sentence % team.size == team.rank]
-        self.states, vectors = trunk_states(
-            learner.model, self.windows, batch_pieces=train.batch_pieces, sentence_encoder=learner.sentence_encoder
+    Every worker takes some of the sentences; each of them calls `f1` at the same time.
+
+    Args:
+        sentences: labelled, of one language.
+        tags: the tag set, IOB2.
+        pieces: cuts sentences into windows.
+        model: theta; its frozen trunk runs here already.
+        sentence_encoder: makes the vectors that neighbours are found by.
+        source: the labelled source sentences, which may become support.
+        index: of the source sentences' vectors.
+        support_size: neighbours that a window is adapted to.
+        batch_pieces: bound on the word pieces of one forward.
+        team: the workers among which the sentences are shared out.
+    """
+
+    def __init__(
+        self,
+        sentences: Sequence[Sentence],
+        tags: Sequence[str],
+        *,
+        pieces: PieceEncoder,
+        model: TagModel,
+        sentence_encoder: SentenceEncoder,
+        source: Source,
+        index: VectorIndex,
+        support_size: int,
+        batch_pieces: int,
+        team: Team,
+    ) -> None:
+        self._gold = [list(s.tags or ()) for s in sentences]
+        self._tags = tags
+        self._model = model
+        self._source = source
+        self._batch_pieces = batch_pieces
+        self._team = team
+        self._windows: list[Window] = [w for w in pieces.windows(sentences) if w.sentence % team.size == team.rank]
+        self._states, vectors = trunk_states(
+            model, self._windows, batch_pieces=batch_pieces, sentence_encoder=sentence_encoder
         )
-        self.neighbours: list[list[int]] = []
-        if vectors is not None:
-            _, found = learner.index.search(vectors.cpu().numpy(), learner.config.episodes.support_size)
-            self.neighbours = [[i for i in row if i >= 0] for row in found.tolist()]  # an IVF index may find fewer
+        self._neighbours: list[list[int]] = []
+        if vectors is not None:  # None: no window is this worker's
+            _, neighbours = index.search(vectors.cpu().numpy(), support_size)
+            # An IVF index may find fewer than asked for; it fills up with -1.
+            self._neighbours = [[i for i in row if i >= 0] for row in neighbours.tolist()]
 
     def f1(self, inner: InnerLoop | None) -> float:
-        """Micro F1 in percent over the whole set, by theta or by weights adapted with `inner`."""
-        learner, source = self.learner, self.learner.source
+        """Micro F1 in percent over all sentences, by theta (None) or by weights adapted with `inner`."""
         adaptation = None
         if inner is not None:
             adaptation = Adaptation(
-                self.neighbours,
-                [source.pieces(row) for row in self.neighbours],
-                lambda rows: adapt(learner.model, pack(source.support(rows)), inner),
+                self._neighbours,
+                [self._source.pieces(row) for row in self._neighbours],
+                lambda rows: adapt(self._model, pack(self._source.support(rows)), inner),
             )
         probabilities = tag_windows(
-            learner.model,
-            self.windows,
-            self.states,
-            batch_pieces=learner.config.train.batch_pieces,
-            adaptation=adaptation,
+            self._model, self._windows, self._states, batch_pieces=self._batch_pieces, adaptation=adaptation
         )
-        mine: dict[int, list[str]] = {}
-        for window, probabilities_WC in zip(self.windows, probabilities, strict=True):
-            tags = decode(probabilities_WC, learner.tags, [False] * len(probabilities_WC)).tags
-            mine.setdefault(window.sentence, []).extend(tags)
-        found = {i: tags for part in learner.team.gather(mine) for i, tags in part.items()}
-        return float(scores(self.gold, [found.get(i, []) for i in range(len(self.gold))])["f1"])
+        own_tags: dict[int, list[str]] = {}
+        for window, probabilities_WC in zip(self._windows, probabilities, strict=True):
+            tags = decode(probabilities_WC, self._tags, [False] * len(probabilities_WC)).tags
+            own_tags.setdefault(window.sentence, []).extend(tags)
+        all_tags = {i: tags for part in self._team.gather(own_tags) for i, tags in part.items()}
+        return float(scores(self._gold, [all_tags.get(i, []) for i in range(len(self._gold))])["f1"])

@@ -1,6 +1,8 @@
-"""Pseudo-NER tasks: every source sentence is once the query, its nearest others are its support set.
+"""Pseudo-NER tasks: in every pass over the data each source sentence is the query once; its nearest others are support.
 
 A meta-batch is a pure function of (seed, step), so that any worker, and any resumed run, sees the same one.
+
+Shapes: M source windows, K neighbours.
 """
 
 from __future__ import annotations
@@ -14,28 +16,34 @@ from numpy.typing import NDArray
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.windows import Window
 
-POOL = 16  # meta-batches that are formed together, out of sentences sorted by length
+POOL = 16  # meta-batches that are formed together, from sentences sorted by length
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One pseudo-NER task, by indices of source windows."""
+    """One pseudo-NER task.
+
+    Attributes:
+        query: number of the source window that is the query.
+        support: numbers of the source windows that are adapted to.
+        masked: words of the query that are hidden, by their position in its sentence.
+    """
 
     query: int
     support: tuple[int, ...]
-    masked: tuple[int, ...]  # words of the query (counted in its sentence) that are hidden
+    masked: tuple[int, ...]
 
 
 class EpisodeSource:
     """All episodes of a corpus.
 
     Args:
-        windows: of the source corpus.
+        windows: all windows of the source corpus.
         sentences: what the windows were cut from.
-        neighbours_MK: each window's nearest others; K = 0 columns make episodes without support.
-        seed: of the order and of the masks.
-        meta_batch_size: episodes of a meta-batch, over all workers together.
-        mask_ratio: probability of an entity word of the query to be masked, drawn anew every pass.
+        neighbours_MK: each window's nearest others; with K = 0 columns, episodes have no support.
+        seed: decides the order of the queries and the masks.
+        meta_batch_size: episodes in a meta-batch, of all workers together.
+        mask_ratio: probability that an entity word of the query is masked; drawn anew in every pass.
     """
 
     def __init__(
@@ -64,12 +72,14 @@ class EpisodeSource:
         return [self._episode(query, lap) for query, lap in chosen]
 
     def _pool(self, pool: int) -> list[tuple[int, int]]:
-        """(query, pass over the data) of POOL meta-batches: sorted by length, cut, the batches shuffled."""
-        size = POOL * self.meta_batch_size
-        at = range(pool * size, (pool + 1) * size)
-        laps = {i // len(self.windows) for i in (at[0], at[-1])}
-        orders = {lap: self._rng(1, lap).permutation(len(self.windows)) for lap in range(min(laps), max(laps) + 1)}
-        drawn = [(int(orders[i // len(self.windows)][i % len(self.windows)]), i // len(self.windows)) for i in at]
+        """(query, pass over the data) of POOL meta-batches: sorted by length, cut into batches, the batches shuffled.
+
+        Queries are counted through all passes: query i is number i % M of pass i // M. Each pass has its own order.
+        """
+        size, count = POOL * self.meta_batch_size, len(self.windows)
+        first, last = pool * size, (pool + 1) * size - 1
+        orders = {lap: self._rng(1, lap).permutation(count) for lap in range(first // count, last // count + 1)}
+        drawn = [(int(orders[i // count][i % count]), i // count) for i in range(first, last + 1)]
         drawn.sort(key=lambda q: (self._support_pieces[q[0]] + len(self.windows[q[0]]), q))
         batches = self._rng(2, pool).permutation(POOL)
         return [q for b in batches for q in drawn[b * self.meta_batch_size : (b + 1) * self.meta_batch_size]]
@@ -83,21 +93,25 @@ class EpisodeSource:
         return Episode(query, tuple(int(i) for i in self.neighbours_MK[query]), masked)
 
     def _rng(self, *key: int) -> np.random.Generator:
+        """Random numbers that depend on the seed and the key alone; the key's first number says what they are for."""
         return np.random.default_rng([self.seed, *key])
 
 
 def cost(episode: Episode, windows: Sequence[Window]) -> int:
-    """What an episode takes, in word pieces: a support piece counts 2, a query piece 3."""
+    """An estimate of an episode's compute, in word pieces: a support piece counts 2, a query piece 3."""
     return 2 * sum(len(windows[i]) for i in episode.support) + 3 * len(windows[episode.query])
 
 
 def shares(episodes: Sequence[Episode], windows: Sequence[Window], workers: int) -> list[list[int]]:
-    """Each worker's episodes (indices into the meta-batch), balanced by `cost`: largest first, to the least loaded."""
-    pieces = [cost(e, windows) for e in episodes]
+    """Each worker's episodes, as indices into the meta-batch.
+
+    They are balanced by `cost`: the costliest first, each to the worker with the least so far.
+    """
+    costs = [cost(e, windows) for e in episodes]
     load = [0] * workers
-    out: list[list[int]] = [[] for _ in range(workers)]
-    for i in sorted(range(len(episodes)), key=lambda i: (-pieces[i], i)):
+    parts: list[list[int]] = [[] for _ in range(workers)]
+    for i in sorted(range(len(episodes)), key=lambda i: (-costs[i], i)):
         worker = min(range(workers), key=load.__getitem__)
-        out[worker].append(i)
-        load[worker] += pieces[i]
-    return [sorted(part) for part in out]
+        parts[worker].append(i)
+        load[worker] += costs[i]
+    return [sorted(part) for part in parts]

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from metacross.errors import UserError
+from metacross.events import Measurement, Note, Start, to_fields
 from metacross.storage.addresses import Mirror
 from metacross.storage.directories import tidy
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.pace import Pace
-from metacross.training.progress import score_of
+from metacross.training.progress import Progress
 
-AroundStep = Callable[[int], AbstractContextManager[None]]
+AroundStep = Callable[[int], AbstractContextManager[None]]  # meta-steps done -> what the next one is taken inside of
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        progress: how far it came.
+        stopped: whether someone stopped it before its last step.
+    """
+
+    progress: Progress
+    stopped: bool
 
 
 def run(
@@ -23,39 +36,40 @@ def run(
     run_dir: Path,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    on_eval: Callable[[dict[str, float]], None] = lambda found: None,
+    on_eval: Callable[[Measurement], None] = lambda measured: None,
     around_step: AroundStep = lambda done: nullcontext(),
     mirror: Mirror | None = None,
-) -> dict[str, Any]:
+) -> Outcome:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
 
     A checkpoint is written every `train.checkpoint_every` steps, at every new best and when stopped; a run whose
-    `run_dir` has one goes on from it.
+    `run_dir` has one goes on from it. Every worker calls this; all of them read `run_dir`, and the first one writes.
 
     Args:
         learner: this worker's.
-        run_dir: where to write; every worker reads, the first one writes.
-        should_stop: is asked before every step.
-        on_eval: gets every measurement, on every worker.
-        around_step: every meta-step is taken inside of what it gives for the number of steps done.
-        mirror: of a run that is kept at an address; `run_dir` is its copy here.
+        run_dir: the run's directory.
+        should_stop: called before every step; True on any worker stops all of them after that step.
+        on_eval: called with every measurement, on every worker.
+        around_step: called before every step; returns a context manager that the step is taken in.
+        mirror: for a run that is kept at an address, of which `run_dir` is a copy.
 
-    Returns {"step", "stopped", "best", "history"}.
+    Raises:
+        UserError: a file cannot be written or read, or workers do not see the same checkpoints.
+        RunError: the loss is not finite.
     """
-    keeper = checkpoint.Keeper(run_dir, tags=learner.tags, mirror=mirror)
+    writer = checkpoint.RunWriter(run_dir, tags=learner.tags, mirror=mirror)
     try:
         _restore(learner, run_dir, mirror)
-        stopped = _train(learner, keeper, should_stop, on_eval, around_step)
-        keeper.wait()
+        stopped = _train(learner, writer, should_stop, on_eval, around_step)
+        writer.wait()
     finally:
-        keeper.close()
+        writer.close()
     learner.team.gather(None)  # nobody leaves before rank 0 has written
-    progress = learner.progress
-    return {"step": progress.step, "stopped": stopped, "best": progress.best, "history": progress.history}
+    return Outcome(learner.progress, stopped)
 
 
 def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
-    """Brings the whole team to the newest checkpoint that is whole."""
+    """Brings all workers to the newest complete checkpoint, and reports the start."""
     progress = learner.progress
     if learner.team.rank == 0:
         tidy(run_dir)
@@ -68,46 +82,48 @@ def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
             f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see"
         )
     for what in damage:
-        learner.report({"event": "note", "text": f"warning: {what} Going on from step {progress.step}."})
+        learner.report(Note(f"warning: {what} Going on from step {progress.step}."))
     if damage and learner.team.rank == 0:
         checkpoint.drop_damaged(run_dir, mirror)
-    steps = learner.config.train.steps
-    learner.report({"event": "start", "step": progress.step, "steps": steps, "workers": learner.team.size})
+    learner.report(Start(progress.step, learner.config.train.steps, workers=learner.team.size))
 
 
 def _train(
     learner: Learner,
-    keeper: checkpoint.Keeper,
+    writer: checkpoint.RunWriter,
     should_stop: Callable[[], bool],
-    on_eval: Callable[[dict[str, float]], None],
+    on_eval: Callable[[Measurement], None],
     around_step: AroundStep,
 ) -> bool:
-    """Steps to the end or until someone stops it: whether someone did."""
-    train, progress, first = learner.config.train, learner.progress, learner.team.rank == 0
+    """Takes steps to the end or until someone stops the run; returns whether someone did before the last step."""
+    train, progress, writes = learner.config.train, learner.progress, learner.team.rank == 0
     stopped = False
     pace = Pace(learner)
     while progress.step < train.steps and not stopped:
-        pieces = learner.pieces_of(learner.episodes.meta_batch(progress.step))
         with around_step(progress.step):
-            loss, stopped = learner.step(should_stop())
-        pace.count(pieces, loss)
-        ends = progress.step == train.steps
+            result = learner.step(should_stop())
+        pace.count(result)
+        stopped = result.stop
+        last = progress.step == train.steps
         better = False
-        if progress.step % train.eval_every == 0 or ends:
-            found = learner.evaluate()
-            learner.report({"event": "eval", **found})
-            on_eval(found)
-            score = score_of(found)
-            if better := score > progress.best:
-                progress.best = score
-                if first:
-                    metrics = {"steps": progress.step, "dev_f1": score, "history": progress.history}
-                    keeper.bundle(lambda path, metrics=metrics: learner.save(path, metrics))  # type: ignore[misc]
-            pace.begin()
-        if first and (progress.step % train.checkpoint_every == 0 or ends or stopped or better):
-            keeper.checkpoint(learner.model, learner.optimizer, progress)
-    if first and progress.best < 0:  # stopped before the first measurement
-        keeper.bundle(
-            lambda path: learner.save(path, {"steps": progress.step, "dev_f1": None, "history": progress.history})
-        )
+        if progress.step % train.eval_every == 0 or last:
+            measured = learner.evaluate()
+            learner.report(measured)
+            on_eval(measured)
+            if better := measured.score > progress.best:
+                progress.best = measured.score
+                if writes:
+                    _write_bundle(learner, writer, dev_f1=measured.score)
+            pace.restart()
+        if writes and (progress.step % train.checkpoint_every == 0 or last or stopped or better):
+            writer.checkpoint(learner.model, learner.optimizer, progress)
+    if writes and progress.best < 0:  # stopped before the first measurement: a bundle that was not measured
+        _write_bundle(learner, writer, dev_f1=None)
     return stopped and progress.step < train.steps
+
+
+def _write_bundle(learner: Learner, writer: checkpoint.RunWriter, *, dev_f1: float | None) -> None:
+    progress = learner.progress
+    history = [to_fields(measured) for measured in progress.history]
+    metrics = {"steps": progress.step, "dev_f1": dev_f1, "history": history}
+    writer.bundle(lambda path: learner.save(path, metrics))

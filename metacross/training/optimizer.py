@@ -9,29 +9,38 @@ from torch import nn
 
 
 class FlatGradient:
-    """The gradient of all of theta in one buffer, of which every parameter's `.grad` is a part: nothing is copied.
+    """The gradient of all of theta in one buffer, so that workers sum it in one call.
+
+    Every parameter's `.grad` is a view of the buffer: backward writes into it, and nothing is copied.
 
     Args:
         theta: parameters, in fp32.
-        extra: numbers behind the gradient, which are summed over the workers with it.
+        extra: how many numbers follow the gradient, to be summed over the workers with it.
 
     Attributes:
-        flat: the buffer.
+        flat: the buffer: theta's gradient in order, then the extra numbers.
     """
 
     def __init__(self, theta: Sequence[nn.Parameter], *, extra: int) -> None:
         self.flat = theta[0].new_zeros(sum(p.numel() for p in theta) + extra).requires_grad_(False)
-        at = 0
+        offset = 0
         for p in theta:
-            p.grad = self.flat[at : (at := at + p.numel())].view_as(p)
+            p.grad = self.flat[offset : (offset := offset + p.numel())].view_as(p)
 
     def clear(self) -> None:
-        """Sets it to zero, for backwards to add to."""
+        """Sets the buffer to zero; later backward calls add to it."""
         self.flat.zero_()
 
 
 def learning_rate(step: int, peak: float, steps: int, warmup: float) -> float:
-    """Linear rise over the first `warmup` share of the steps, then linear fall to 0."""
+    """The learning rate of a step: it rises linearly over the first `warmup` share of the steps, then falls to 0.
+
+    Args:
+        step: the step's number, from 0.
+        peak: the highest rate.
+        steps: meta-steps of the complete run.
+        warmup: share of the steps over which it rises, from 0 to 1.
+    """
     rise = max(1, round(warmup * steps))
     if step < rise:
         return peak * (step + 1) / rise
@@ -39,7 +48,7 @@ def learning_rate(step: int, peak: float, steps: int, warmup: float) -> float:
 
 
 def make_optimizer(theta: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; biases and LayerNorm are not decayed."""
+    """AdamW; biases and LayerNorm, which have one dimension, are not decayed."""
     groups = [
         {"params": [p for p in theta if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in theta if p.dim() <= 1], "weight_decay": 0.0},

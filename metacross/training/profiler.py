@@ -1,8 +1,8 @@
-"""A look at where a run's time goes: torch's profiler over a few meta-steps."""
+"""Where a run's time goes: torch's profiler over a few meta-steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,24 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from metacross.events import Note, Show
 from metacross.training.loop import AroundStep
 
 TRACED_STEPS = 10
-WARM_UP_STEPS = 5  # before them: the first steps still fill caches
-ROWS = 40  # of the table
+WARM_UP_STEPS = 5  # not traced: the first steps still fill caches
+ROWS = 40  # of the table of operations
 
 
 @contextmanager
-def profiled(
-    folder: Path, *, wanted: bool, steps: int, device: torch.device, report: Callable[[dict[str, Any]], None]
-) -> Iterator[AroundStep]:
-    """Gives what `training_loop.run` puts around every step; the trace is written after its steps, or at the end.
+def profiled(folder: Path, *, wanted: bool, steps: int, device: torch.device, report: Show) -> Iterator[AroundStep]:
+    """Yields the `around_step` of `loop.run`; the trace is written after its last step, or at the end of the block.
 
     Args:
         folder: where to write; see `StepProfiler`.
-        wanted: else nothing is put around steps.
-        steps: of the whole run.
+        wanted: whether to trace; if not, nothing is put around steps.
+        steps: meta-steps of the complete run.
         device: where the model runs.
-        report: is told where the trace is, or why there is none.
+        report: gets a note that says where the trace is, or why there is none.
     """
     if not wanted:
         yield lambda done: nullcontext()
@@ -41,26 +40,30 @@ def profiled(
 
 
 class StepProfiler:
-    """Traces `TRACED_STEPS` meta-steps after `WARM_UP_STEPS`, earlier where the run ends before.
+    """Traces `TRACED_STEPS` meta-steps after `WARM_UP_STEPS`; fewer warm up where the run would end before.
 
     Writes `folder/steps-A-B.pt.trace.json.gz`, a Chrome trace (for Perfetto, chrome://tracing or TensorBoard) in which
-    every meta-step is a range of its name, and beside it the operations that took most time, as text.
+    every meta-step is a named range, and beside it a text file with the operations that took most time.
+
+    Args:
+        folder: where to write.
+        steps: meta-steps of the complete run.
+        device: where the model runs.
+        report: gets a note about what was written.
     """
 
-    def __init__(
-        self, folder: Path, *, steps: int, device: torch.device, report: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, folder: Path, *, steps: int, device: torch.device, report: Show) -> None:
         self._folder = folder
         self._steps = steps
         self._device = device
         self._report = report
-        self._first: int | None = None  # step that is traced, counted from 1; None before the run's first
-        self._last = 0
-        self._profile: Any = None
+        self._first: int | None = None  # the first traced step, counted from 1; None until a step has begun
+        self._last = 0  # the last step that was traced to its end; 0 before the first
+        self._profile: Any = None  # torch's profiler while it traces
 
     @contextmanager
     def around(self, done: int) -> Iterator[None]:
-        """Is put around a meta-step, when `done` of them are done."""
+        """The context of a meta-step, before which `done` of them are done."""
         step = done + 1
         if self._first is None:
             self._first = min(step + WARM_UP_STEPS, max(step, self._steps - TRACED_STEPS + 1))
@@ -76,7 +79,7 @@ class StepProfiler:
             self.finish()
 
     def finish(self) -> None:
-        """Stops tracing and writes what was traced; nothing where nothing is being traced."""
+        """Stops tracing and writes what was traced; does nothing where nothing is being traced."""
         running, self._profile = self._profile, None
         if running is None:
             return
@@ -91,9 +94,9 @@ class StepProfiler:
             table = running.key_averages().table(sort_by=by, row_limit=ROWS)
             path.with_name(path.name.replace(".pt.trace.json.gz", ".txt")).write_text(table, encoding="utf-8")
         except OSError as error:  # such as a full disk: no reason to lose a training
-            self._report({"event": "note", "text": f"no trace: {path} cannot be written ({error.strerror or error})"})
+            self._report(Note(f"no trace: {path} cannot be written ({error.strerror or error})"))
             return
-        self._report({"event": "note", "text": f"trace of steps {self._first} to {self._last}: {path}"})
+        self._report(Note(f"trace of steps {self._first} to {self._last}: {path}"))
 
     def _start(self) -> None:
         activities = [ProfilerActivity.CPU]

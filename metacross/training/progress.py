@@ -1,28 +1,42 @@
-"""Where a run stands."""
+"""How far a run has come."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
 from dataclasses import dataclass, field
+from typing import Any
 
-
-def score_of(found: Mapping[str, float]) -> float:
-    """The figure of a measurement by which bundles and trials are chosen: target languages' if there are any.
-
-    >>> score_of({"step": 300, "plain": 81.0, "adapted": 82.0, "target_plain": 70.0, "target_adapted": 71.0})
-    71.0
-    """
-    return next(found[key] for key in ("target_adapted", "target_plain", "adapted", "plain") if key in found)
+from metacross.events import Measurement, from_fields, to_fields
 
 
 @dataclass
 class Progress:
-    """Where a run stands; with theta and the optimizer, all a checkpoint holds."""
+    """How far a run has come; with theta and the optimizer's state, all that a checkpoint holds.
+
+    Attributes:
+        step: meta-steps done.
+        best: the highest score of a measurement, F1 in percent; negative before the first.
+        history: every measurement, in order.
+    """
 
     step: int = 0
     best: float = -1.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Measurement] = field(default_factory=list)
+
+    def copy(self) -> Progress:
+        """The progress as it is now, which later steps do not change."""
+        return Progress(self.step, self.best, list(self.history))
+
+    def to_json(self) -> dict[str, Any]:
+        """The progress as checkpoints hold it.
+
+        >>> Progress(300, 81.25, [Measurement(step=300, plain=81.25)]).to_json()
+        {'step': 300, 'best': 81.25, 'history': [{'step': 300, 'plain': 81.25}]}
+        """
+        return {"step": self.step, "best": self.best, "history": [to_fields(measured) for measured in self.history]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Progress:
+        """The progress that `to_json` wrote; other keys are passed over."""
+        history = [from_fields(Measurement, measured) for measured in content["history"]]
+        return cls(content["step"], content["best"], history)

@@ -1,4 +1,4 @@
-"""The workers of a run."""
+"""What a worker needs to know of the others that train with it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Team:
-    """The workers of a run. Alone by default."""
+    """The workers that train together, as one of them sees them. By default that one is alone.
+
+    Attributes:
+        rank: this worker's number, from 0; rank 0 writes files and reports events.
+        size: the number of workers.
+        all_reduce: sums a tensor over all workers, in place; every worker has to call it.
+        gather: returns every worker's argument, by rank; every worker has to call it.
+    """
 
     rank: int = 0
     size: int = 1
-    all_reduce: Callable[[Tensor], None] = lambda flat: None  # sums in place over all workers
-    gather: Callable[[Any], list[Any]] = lambda part: [part]  # every worker's part, by rank
+    all_reduce: Callable[[Tensor], None] = lambda flat: None
+    gather: Callable[[Any], list[Any]] = lambda part: [part]

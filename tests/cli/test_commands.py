@@ -29,6 +29,7 @@ from metacross.cli import streams, terminal
 from metacross.config import Config, load_config
 from metacross.corpora.reader import read_corpus
 from metacross.errors import RunError, UserError
+from metacross.events import Note, TrialMeasurement
 from metacross.sweeps.space import load_space
 from metacross.sweeps.trials import Sweep, Trial
 from tests.helpers.tiny_bundle import tiny_config, write_corpus
@@ -128,7 +129,9 @@ def test_tune_names_what_is_wrong(
 def test_tune_reports_what_came_out(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep itself is tested on a real Ray; this is what the command makes of it."""
     space = load_space(root / "tune_spaces" / "smoke.yaml", load_config([root / "ray_config.yaml"]))
-    good = Trial("abc", {"inner.lr": 0.05, "loss.max_weight": 2.0}, [{"step": 4, "score": 61.5}], "finished", "")
+    good = Trial(
+        "abc", {"inner.lr": 0.05, "loss.max_weight": 2.0}, [TrialMeasurement("abc", step=4, score=61.5)], "finished", ""
+    )
     bad = Trial("xyz", {"inner.lr": 0.2, "loss.max_weight": 0.0}, [], "failed", "step 1: not finite [sic]")
 
     def sweep(trials: list[Trial]) -> Outcome:
@@ -515,7 +518,7 @@ def fake_train(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> Callable[[
             config: Config, *, run_dir: Any = None, resume: bool = False, auto_resume: bool = False, show: Any = None
         ) -> Any:
             called.update(config=config, run_dir=run_dir, resume=resume)
-            show({"event": "note", "text": "hello"})
+            show(Note("hello"))
             if isinstance(outcome, BaseException):
                 raise outcome
             return outcome

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from metacross.cli.display import Display
+from metacross.events import (
+    Event,
+    Measurement,
+    Note,
+    Preparation,
+    Start,
+    StepsDone,
+    TrialEnd,
+    TrialMeasurement,
+    TrialStart,
+)
 
-PREPARE = {"event": "prepare", "what": "encoding [source]", "done": 3, "total": 9}
+PREPARE = Preparation("encoding [source]", done=3, total=9)
 
 
-def step(number: int) -> dict[str, Any]:
-    pace = {"loss": 0.5, "pieces_per_second": 1234.5, "steps_per_second": 2.0, "seconds_left": (7200 - number) / 2}
-    return {"event": "step", "step": number, "steps": 7200, **pace}
+def step(number: int) -> StepsDone:
+    return StepsDone(
+        step=number,
+        steps=7200,
+        loss=0.5,
+        learning_rate=1e-4,
+        pieces_per_second=1234.5,
+        steps_per_second=2.0,
+        seconds_left=(7200 - number) / 2,
+    )
 
 
-EVAL = {"event": "eval", "step": 300, "plain": 80.0, "adapted": 82.5}
+EVAL = Measurement(step=300, plain=80.0, adapted=82.5)
 
 
-def shown(*events: dict[str, Any], terminal: bool) -> str:
+def shown(*events: Event, terminal: bool) -> str:
     out = io.StringIO()
     with Display(Console(file=out, force_terminal=terminal, width=120, color_system=None)) as show:
         for event in events:
@@ -32,7 +49,7 @@ def shown(*events: dict[str, Any], terminal: bool) -> str:
 def test_plain_lines_are_few_but_every_measurement_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 4.0, 9.9, 10.0, 11.0, 12.0])
     monkeypatch.setattr("metacross.cli.display.time.monotonic", lambda: next(clock))
-    note = {"event": "note", "text": "stopping [soon]"}
+    note = Note("stopping [soon]")
     lines = shown(PREPARE, step(1), step(2), step(3), EVAL, note, terminal=False).splitlines()
     assert lines == [
         "encoding [source]: 3 of 9",
@@ -53,10 +70,21 @@ def test_terminal_shows_bars_and_measurements() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_resumed_run_says_where_it_goes_on(terminal: bool) -> None:
-    start = {"event": "start", "step": 300, "steps": 7200, "workers": 2}
+    start = Start(step=300, steps=7200, workers=2)
     assert "going on after step 300 of 7200 (2 workers)" in shown(start, terminal=terminal)
-    assert "training (1 worker)" in shown({**start, "step": 0, "workers": 1}, terminal=terminal)
+    assert "training (1 worker)" in shown(Start(step=0, steps=7200, workers=1), terminal=terminal)
 
 
-def test_unknown_events_are_passed_over() -> None:
-    assert shown({"event": "something new"}, terminal=False) == ""
+def test_a_sweep_has_a_line_for_every_event() -> None:
+    events = (
+        TrialStart("a1", {"inner.lr": 0.123456, "retrieval.candidates": "all"}),
+        TrialMeasurement("a1", step=200, score=81.256, plain=80.0),
+        TrialEnd("a1", state="ended", error=""),
+        TrialEnd("b2", state="failed", error="its process died"),
+    )
+    assert shown(*events, terminal=False).splitlines() == [
+        "trial a1: inner.lr=0.1235, retrieval.candidates=all",
+        "trial a1, step 200: dev F1 81.26",
+        "trial a1 ended",
+        "trial b2 failed: its process died",
+    ]

@@ -15,6 +15,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from metacross.events import Event, Measurement, Show
+from metacross.ray_internals import HEALTH_CHECK_SECONDS, PREEMPTION_WATCHER
+
 STORE_BYTES = 80 << 20
 # Ray would take 15 seconds to find out that a node has died.
 QUICK_DEATH = {
@@ -33,11 +36,11 @@ class Machines:
         self.nodes: list[Any] = []
 
     def join(self) -> None:
-        """A node more; to be called in the main thread."""
+        """Adds a node; must be called in the main thread."""
         self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
 
     def lose(self, number: int) -> None:
-        """The node goes, without a word to anyone."""
+        """Ends a node's processes, which tell nobody."""
         self.cluster.remove_node(self.nodes.pop(number), allow_graceful=False)
 
     def workers(self, number: int) -> list[int]:
@@ -55,8 +58,8 @@ class Machines:
 def machines(nodes: int) -> Iterator[Machines]:
     """A cluster with that many nodes besides its head; the driver is connected to it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
-        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        patch.setenv(HEALTH_CHECK_SECONDS, "0.3")
+        patch.setenv(PREEMPTION_WATCHER, "0")
         patch.delenv("RAY_ADDRESS", raising=False)
         cluster = Cluster(
             initialize_head=True,
@@ -78,13 +81,13 @@ def machines(nodes: int) -> Iterator[Machines]:
             cluster.shutdown()
 
 
-def at_steps(*happenings: tuple[int, Callable[[], None]], events: list[dict[str, Any]]) -> Callable[[Any], None]:
-    """A `show` for `train.train`: keeps events, lets things happen in order, each once a measured step is reached."""
+def at_steps(*happenings: tuple[int, Callable[[], None]], events: list[Event]) -> Show:
+    """A `show` for `driver.train`: keeps events, and calls functions in order, each once a measured step is reached."""
     left = list(happenings)
 
-    def show(event: dict[str, Any]) -> None:
+    def show(event: Event) -> None:
         events.append(event)
-        if left and event["event"] == "eval" and event["step"] >= left[0][0]:
+        if left and isinstance(event, Measurement) and event.step >= left[0][0]:
             left.pop(0)[1]()
 
     return show

@@ -86,7 +86,7 @@ def config(name: str, **changes: Any) -> Config:
 
 def state(run_dir: Path) -> dict[str, Tensor]:
     """Theta and the optimizer's state in the newest checkpoint."""
-    return load_file(checkpoint.found(run_dir)[-1] / "state.safetensors")
+    return load_file(checkpoint.paths(run_dir)[-1] / "state.safetensors")
 
 
 def theta(run_dir: Path) -> Tensor:

@@ -122,5 +122,5 @@ def train_bundle(folder: Path, *overrides: str) -> Path:
     config = tiny_config(folder, *overrides)
     run_dir = folder / "runs" / config.train.name
     run_dir.mkdir(parents=True)
-    loop.run(Learner(config, device=torch.device("cpu")), run_dir)
+    loop.run(Learner.from_config(config, device=torch.device("cpu")), run_dir)
     return run_dir / "bundle"

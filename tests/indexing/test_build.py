@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ import torch
 
 from metacross.config import Config
 from metacross.errors import RunError, UserError
+from metacross.events import Event, Note
 from metacross.indexing import shards, window_encoder
 from metacross.indexing.build import prepare
 from metacross.indexing.shards import Encoded
@@ -57,11 +57,11 @@ def settings(place: Path, *overrides: str) -> Config:
 
 
 def with_prepared(place: Path, prepared: Path, *overrides: str) -> Learner:
-    return Learner(settings(place, f"retrieval.prepared={prepared}", *overrides), device=CPU)
+    return Learner.from_config(settings(place, f"retrieval.prepared={prepared}", *overrides), device=CPU)
 
 
 def test_a_run_ends_with_the_same_weights(place: Path, prepared: Path, tmp_path: Path) -> None:
-    without = Learner(settings(place), device=CPU)
+    without = Learner.from_config(settings(place), device=CPU)
     taken = with_prepared(place, prepared)
     assert (taken.episodes.neighbours_MK == without.episodes.neighbours_MK).all()
     assert len(taken.index) == len(without.index)
@@ -76,7 +76,7 @@ def test_a_run_ends_with_the_same_weights(place: Path, prepared: Path, tmp_path:
 
 
 def test_files_hold_the_windows_in_order(place: Path, prepared: Path) -> None:
-    one = Learner(settings(place), device=CPU)
+    one = Learner.from_config(settings(place), device=CPU)
     encoded = Encoded.read(prepared / "vectors", sentences=26)
     assert len(encoded.files) == 4
     numbers, vectors = zip(*encoded.batches(), strict=True)
@@ -115,7 +115,7 @@ def test_another_encoder_under_the_same_name(place: Path, prepared: Path, tmp_pa
 
 def test_the_number_of_neighbours(place: Path, prepared: Path) -> None:
     fewer = with_prepared(place, prepared, "episodes.support_size=2")
-    alone = Learner(settings(place), device=CPU)
+    alone = Learner.from_config(settings(place), device=CPU)
     assert (fewer.episodes.neighbours_MK == alone.episodes.neighbours_MK[:, :2]).all()
     with pytest.raises(UserError, match=r"support_size=5, but .* prepared with episodes\.support_size=3"):
         with_prepared(place, prepared, "episodes.support_size=5")
@@ -168,7 +168,7 @@ def test_an_interrupted_call_is_gone_on_with(
     monkeypatch.setattr(shards, "SHARD", 7)
     monkeypatch.setattr(window_encoder, "BATCH", 3)
     encoded: list[str] = []
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
 
     def counted(encoder: window_encoder.WindowEncoder, shard: Path, vectors: Path) -> int:
         if len(encoded) == 2:
@@ -183,7 +183,7 @@ def test_an_interrupted_call_is_gone_on_with(
     first = list(encoded)
     encoded.clear()
     prepare(settings(place), tmp_path / "out", show=events.append)
-    assert {"event": "note", "text": "2 shards of before are encoded already"} in events
+    assert Note("2 shards of before are encoded already") in events
     assert (len(first), len(encoded)) == (2, 2)
     assert first + encoded == sorted(path.name for path in (prepared / "vectors").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -237,4 +237,4 @@ def test_too_few_vectors_for_the_index(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"retrieval\.index=IVF64,Flat: cannot be trained on \d+ vectors"):
         prepare(settings(place, "retrieval.index=IVF64,Flat"), tmp_path / "out")
     with pytest.raises(UserError, match=r"retrieval\.index=IVF64,Flat: cannot be trained on \d+ vectors"):
-        Learner(settings(place, "retrieval.index=IVF64,Flat"), device=CPU)
+        Learner.from_config(settings(place, "retrieval.index=IVF64,Flat"), device=CPU)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import ray
 import torch
 
 from metacross.errors import RunError, UserError
+from metacross.events import Event, Note, Preparation
 from metacross.indexing import shards
 from metacross.indexing.build import prepare
 from metacross.indexing.ray_pool import EncoderPool, encode_on_ray, pool, prepare_on_ray
@@ -58,13 +58,13 @@ def test_a_pool_writes_what_one_process_writes(local_ray: None, place: Path, mon
     monkeypatch.setattr(shards, "SHARD", 3)
     torch.set_num_threads(1)
     config = tiny_config(place)
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     facts = prepare_on_ray(config, place / "pool", actors=2, show=events.append)
     alone = prepare(config, place / "alone")
 
-    assert {"text": "2 encoders, no GPU each", "event": "note"} in events
-    told = [event for event in events if event.get("what") == "encoding source"]
-    assert (told[-1]["done"], told[-1]["total"], told[-1]["left"]) == (24, 24, 0)
+    assert Note("2 encoders, no GPU each") in events
+    encoding = [event for event in events if isinstance(event, Preparation) and event.what == "encoding source"]
+    assert encoding[-1] == Preparation("encoding source", done=24, total=24, left=0)
     changing = ("seconds", "files")
     assert {k: v for k, v in facts.items() if k not in changing} == {
         k: v for k, v in alone.items() if k not in changing

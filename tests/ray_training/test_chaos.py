@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import resource
@@ -11,14 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from metacross.errors import UserError
-from metacross.ray_training import driver
+from metacross.event_files import read_events
+from metacross.events import Event, Measurement, Note, Start
+from metacross.ray_training import attempts, driver
 from metacross.storage import addresses
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
@@ -33,13 +33,14 @@ LONG = 600
 KILLED_DRIVER = """
 import os, signal, sys
 from pathlib import Path
-from metacross.ray_training import driver
 from metacross.config import load_config
+from metacross.events import Measurement
+from metacross.ray_training import attempts, driver
 
-driver.POLL_SECONDS = 0.01
+attempts.POLL_SECONDS = 0.01
 
 def show(event):
-    if event["event"] == "eval" and event["step"] >= 40:
+    if isinstance(event, Measurement) and event.step >= 40:
         os.kill(os.getpid(), signal.SIGKILL)
 
 driver.train(load_config([Path(sys.argv[1])]), show=show)
@@ -60,8 +61,8 @@ def s3() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def here(place: Path, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(place)
-    monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(driver, "RESIZE_SECONDS", 1.0)
+    monkeypatch.setattr(attempts, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(attempts, "RESIZE_SECONDS", 1.0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -81,7 +82,7 @@ def alone(place: Path, s3: str) -> Path:
         patch.chdir(place)
         torch.set_num_threads(1)
         run_dir = place / "runs" / "alone"
-        run(Learner(settings("alone", train__steps=LONG), device=torch.device("cpu")), run_dir)
+        run(Learner.from_config(settings("alone", train__steps=LONG), device=torch.device("cpu")), run_dir)
     return run_dir
 
 
@@ -90,7 +91,7 @@ def test_workers_killed_again_and_again(cluster: Machines) -> None:
     undisturbed = driver.train(settings("undisturbed", train__steps=LONG, train__workers=2))
     draw = random.Random(5)
     steps = sorted(draw.sample(range(20, LONG - 50, 10), 4))
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     kills = [(step, lambda number=number % 2: cluster.kill_worker(number)) for number, step in enumerate(steps)]
     result = driver.train(settings("killed", train__steps=LONG, train__workers=2), show=at_steps(*kills, events=events))
     assert sizes(events) == [2] * 5
@@ -109,19 +110,19 @@ def assert_close(found: Path, expected: Path, start: Tensor) -> None:
 def test_nodes_come_and_go(cluster: Machines, place: Path) -> None:
     """As many workers as there is room for."""
     elastic = {"train__steps": 1000, "train__eval_every": 20, "train__workers": "[1, 2]"}
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     happen = at_steps((20, lambda: cluster.kill_worker(0)), (40, lambda: cluster.lose(0)), events=events)
 
-    def show(event: dict[str, Any]) -> None:
+    def show(event: Event) -> None:
         happen(event)
-        if event["event"] == "start" and event["workers"] == 1:
+        if isinstance(event, Start) and event.workers == 1:
             cluster.join()
 
     result = driver.train(settings("nodes", **elastic), show=show)
     assert sizes(events) == [2, 2, 1, 2]
-    starts = [event["step"] for event in events if event["event"] == "start"]
+    starts = [event.step for event in events if isinstance(event, Start)]
     assert 0 < starts[1] <= starts[2] < starts[3] < 1000
-    one = Learner(settings("alone-long", **elastic), device=torch.device("cpu"))
+    one = Learner.from_config(settings("alone-long", **elastic), device=torch.device("cpu"))
     start = torch.cat([p.detach().flatten() for p in one.model.theta()]).clone()
     run(one, place / "runs" / "alone-long")
     assert_close(Path(result.run_dir), place / "runs" / "alone-long", start)
@@ -151,40 +152,43 @@ def test_a_disk_that_is_full_at_a_workers_checkpoint(cluster: Machines, alone: P
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (30_000, 30_000))
 
     full = settings("full", train__steps=LONG)
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     with pytest.raises(UserError, match=r"cannot be written \(.*File too large"):
         driver.train(full, show=at_steps((100, fill_disk), events=events))
     run_dir = Path("runs/full").absolute()
     assert len(sizes(events)) == 1  # the user's to mend: not tried again
-    newest, damage = checkpoint.newest_whole(run_dir)
+    newest, damage = checkpoint.newest_complete(run_dir)
     assert newest is not None
-    assert newest == checkpoint.found(run_dir)[-1]
+    assert newest == checkpoint.paths(run_dir)[-1]
     assert damage == []
     driver.train(driver.resume_config(run_dir), run_dir=run_dir, resume=True)
     assert_same(state(run_dir), state(alone))
 
 
 def test_a_truncated_checkpoint(cluster: Machines, alone: Path) -> None:
-    def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "eval" and event["step"] >= 100:
+    def stop(event: Event) -> None:
+        if isinstance(event, Measurement) and event.step >= 100:
             Path("runs/truncated/STOP").touch()
 
     first = driver.train(settings("truncated", train__steps=LONG), show=stop)
     run_dir = Path(first.run_dir)
-    *_, before, newest = checkpoint.found(run_dir)
+    *_, before, newest = checkpoint.paths(run_dir)
     os.truncate(newest / "state.safetensors", 1000)
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     driver.train(driver.resume_config(run_dir), run_dir=run_dir, resume=True, show=events.append)
-    notes = [event["text"] for event in events if event["event"] == "note"]
+    notes = [event.text for event in events if isinstance(event, Note)]
     assert any(note.startswith("warning:") and newest.name in note for note in notes)
-    (start,) = [event for event in events if event["event"] == "start"]
-    assert start["step"] == checkpoint.read_progress(before)["step"] if before.exists() else start["step"] < first.step
+    (start,) = [event for event in events if isinstance(event, Start)]
+    if before.exists():
+        assert start.step == checkpoint.read_progress(before).progress.step
+    else:
+        assert start.step < first.step
     assert_same(state(run_dir), state(alone))
 
 
 def test_a_node_lost_by_a_run_at_an_address(cluster: Machines, s3: str) -> None:
     undisturbed = driver.train(settings("at-home", train__steps=LONG, train__workers=2))
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     show = at_steps((60, lambda: (cluster.lose(0), cluster.join())), events=events)
     address = f"s3://chaos{s3}"
     result = driver.train(
@@ -197,5 +201,5 @@ def test_a_node_lost_by_a_run_at_an_address(cluster: Machines, s3: str) -> None:
         checkpoint.fetch(mirror)
         assert_same(state(local), state(Path(undisturbed.run_dir)))
         assert mirror.pull("progress.jsonl")
-        written = [json.loads(line) for line in (local / "progress.jsonl").read_text().splitlines()]
+        written = read_events(local / "progress.jsonl")
     assert sizes(written) == [2, 2]

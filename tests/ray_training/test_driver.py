@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
@@ -23,9 +21,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from metacross.bundle import load_bundle
 from metacross.errors import RunError, UserError
-from metacross.ray_training import driver
-from metacross.ray_training.directory import Run, Tail, refuse_used
-from metacross.ray_training.resources import worker_resources
+from metacross.event_files import read_events
+from metacross.events import Event, Measurement
+from metacross.ray_internals import PREEMPTION_WATCHER
+from metacross.ray_training import attempts, driver
+from metacross.ray_training.directory import Run, refuse_used
 from metacross.storage import addresses
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
@@ -36,15 +36,16 @@ from tests.helpers.s3 import s3_server
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
-from metacross.ray_training import driver
 from metacross.config import load_config
+from metacross.events import Measurement
+from metacross.ray_training import attempts, driver
 
-driver.POLL_SECONDS = 0.01
+attempts.POLL_SECONDS = 0.01
 sent = False
 
 def show(event):  # what Ctrl-C in a terminal does, once the run is on its way: a signal to the whole process group
     global sent
-    if event["event"] == "eval" and not sent:
+    if isinstance(event, Measurement) and not sent:
         sent = True
         os.killpg(0, signal.SIGINT)
 
@@ -78,7 +79,7 @@ def s3() -> Iterator[str]:
 def local_ray(s3: str) -> Iterator[None]:
     """Ray with more (logical) CPUs than any test needs, since a failed run may hold on to its own for a while."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less for every run
+        patch.setenv(PREEMPTION_WATCHER, "0")  # a process less for every run
         ray.init(
             address="local",
             num_cpus=8,
@@ -98,29 +99,31 @@ def alone(place: Path) -> Path:
         patch.chdir(place)
         torch.set_num_threads(1)
         run_dir = place / "runs" / "alone"
-        run(Learner(config("alone"), device=torch.device("cpu")), run_dir)
+        run(Learner.from_config(config("alone"), device=torch.device("cpu")), run_dir)
     return run_dir
 
 
 @pytest.mark.ray
 def test_one_worker_learns_what_the_learner_alone_learns(local_ray: None, alone: Path) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     result = driver.train(config("one", train__profile="true"), show=events.append)
 
     assert (result.step, result.stopped) == (STEPS, False)
     assert_same(state(result.run_dir), state(alone))
-    assert (checkpoint.latest_progress(alone) or {})["history"] == result.history
-    written = [json.loads(line) for line in (result.run_dir / "progress.jsonl").read_text().splitlines()]
+    progress = checkpoint.latest_progress(alone)
+    assert progress is not None
+    assert progress.history == result.history
+    written = read_events(Path(result.run_dir) / "progress.jsonl")
     assert [event for event in events if event in written] == written  # besides a note where the start is slow
-    measured = [{key: value for key, value in e.items() if key != "event"} for e in events if e["event"] == "eval"]
+    measured = [event for event in events if isinstance(event, Measurement)]
     assert measured == result.history
-    assert [m["step"] for m in measured] == [20, 40, 60, 80, 100]
+    assert [m.step for m in measured] == [20, 40, 60, 80, 100]
     assert result.bundle is not None
     assert load_bundle(result.bundle).metrics["dev_f1"] == result.best
     board = EventAccumulator(str(result.run_dir / "tensorboard"))
     board.Reload()
     points = [(point.step, point.value) for point in board.Scalars("dev_f1/adapted")]
-    assert points == [(m["step"], pytest.approx(m["adapted"])) for m in measured]
+    assert points == [(m.step, pytest.approx(m.adapted)) for m in measured]
     assert (result.run_dir / "profile" / "steps-6-15.pt.trace.json.gz").exists()
 
 
@@ -129,7 +132,7 @@ def test_three_workers_learn_what_one_learns_and_tell_mlflow(local_ray: None, pl
     address = f"sqlite:///{place / 'mlflow.db'}"
     settings = config("three", train__workers=3, train__steps=20, train__eval_every=10, train__mlflow_uri=address)
     result = driver.train(settings)
-    run(Learner(settings, device=torch.device("cpu")), place / "runs" / "one-of-three")
+    run(Learner.from_config(settings, device=torch.device("cpu")), place / "runs" / "one-of-three")
     found, expected = theta(Path(result.run_dir)), theta(place / "runs" / "one-of-three")
     assert torch.linalg.vector_norm(found - expected) < 1e-5 * torch.linalg.vector_norm(expected)
 
@@ -137,7 +140,7 @@ def test_three_workers_learn_what_one_learns_and_tell_mlflow(local_ray: None, pl
     client = MlflowClient(tracking_uri=address)
     assert client.get_run(kept["run_id"]).info.status == "FINISHED"
     points = {point.step: point.value for point in client.get_metric_history(kept["run_id"], "dev_f1/adapted")}
-    assert points == {m["step"]: m["adapted"] for m in result.history}
+    assert points == {m.step: m.adapted for m in result.history}
 
 
 @pytest.mark.ray
@@ -145,11 +148,11 @@ def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch:
     """Stopped and gone on with, it ends as a run in a directory does; driver and worker share no directory."""
     monkeypatch.setattr(addresses, "FOLLOW_SECONDS", 0.1)
     address = f"s3://metacross-runs/some{s3}"
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
 
-    def stop(event: dict[str, Any]) -> None:
+    def stop(event: Event) -> None:
         events.append(event)
-        if event["event"] == "eval":
+        if isinstance(event, Measurement):
             with addresses.working_copy(addresses.join(address, "moved")) as (local, mirror):
                 (local / "STOP").touch()
                 assert mirror is not None
@@ -164,8 +167,8 @@ def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch:
     assert resumed == settings
     result = driver.train(resumed, run_dir=first.run_dir, resume=True, show=events.append)
     assert (result.step, result.stopped) == (STEPS, False)
-    assert [m["step"] for m in result.history] == [20, 40, 60, 80, 100]
-    assert {event["step"] for event in events if event["event"] == "eval"} == {20, 40, 60, 80, 100}
+    assert [m.step for m in result.history] == [20, 40, 60, 80, 100]
+    assert {event.step for event in events if isinstance(event, Measurement)} == {20, 40, 60, 80, 100}
     with addresses.working_copy(str(first.run_dir)) as (local, mirror):
         assert mirror is not None
         assert {"bundle", "checkpoints", "progress.jsonl", "ray_config.yaml", "tensorboard"} <= set(mirror.names(""))
@@ -180,14 +183,14 @@ def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch:
 def test_two_workers_learn_what_one_learns_and_stop_together(
     local_ray: None, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(attempts, "POLL_SECONDS", 0.01)
     stop = place / "runs" / "two" / "STOP"
     settings = config("two", train__workers=2, train__steps=1000, train__eval_every=10)
-    result = driver.train(settings, show=lambda event: stop.touch() if event["event"] == "eval" else None)
+    result = driver.train(settings, show=lambda event: stop.touch() if isinstance(event, Measurement) else None)
     assert result.stopped
     assert 10 <= result.step < 1000
 
-    learner = Learner(settings, device=torch.device("cpu"))
+    learner = Learner.from_config(settings, device=torch.device("cpu"))
     run(learner, place / "runs" / "one_of_two", should_stop=lambda: learner.progress.step == result.step - 1)
     found, expected = theta(result.run_dir), theta(place / "runs" / "one_of_two")
     assert torch.linalg.vector_norm(found - expected) < 1e-5 * torch.linalg.vector_norm(expected)
@@ -215,14 +218,14 @@ def test_ctrl_c_leaves_a_whole_run_that_goes_on_as_if_nothing_had_been(
     run_dir = Path(path)
     assert stopped
     assert 20 <= step < STEPS
-    assert checkpoint.found(run_dir)[-1].name == f"step-{step:07d}"
+    assert checkpoint.paths(run_dir)[-1].name == f"step-{step:07d}"
     assert not (run_dir / "STOP").exists()
     load_bundle(run_dir / "bundle")
 
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     result = driver.train(driver.resume_config(run_dir), run_dir=run_dir, resume=True, show=events.append)
     assert (result.step, result.stopped) == (STEPS, False)
-    assert all(event["step"] > step for event in events if event["event"] == "eval")  # it did not begin anew
+    assert all(event.step > step for event in events if isinstance(event, Measurement))  # it did not begin anew
     assert_same(state(run_dir), state(alone))
 
 
@@ -246,7 +249,7 @@ def test_stop_before_the_first_step(local_ray: None, place: Path) -> None:
 def test_user_error_of_a_worker_reaches_the_driver(local_ray: None, place: Path) -> None:
     impossible = config("impossible", episodes__support_size=1000)
     with pytest.raises(UserError) as expected:
-        Learner(impossible, device=torch.device("cpu"))
+        Learner.from_config(impossible, device=torch.device("cpu"))
     with pytest.raises(UserError) as caught:
         driver.train(impossible)
     assert str(caught.value) == str(expected.value)
@@ -260,7 +263,7 @@ def test_loss_that_is_not_finite_names_the_step_and_keeps_checkpoints(local_ray:
     broken = config("broken", train__lr=1e30, train__warmup=0, train__checkpoint_every=1)
     with pytest.raises(RunError, match=r"^step 2: the loss or its gradient is not finite"):
         driver.train(broken)
-    learner = Learner(broken, device=torch.device("cpu"))
+    learner = Learner.from_config(broken, device=torch.device("cpu"))
     run_dir = place / "runs" / "broken"
     checkpoint.restore(run_dir, learner.model, learner.optimizer, learner.progress, tags=learner.tags)
     assert learner.progress.step == 1
@@ -292,116 +295,3 @@ def test_resumed_run_keeps_what_decides_its_result(tmp_path: Path) -> None:
         driver.train(config("kept", train__seed=1), run_dir=tmp_path, resume=True)
     with pytest.raises(UserError, match="no run to resume"):
         driver.resume_config(tmp_path / "elsewhere")
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "workers", "use_gpu", "ours", "expected"),
-    [
-        (8, 0, 1, "auto", True, (False, 8)),
-        (8, 0, 3, "auto", True, (False, 2)),
-        (2, 0, 3, "auto", True, (False, 0.66)),
-        (64, 0, 3, "auto", False, (False, 1)),
-        (64, 4, 3, "auto", False, (True, 1)),
-        (64, 4, 3, "false", False, (False, 1)),
-        (64, 0, 3, "true", False, (True, 1)),  # a cluster may grow
-    ],
-)
-def test_resources_of_workers(
-    cpus: int, gpus: int, workers: int, use_gpu: str, ours: bool, expected: tuple[bool, float]
-) -> None:
-    settings = config("any", train__workers=workers, train__use_gpu=use_gpu).train
-    found = worker_resources(settings, {"CPU": cpus, "GPU": gpus}, ours=ours)
-    assert found == (expected[0], {"CPU": expected[1], "GPU": 1.0} if expected[0] else {"CPU": expected[1]})
-
-
-def test_resources_of_a_changing_number_of_workers() -> None:
-    settings = config("any", train__workers="[2, 4]", train__use_gpu="auto").train
-    assert worker_resources(settings, {"CPU": 8, "GPU": 0}, ours=True) == (False, {"CPU": 2})
-    assert worker_resources(settings, {"CPU": 8, "GPU": 2}, ours=False) == (True, {"CPU": 1.0, "GPU": 1.0})
-    with pytest.raises(UserError, match=r"Set train\.workers=1"):
-        worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False)
-
-
-def test_workers_that_share_a_gpu() -> None:
-    settings = config("any", train__workers=3, train__use_gpu="auto").train
-    found = worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.25)
-    assert found == (True, {"CPU": 1.0, "GPU": 0.25})
-    none = worker_resources(settings, {"CPU": 8, "GPU": 4}, ours=False, gpus_per_worker=0)
-    assert none == (False, {"CPU": 1.0})
-    with pytest.raises(UserError, match=r"every worker needs 0\.5\. Set train\.workers=2"):
-        worker_resources(settings, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0.5)
-    with pytest.raises(UserError, match="0 GPUs"):
-        given = config("any", train__use_gpu="true").train
-        worker_resources(given, {"CPU": 8, "GPU": 1}, ours=False, gpus_per_worker=0)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "use_gpu", "ours", "fix"),
-    [
-        (0, "true", True, "Set train.use_gpu=false"),
-        (2, "true", True, "Set train.workers=2 or train.use_gpu=false"),
-        (2, "auto", False, "Set train.workers=2 or train.use_gpu=false"),
-    ],
-)
-def test_too_few_gpus(gpus: int, use_gpu: str, ours: bool, fix: str) -> None:
-    settings = config("any", train__workers=3, train__use_gpu=use_gpu).train
-    with pytest.raises(UserError, match=fix):
-        worker_resources(settings, {"CPU": 8, "GPU": gpus}, ours=ours)
-
-
-def test_first_signal_asks_the_second_aborts(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with driver._signals_stop(tmp_path) as notes:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert (tmp_path / "STOP").exists()
-        assert len(notes) == 1
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_other_errors_are_logged(tmp_path: Path) -> None:
-    failed = ray.train.WorkerGroupError("Traceback: all of it", {1: ValueError("odd\nmore")})
-    with pytest.raises(RunError, match=r"^a worker failed: ValueError: odd \("):
-        driver._raise(Run(tmp_path, tmp_path, None), failed)
-    assert "all of it" in (tmp_path / "error.log").read_text()
-
-
-def test_cause_is_preferred_to_its_consequences(tmp_path: Path) -> None:
-    failed = ray.train.WorkerGroupError("", {0: RuntimeError("connection closed by peer"), 1: UserError("disk full")})
-    with pytest.raises(UserError, match="disk full"):
-        driver._raise(Run(tmp_path, tmp_path, None), failed)
-
-
-@pytest.mark.parametrize(
-    ("causes", "expected"),
-    [
-        ({0: ray.exceptions.ActorDiedError()}, True),
-        ({0: RuntimeError("Connection closed by peer"), 1: ray.exceptions.ActorDiedError()}, True),
-        ({0: OSError("Stale file handle")}, True),
-        ({0: RuntimeError("Connection closed by peer"), 1: UserError("no such file")}, False),
-        ({0: RunError("step 3: the loss is not finite")}, False),
-        ({0: ValueError("odd")}, False),
-        ({0: torch.OutOfMemoryError("CUDA out of memory")}, False),
-    ],
-)
-def test_only_what_machines_do_is_worth_another_attempt(causes: dict[int, Exception], expected: bool) -> None:
-    assert driver._worth_another(ray.train.WorkerGroupError("", causes)) is expected
-
-
-def test_loss_of_a_node_while_workers_start_is_worth_another_attempt() -> None:
-    assert driver._worth_another(ray.train.ControllerError(ray.exceptions.ActorDiedError()))
-
-
-def test_events_are_read_once_and_whole(tmp_path: Path) -> None:
-    path = tmp_path / "progress.jsonl"
-    path.write_text('{"event": "old"}\n')
-    events = Tail(path)
-    assert events.new() == []
-    with path.open("a") as file:
-        file.write('{"event": "a"}\n{"event"')
-        file.flush()
-        assert events.new() == [{"event": "a"}]
-        file.write(': "b"}\n')
-        file.flush()
-        assert events.new() == [{"event": "b"}]

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from metacross.config import Config
-from metacross.ray_training import driver
+from metacross.events import Event, Note, Start
+from metacross.ray_training import attempts, driver
 from tests.helpers.machines import Machines, at_steps, machines, wait_for
 from tests.helpers.ray_inputs import assert_same, config, state, write_inputs
 
@@ -32,8 +33,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(place: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(driver, "POLL_SECONDS", 0.01)
-        patch.setattr(driver, "RESIZE_SECONDS", 1.0)
+        patch.setattr(attempts, "POLL_SECONDS", 0.01)
+        patch.setattr(attempts, "RESIZE_SECONDS", 1.0)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield
@@ -51,14 +52,14 @@ def settings(name: str, **changes: Any) -> Config:
     return config(name, **{**few, **changes})
 
 
-def sizes(events: list[dict[str, Any]]) -> list[int]:
-    return [event["workers"] for event in events if event["event"] == "start"]
+def sizes(events: list[Event]) -> list[int]:
+    return [event.workers for event in events if isinstance(event, Start)]
 
 
 def test_a_killed_worker_and_a_lost_node(cluster: Machines) -> None:
     """As many workers after it as before, so the same bits as without it."""
     undisturbed = driver.train(settings("undisturbed", train__workers=2))
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     show = at_steps(
         (20, lambda: cluster.kill_worker(0)), (60, lambda: (cluster.lose(1), cluster.join())), events=events
     )
@@ -66,9 +67,9 @@ def test_a_killed_worker_and_a_lost_node(cluster: Machines) -> None:
 
     assert (result.step, result.stopped) == (STEPS, False)
     assert sizes(events) == [2, 2, 2]
-    starts = [event["step"] for event in events if event["event"] == "start"]
+    starts = [event.step for event in events if isinstance(event, Start)]
     assert starts[0] == 0 < starts[1] < starts[2] < STEPS
-    assert sum(event["event"] == "note" and event["text"].startswith("lost workers") for event in events) == 2
+    assert sum(isinstance(event, Note) and event.text.startswith("lost workers") for event in events) == 2
     assert_same(state(Path(result.run_dir)), state(Path(undisturbed.run_dir)))
 
 
@@ -76,7 +77,7 @@ def test_a_node_lost_while_workers_start(cluster: Machines) -> None:
     """Whether Ray tries again itself depends on the moment; the run goes on in any case once there is room."""
     undisturbed = Path("runs/undisturbed")
     assert len(cluster.nodes) == 2
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     before = [set(cluster.workers(number)) for number in range(2)]
     thread = threading.Thread(
         target=lambda: driver.train(settings("early", train__workers=2), show=events.append), daemon=True

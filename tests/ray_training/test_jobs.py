@@ -30,7 +30,10 @@ from safetensors.torch import load_file
 from metacross.bundle import load_bundle
 from metacross.config import Config
 from metacross.errors import UserError
-from metacross.ray_session import JOB_CONFIG, refuse_unpacked, submission_id
+from metacross.event_files import read_events
+from metacross.events import Measurement, StepsDone
+from metacross.ray_internals import JOB_CONFIG, PREEMPTION_WATCHER
+from metacross.ray_session import refuse_unpacked, submission_id
 from metacross.ray_training import driver
 from metacross.sweeps.trials import read_trials
 from metacross.training import checkpoint
@@ -123,7 +126,7 @@ def cluster(root: Path) -> Iterator[Cluster]:
     command += [f"--object-store-memory={100 << 20}", f"--temp-dir={temporary}"]
     command += [f"--{name}={port}" for name, port in ports.items()]
     environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": ""}
-    environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a process less for every run
+    environment[PREEMPTION_WATCHER] = "0"  # a process less for every run
     environment.pop("RAY_ADDRESS", None)
     with (temporary / "head.log").open("w") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -159,11 +162,13 @@ def connected(address: str, head: subprocess.Popen[bytes], log: Path) -> JobSubm
 def test_a_stopped_job_that_is_submitted_again_goes_on(cluster: Cluster, place: Path) -> None:
     run_dir = place / "runs" / "raysubmit_again"
     cluster.submit("raysubmit_again", "train", "--config", place / "job.yaml")
-    cluster.wait_for("raysubmit_again", lambda: bool(checkpoint.found(run_dir)))
+    cluster.wait_for("raysubmit_again", lambda: bool(checkpoint.paths(run_dir)))
     cluster.client.stop_job("raysubmit_again")
     status, _, log = cluster.end("raysubmit_again")
     assert status == JobStatus.STOPPED
-    stopped = (checkpoint.latest_progress(run_dir) or {})["step"]
+    progress = checkpoint.latest_progress(run_dir)
+    assert progress is not None
+    stopped = progress.step
     assert f"stopped at step {stopped}; go on with: metacross train --resume {run_dir}" in log
     assert stopped < STEPS
     load_bundle(run_dir / "bundle")
@@ -172,16 +177,16 @@ def test_a_stopped_job_that_is_submitted_again_goes_on(cluster: Cluster, place: 
     status, exit_status, log = cluster.end("raysubmit_again")
     assert (status, exit_status) == (JobStatus.SUCCEEDED, 0), log
     assert log.splitlines()[-1] == str(run_dir / "bundle")
-    events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
-    steps = [event["step"] for event in events if event["event"] in ("step", "eval")]
+    events = read_events(run_dir / "progress.jsonl")
+    steps = [event.step for event in events if isinstance(event, StepsDone | Measurement)]
     assert steps == sorted(steps), "it went on and did not begin anew"
 
     undisturbed = place / "undisturbed"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    run(Learner(config(place, ""), device=torch.device("cpu")), undisturbed)
+    run(Learner.from_config(config(place, ""), device=torch.device("cpu")), undisturbed)
     torch.set_num_threads(threads)
-    found, expected = (load_file(checkpoint.found(d)[-1] / "state.safetensors") for d in (run_dir, undisturbed))
+    found, expected = (load_file(checkpoint.paths(d)[-1] / "state.safetensors") for d in (run_dir, undisturbed))
     assert found.keys() == expected.keys()
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
@@ -266,7 +271,7 @@ def test_a_finished_run_is_not_run_again(place: Path, monkeypatch: pytest.Monkey
     with pytest.raises(TypeError):  # no checkpoint: it would start
         driver.train(short, auto_resume=True)
     (run_dir / "ray_config.yaml").write_text(short.to_yaml(), encoding="utf-8")
-    run(Learner(short, device=torch.device("cpu")), run_dir)
+    run(Learner.from_config(short, device=torch.device("cpu")), run_dir)
     result = driver.train(short, auto_resume=True)
     assert (result.run_dir, result.bundle, result.step, result.stopped) == (run_dir, run_dir / "bundle", 4, False)
     with pytest.raises(UserError, match=r"^train.lr: cannot be changed"):

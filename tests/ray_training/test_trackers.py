@@ -6,7 +6,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from metacross.config import Config, dotted
 from metacross.errors import UserError
-from metacross.events import Event
+from metacross.events import Event, Measurement, Note, Preparation, Start, StepsDone
 from metacross.ray_training import mlflow_tracker
 from metacross.ray_training.tensorboard_tracker import TensorBoard
 from metacross.ray_training.trackers import Trackers, tracked
@@ -26,15 +26,25 @@ from metacross.training.learner import Learner
 from metacross.training.loop import run
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
-PACE = {"loss": 0.5, "learning_rate": 1e-4, "pieces_per_second": 1234.5, "steps_per_second": 2.0, "seconds_left": 3.5}
+
+def start(step: int) -> Start:
+    return Start(step=step, steps=10, workers=1)
 
 
-def start(step: int) -> Event:
-    return {"event": "start", "step": step, "steps": 10}
+def step(number: int, *, loss: float = 0.5) -> StepsDone:
+    return StepsDone(
+        step=number,
+        steps=10,
+        loss=loss,
+        learning_rate=1e-4,
+        pieces_per_second=1234.5,
+        steps_per_second=2.0,
+        seconds_left=3.5,
+    )
 
 
-def step(number: int, **changes: float) -> Event:
-    return {"event": "step", "step": number, "steps": 10, **PACE, **changes}
+def notes(events: Sequence[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 def train(config: Config, run_dir: Path, events: list[Event], dies: Callable[[int], bool] = lambda step: False) -> None:
     """Trains without Ray, as a worker does; `dies` at a step, as a process that is killed."""
     with tracked(config, run_dir, events.append) as report:
-        learner = Learner(config, device=torch.device("cpu"), report=report)
+        learner = Learner.from_config(config, device=torch.device("cpu"), report=report)
 
         def should_stop() -> bool:
             if dies(learner.progress.step):
@@ -93,23 +103,23 @@ def test_a_run_that_died_and_went_on_is_tracked_as_if_it_had_not(place: Path, tm
 
     again: list[Event] = []
     train(config, run_dir, again)
-    assert [e["step"] for e in events + again if e["event"] == "start"] == [0, 6]
-    assert [e["step"] for e in again if e["event"] == "eval"] == [8, 10]  # 8 for the second time
-    history = {e["step"]: e for e in events + again if e["event"] == "eval"}
-    last = next(e for e in again if e["event"] == "step" and e["step"] == 10)
+    assert [e.step for e in events + again if isinstance(e, Start)] == [0, 6]
+    assert [e.step for e in again if isinstance(e, Measurement)] == [8, 10]  # 8 for the second time
+    history = {e.step: e for e in events + again if isinstance(e, Measurement)}
+    last = next(e for e in again if isinstance(e, StepsDone) and e.step == 10)
     entry, mlflow_points = in_mlflow(database, run_dir)
     for points in (in_tensorboard(run_dir), mlflow_points):
         for how in ("plain", "adapted"):
-            expected = [(step, pytest.approx(history[step][how])) for step in (2, 4, 6, 8, 10)]
+            expected = [(step, pytest.approx(getattr(history[step], how))) for step in (2, 4, 6, 8, 10)]
             assert points[f"dev_f1/{how}"] == expected
-        assert points["train/loss"][-1] == (10, pytest.approx(last["loss"]))
-        assert points["train/learning_rate"][-1] == (10, pytest.approx(last["learning_rate"]))
-        assert points["speed/pieces_per_second"][-1] == (10, pytest.approx(last["pieces_per_second"]))
-        assert points["speed/steps_per_second"][-1] == (10, pytest.approx(last["steps_per_second"]))
+        assert points["train/loss"][-1] == (10, pytest.approx(last.loss))
+        assert points["train/learning_rate"][-1] == (10, pytest.approx(last.learning_rate))
+        assert points["speed/pieces_per_second"][-1] == (10, pytest.approx(last.pieces_per_second))
+        assert points["speed/steps_per_second"][-1] == (10, pytest.approx(last.steps_per_second))
         assert points["speed/seconds_left"][-1] == (10, 0.0)
     assert entry.info.status == "FINISHED"
     assert entry.data.params == {name: str(value) for name, value in dotted(config).items()}
-    assert not [e for e in events + again if e["event"] == "note"]
+    assert not notes(events + again)
 
 
 def test_tensorboard_has_points_before_the_run_ends(tmp_path: Path) -> None:
@@ -128,9 +138,10 @@ def test_a_tracker_that_fails_is_told_once_and_tried_again(tmp_path: Path) -> No
     (tmp_path / "tensorboard").unlink()
     trackers(step(3))
     trackers.close("FINISHED")
-    assert [e["event"] for e in events] == ["start", "step", "note", "step", "step"]
-    assert "TensorBoard: " in events[2]["text"]
-    assert "File exists" in events[2]["text"]
+    assert [type(event) for event in events] == [Start, StepsDone, Note, StepsDone, StepsDone]
+    (note,) = notes(events)
+    assert "TensorBoard: " in note
+    assert "File exists" in note
     assert in_tensorboard(tmp_path)["train/loss"] == [(3, 0.5)]
 
 
@@ -152,9 +163,7 @@ def test_tensorboard_goes_on_in_another_file_after_half_a_point(
     trackers(step(2))
     trackers(step(3))
     trackers.close("FINISHED")
-    assert [e["text"] for e in events if e["event"] == "note"] == [
-        "TensorBoard: [Errno 28] No space left on device (the training goes on)"
-    ]
+    assert notes(events) == ["TensorBoard: [Errno 28] No space left on device (the training goes on)"]
     assert [number for number, _ in in_tensorboard(tmp_path)["train/loss"]] == [1, 3]
 
 
@@ -174,12 +183,11 @@ def test_mlflow_that_is_away_for_a_while_gets_everything(
         wait_for(lambda: bool(client.get_run(run_id).data.metrics))
         client.delete_run(run_id)  # from now on it takes nothing
         report(step(2))
-        wait_for(lambda: report({"event": "poke"}) or any(e["event"] == "note" for e in events))
+        wait_for(lambda: report(Preparation("poke", 0, 1)) or bool(notes(events)))
         client.restore_run(run_id)
         report(step(10))
-    notes = [e["text"] for e in events if e["event"] == "note"]
-    assert len(notes) == 1
-    assert notes[0].startswith("MLflow: ")
+    (note,) = notes(events)
+    assert note.startswith("MLflow: ")
     entry, points = in_mlflow(database, run_dir)
     assert points["train/loss"] == [(1, 0.5), (2, 0.5), (10, 0.5)]
     assert entry.info.status == "FINISHED"
@@ -212,7 +220,7 @@ def test_a_silent_mlflow_does_not_hold_up_a_training(
         report(start(3))
         report(step(4))
         assert time.monotonic() - began < 4
-    assert events[-1]["text"] == (
+    assert events[-1] == Note(
         f"MLflow: no answer from {silent_server}; the last figures are missing there (the training goes on)"
     )
 
@@ -246,4 +254,4 @@ def test_what_stops_a_run_before_its_first_step_passes_through(place: Path, tmp_
         raise InterruptedError
 
     with pytest.raises(InterruptedError), tracked(tiny_config(place), tmp_path, stop) as report:
-        report({"event": "prepare", "what": "encoding", "done": 0, "total": 1})
+        report(Preparation("encoding", done=0, total=1))

@@ -11,6 +11,7 @@ import torch
 
 from metacross import AdaptiveTagger
 from metacross.errors import UserError
+from metacross.events import Event, Note
 from metacross.storage import addresses
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
@@ -38,9 +39,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_inputs(tmp_path_factory.mktemp("storage"))
 
 
-def learner(place: Path, *overrides: str, events: list[dict[str, Any]] | None = None) -> Learner:
-    return Learner(
-        tiny_config(place, *SETTINGS, *overrides), device=CPU, report=None if events is None else events.append
+def learner(place: Path, *overrides: str, events: list[Event] | None = None) -> Learner:
+    return Learner.from_config(
+        tiny_config(place, *SETTINGS, *overrides), device=CPU, report=([] if events is None else events).append
     )
 
 
@@ -118,10 +119,10 @@ def test_a_run_at_an_address_goes_on_on_another_machine(address: str, place: Pat
         one = learner(place)
         found = run(one, local, mirror=mirror)
         assert found == expected
-        best = checkpoint.best_step(found["history"])
+        best = checkpoint.best_step(found.progress.history)
         kept = [f"step-{step:07d}" for step in sorted({8, 10, best})]
         assert mirror.names("checkpoints") == kept
-    whole = Learner(one.config, device=CPU)
+    whole = Learner.from_config(one.config, device=CPU)
     checkpoint.restore(tmp_path / "whole", whole.model, whole.optimizer, whole.progress, tags=whole.tags)
     assert all(torch.equal(a, b) for a, b in zip(one.model.theta(), whole.model.theta(), strict=True))
 
@@ -156,11 +157,11 @@ def test_damage_at_the_address_is_passed_over(address: str, place: Path) -> None
         assert mirror is not None
         newest = mirror.names("checkpoints")[-1]
         mirror.remove(f"checkpoints/{newest}/state.safetensors")
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     with addresses.working_copy(address) as (local, mirror):
         assert mirror is not None
-        assert run(learner(place, events=events), local, mirror=mirror)["step"] == 10
-        assert "state.safetensors: missing" in " ".join(e["text"] for e in events if e["event"] == "note")
+        assert run(learner(place, events=events), local, mirror=mirror).progress.step == 10
+        assert "state.safetensors: missing" in " ".join(e.text for e in events if isinstance(e, Note))
         assert mirror.exists(f"checkpoints/{newest}/state.safetensors")
 
 
@@ -196,7 +197,7 @@ def test_storage_that_cannot_be_written(place: Path, tmp_path: Path) -> None:
     ):
         run(one, local, should_stop=spoil, mirror=mirror)
     (tmp_path / "runs" / "checkpoints" / "step-0000004").unlink()
-    assert checkpoint.newest_whole(tmp_path / "runs") == (tmp_path / "runs" / "checkpoints" / "step-0000002", [])
+    assert checkpoint.newest_complete(tmp_path / "runs") == (tmp_path / "runs" / "checkpoints" / "step-0000002", [])
 
 
 def test_storage_that_cannot_be_listed(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from metacross.config import load_config
 from metacross.errors import UserError
-from metacross.sweeps.driver import first_rung, sweep_directory, trials_at_once, tune
+from metacross.sweeps.driver import sweep_directory, trials_at_once, tune
 from metacross.sweeps.space import load_space
 from metacross.sweeps.trials import read_trials
+from metacross.sweeps.tuner import first_rung
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
 STEPS = 12
@@ -35,13 +36,14 @@ DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
 from metacross.config import load_config
+from metacross.events import TrialMeasurement
 from metacross.sweeps.driver import tune
 
 sent = False
 
 def show(event):
     global sent
-    if event["event"] == "measured" and not sent:
+    if isinstance(event, TrialMeasurement) and not sent:
         sent = True
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -86,7 +88,7 @@ def test_an_interrupted_sweep_goes_on_and_a_failed_trial_sinks_nothing(place: Pa
             own = load_config([run_dir / "ray_config.yaml"], alone=True)
             assert own.inner.lr == trial.chosen["inner.lr"]
             assert not (run_dir / "checkpoints").exists()
-            assert [m["step"] for m in trial.history] == [4, 8, 12][: len(trial.history)]
+            assert [m.step for m in trial.history] == [4, 8, 12][: len(trial.history)]
     found = [trial.state for trial in sweep.trials]
     assert "failed" in found
     assert len(set(found)) > 1  # and the others came to a measurement

@@ -11,6 +11,8 @@ import pytest
 
 from metacross.config import load_config
 from metacross.errors import UserError
+from metacross.events import TrialMeasurement
+from metacross.sweeps import report
 from metacross.sweeps.report import best_settings, write_report
 from metacross.sweeps.space import Resources, Space
 from metacross.sweeps.trials import Sweep, read_trials
@@ -64,7 +66,7 @@ def test_trials_are_read_back_best_first(sweep: Sweep) -> None:
         ("a", "stopped", 50.0),
         ("c", "failed", -1.0),
     ]
-    assert sweep.trials[0].history[1] == {"step": 6, "score": 59.0, "plain": 58.5}
+    assert sweep.trials[0].history[1] == TrialMeasurement("b", step=6, score=59.0, plain=58.5)
     assert sweep.interrupted
 
 
@@ -73,7 +75,7 @@ def test_a_trial_that_was_resumed_goes_on(tmp_path: Path) -> None:
     more.append({"event": "ended", "id": "d", "state": "ended", "error": ""})
     (tmp_path / "trials.jsonl").write_text("".join(json.dumps(event) + "\n" for event in more), encoding="utf-8")
     best = read_trials(tmp_path, 6)[0]
-    assert (best.id, best.state, [m["step"] for m in best.history]) == ("d", "finished", [2, 6])
+    assert (best.id, best.state, [m.step for m in best.history]) == ("d", "finished", [2, 6])
 
 
 def test_best_settings_are_a_file_that_train_takes(sweep: Sweep, tmp_path: Path) -> None:
@@ -110,9 +112,9 @@ def test_a_sweep_without_measurements_still_tells_what_went_wrong(tmp_path: Path
 
 
 def test_a_directory_that_cannot_be_written(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> int:
+    def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(report, "write_file", full)
     with pytest.raises(UserError, match="cannot be written"):
         write_report(sweep)

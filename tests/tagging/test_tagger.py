@@ -567,7 +567,7 @@ def test_the_embedded_encoder_tags_unspaced_text(tmp_path: Path, embedded_dir: P
         "retrieval.layer=10",
         "episodes.meta_batch_size=4",
     )
-    learner = Learner(config, device=torch.device("cpu"))
+    learner = Learner.from_config(config, device=torch.device("cpu"))
     for _ in range(2):
         learner.step()
     bundle = Bundle(

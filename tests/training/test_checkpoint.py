@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from metacross.errors import UserError
+from metacross.events import Event, Note
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.loop import run
+from metacross.training.progress import Progress
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
 CPU = torch.device("cpu")
@@ -27,14 +30,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_inputs(tmp_path_factory.mktemp("checkpoint"))
 
 
-def learner(place: Path, *overrides: str, events: list[dict[str, Any]] | None = None) -> Learner:
-    return Learner(
-        tiny_config(place, *SETTINGS, *overrides), device=CPU, report=None if events is None else events.append
+def learner(place: Path, *overrides: str, events: list[Event] | None = None) -> Learner:
+    return Learner.from_config(
+        tiny_config(place, *SETTINGS, *overrides), device=CPU, report=([] if events is None else events).append
     )
 
 
 def steps(run_dir: Path) -> list[int]:
-    return [int(path.name.removeprefix("step-")) for path in checkpoint.found(run_dir)]
+    return [int(path.name.removeprefix("step-")) for path in checkpoint.paths(run_dir)]
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -47,17 +50,17 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_the_last_few_and_the_best_are_kept(place: Path, tmp_path: Path) -> None:
     found = run(learner(place), tmp_path)
-    assert [m["step"] for m in found["history"]] == [5, 10]
-    best = checkpoint.best_step(found["history"])
+    assert [m.step for m in found.progress.history] == [5, 10]
+    best = checkpoint.best_step(found.progress.history)
     assert steps(tmp_path) == sorted({8, 10, best})
-    for path in checkpoint.found(tmp_path):
+    for path in checkpoint.paths(tmp_path):
         assert {file.name for file in path.iterdir()} == {"manifest.json", "progress.json", "state.safetensors"}
 
 
 def test_a_run_killed_at_any_step_ends_with_the_same_bits(place: Path, tmp_path: Path) -> None:
     """A kill leaves the checkpoints written so far, wherever it comes."""
     run(learner(place), tmp_path / "whole")
-    expected = state(checkpoint.found(tmp_path / "whole")[-1])
+    expected = state(checkpoint.paths(tmp_path / "whole")[-1])
     for killed_at in (1, 4, 7):
         run_dir = tmp_path / f"killed-{killed_at}"
         calls = iter(range(100))
@@ -71,14 +74,14 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(place: Path, tmp_path:
             run(learner(place), run_dir, should_stop=die)
         assert all(step <= killed_at for step in steps(run_dir))
         run(learner(place), run_dir)
-        assert same(state(checkpoint.found(run_dir)[-1]), expected), killed_at
+        assert same(state(checkpoint.paths(run_dir)[-1]), expected), killed_at
 
 
 @pytest.mark.parametrize("harm", ["truncated", "no manifest", "other bits", "missing"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(place: Path, tmp_path: Path, harm: str) -> None:
     run(learner(place), tmp_path)
-    expected = state(checkpoint.found(tmp_path)[-1])
-    newest = checkpoint.found(tmp_path)[-1]
+    expected = state(checkpoint.paths(tmp_path)[-1])
+    newest = checkpoint.paths(tmp_path)[-1]
     file = newest / "state.safetensors"
     content = file.read_bytes()
     if harm == "truncated":
@@ -88,18 +91,18 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(place: Path, tmp_pat
     else:
         (file if harm == "missing" else newest / "manifest.json").unlink()
 
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     found = run(learner(place, events=events), tmp_path)
-    (note,) = [event["text"] for event in events if event["event"] == "note"]
+    (note,) = [event.text for event in events if isinstance(event, Note)]
     assert note.startswith(f"warning: {newest}")
     assert note.endswith("Going on from step 8.")
-    assert found["step"] == 10
-    assert same(state(checkpoint.found(tmp_path)[-1]), expected)
+    assert found.progress.step == 10
+    assert same(state(checkpoint.paths(tmp_path)[-1]), expected)
 
 
 def test_no_whole_checkpoint_is_an_error_and_not_a_fresh_start(place: Path, tmp_path: Path) -> None:
     run(learner(place), tmp_path)
-    for path in checkpoint.found(tmp_path):
+    for path in checkpoint.paths(tmp_path):
         (path / "progress.json").unlink()
     with pytest.raises(UserError, match=r"no checkpoint in .* is whole \(.*progress\.json: missing"):
         run(learner(place), tmp_path)
@@ -114,9 +117,9 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     go_on, real = threading.Event(), checkpoint.save
     thetas: dict[int, torch.Tensor] = {}
 
-    def held(run_dir: Path, tensors: Any, progress: Any) -> Path:
-        assert go_on.wait(60) or progress["step"] != 4
-        return real(run_dir, tensors, progress)
+    def held(run_dir: Path, tensors: Any, progress: Progress, tags: Sequence[str]) -> Path:
+        assert go_on.wait(60) or progress.step != 4
+        return real(run_dir, tensors, progress, tags)
 
     def watch() -> bool:
         thetas[one.progress.step] = one.model.theta()[0].detach().clone()
@@ -152,9 +155,9 @@ def test_full_disk_is_told_and_the_last_checkpoint_stays_whole(place: Path, tmp_
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000002"]
 
     found = run(learner(place, "train.eval_every=100"), tmp_path)
-    assert found["step"] == 10
+    assert found.progress.step == 10
     run(learner(place, "train.eval_every=100"), tmp_path / "whole")
-    assert same(state(checkpoint.found(tmp_path)[-1]), state(checkpoint.found(tmp_path / "whole")[-1]))
+    assert same(state(checkpoint.paths(tmp_path)[-1]), state(checkpoint.paths(tmp_path / "whole")[-1]))
 
 
 def test_another_tag_set_is_refused(place: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def learner(place: Path, *overrides: str) -> Learner:
-    return Learner(tiny_config(place, "train.steps=10", "train.plain_steps=0", *overrides), device=CPU)
+    return Learner.from_config(tiny_config(place, "train.steps=10", "train.plain_steps=0", *overrides), device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def learner(place: Path, *overrides: str) -> Learner:
 def test_ten_steps_go_as_they_always_went(place: Path, name: str, overrides: tuple[str, ...]) -> None:
     """Losses of ten seeded meta-steps. To accept a change on purpose, delete the name from the file and run once."""
     one = learner(place, *overrides)
-    losses = [one.step()[0] for _ in range(10)]
+    losses = [one.step().loss for _ in range(10)]
     golden = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {}
     if name not in golden:
         GOLDEN.write_text(json.dumps({**golden, name: losses}, indent=1) + "\n", encoding="utf-8")
@@ -68,8 +68,7 @@ def test_base_is_plain_fine_tuning(place: Path) -> None:
         losses.append(functional.cross_entropy(logits[tags >= 0], tags[tags >= 0], reduction="none"))
     expected_loss = torch.cat(losses).mean()
     expected = torch.autograd.grad(expected_loss, model.theta())
-    loss, _ = one.step()
-    assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
+    assert one.step().loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
     for p, grad in zip(model.theta(), expected, strict=True):
         assert p.grad is not None
         assert torch.allclose(p.grad, grad, rtol=1e-3, atol=1e-6)
@@ -94,7 +93,15 @@ def test_sentences_without_entities_are_queries_but_need_not_be_support(place: P
 def test_memory_settings_do_not_change_the_result(place: Path, overrides: tuple[str, ...]) -> None:
     expected, other = learner(place), learner(place, *overrides)
     for _ in range(3):
-        assert other.step()[0] == pytest.approx(expected.step()[0], rel=1e-4)
+        assert other.step().loss == pytest.approx(expected.step().loss, rel=1e-4)
+
+
+def test_a_step_counts_the_pieces_it_ran_on(place: Path) -> None:
+    one = learner(place, "train.plain_steps=1")
+    for with_support in (False, True):
+        batch = one.episodes.meta_batch(one.progress.step)
+        windows = [e.query for e in batch] + [i for e in batch for i in e.support if with_support]
+        assert one.step().pieces == sum(len(one.source.windows[i]) for i in windows)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(place: Path, tmp_path: Path) -> None:
@@ -102,11 +109,11 @@ def test_a_resumed_run_ends_with_the_same_bits(place: Path, tmp_path: Path) -> N
     whole = run(learner(place, *settings), tmp_path / "whole")
     stops = iter([False] * 5 + [True])
     first = run(learner(place, *settings), tmp_path / "cut", should_stop=lambda: next(stops))
-    assert first["stopped"]
-    assert 0 < first["step"] < 10
+    assert first.stopped
+    assert 0 < first.progress.step < 10
     second = run(learner(place, *settings), tmp_path / "cut")
-    assert second["history"] == whole["history"]
-    one, other = (load_file(checkpoint.found(tmp_path / name)[-1] / "state.safetensors") for name in ("whole", "cut"))
+    assert second.progress.history == whole.progress.history
+    one, other = (load_file(checkpoint.paths(tmp_path / name)[-1] / "state.safetensors") for name in ("whole", "cut"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -123,7 +130,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_there_was(place:
 
     with pytest.raises(RunError, match=r"step 4: the loss or its gradient is not finite.*train\.conll:\d+"):
         run(one, tmp_path, should_stop=spoil)
-    (kept,) = checkpoint.found(tmp_path)
+    (kept,) = checkpoint.paths(tmp_path)
     assert all(torch.isfinite(t).all() for t in load_file(kept / "state.safetensors").values())
 
 
@@ -133,7 +140,7 @@ def test_each_worker_does_its_share(place: Path) -> None:
     alone.step()
     parts: list[torch.Tensor] = []
     for rank in (0, 1):
-        one = Learner(
+        one = Learner.from_config(
             tiny_config(place, "train.steps=10", "train.plain_steps=0"),
             device=CPU,
             team=Team(rank, 2, all_reduce=lambda f: parts.append(f.clone())),
@@ -151,20 +158,22 @@ def test_target_languages_choose_where_there_are_development_sets(place: Path, t
     both = learner(place, f"data.target_dev={{es: {place / 'dev.conll'}, de: {few}}}", *overrides)
     found = run(both, tmp_path / "both")
     # The same run, measured on the one file and on the other.
-    histories = [found["history"]]
+    histories = [found.progress.history]
     for name in ("dev.conll", "few.conll"):
         file = few if name == "few.conll" else place / name
         histories.append(
-            run(learner(place, f"data.source_dev={file}", *overrides), tmp_path / f"run-{name}")["history"]
+            run(learner(place, f"data.source_dev={file}", *overrides), tmp_path / f"run-{name}").progress.history
         )
     for measured, first, second in zip(*histories, strict=True):
         for how in ("plain", "adapted"):
-            assert measured[how] == pytest.approx(first[how])
-            assert measured[f"target_{how}"] == pytest.approx((first[how] + second[how]) / 2)
-    assert len({measured["target_adapted"] for measured in found["history"]}) > 1
-    assert found["best"] == max(measured["target_adapted"] for measured in found["history"])
+            f1 = getattr(first, how)
+            assert getattr(measured, how) == pytest.approx(f1)
+            assert getattr(measured, f"target_{how}") == pytest.approx((f1 + getattr(second, how)) / 2)
+    scores = [measured.target_adapted for measured in found.progress.history]
+    assert len(set(scores)) > 1
+    assert found.progress.best == max(score for score in scores if score is not None)
     metrics = json.loads((tmp_path / "both" / "bundle" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["dev_f1"] == found["best"]
+    assert metrics["dev_f1"] == found.progress.best
 
 
 def test_more_neighbours_than_sentences(place: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from metacross.events import Event, Note
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.loop import run
@@ -31,12 +31,12 @@ def traced_steps(folder: Path) -> list[int]:
 
 def work(folder: Path, *, steps: int, first: int = 0, last: int | None = None) -> list[str]:
     """Steps that only add numbers, from `first` done to `last`; the notes that were reported."""
-    notes: list[dict[str, Any]] = []
+    notes: list[Event] = []
     with profiled(folder, wanted=True, steps=steps, device=CPU, report=notes.append) as around_step:
         for done in range(first, last or steps):
             with around_step(done):
                 torch.ones(8).add_(1)
-    return [note["text"] for note in notes]
+    return [note.text for note in notes if isinstance(note, Note)]
 
 
 def test_ten_steps_are_traced_and_the_weights_are_the_same(tiny_folder: Path, tmp_path: Path) -> None:
@@ -44,10 +44,10 @@ def test_ten_steps_are_traced_and_the_weights_are_the_same(tiny_folder: Path, tm
     found = {}
     for wanted in (True, False):
         run_dir = tmp_path / str(wanted)
-        learner = Learner(config, device=CPU)
+        learner = Learner.from_config(config, device=CPU)
         with profiled(run_dir / "profile", wanted=wanted, steps=20, device=CPU, report=learner.report) as around_step:
             run(learner, run_dir, around_step=around_step)
-        found[wanted] = load_file(checkpoint.found(run_dir)[-1] / "state.safetensors")
+        found[wanted] = load_file(checkpoint.paths(run_dir)[-1] / "state.safetensors")
     assert found[True].keys() == found[False].keys()
     assert all(torch.equal(found[True][name], found[False][name]) for name in found[True])
 
@@ -95,7 +95,7 @@ def test_a_trace_that_cannot_be_written_ends_no_training(tmp_path: Path) -> None
 
 
 def test_a_step_that_fails_ends_the_trace(tmp_path: Path) -> None:
-    notes: list[dict[str, Any]] = []
+    notes: list[Event] = []
     with (
         pytest.raises(ZeroDivisionError),
         profiled(tmp_path, wanted=True, steps=20, device=CPU, report=notes.append) as around_step,

@@ -1,0 +1,60 @@
+"""What metacross uses of Ray that Ray does not document, all of it read in Ray 2.60.0.
+
+An upgrade may take any of it away: tests/test_ray_internals.py then says what is missing and what for. That holds for
+environment variables and names of files above all, which would just have no effect any more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# The environment variable in which `ray job submit` tells a job's entrypoint about the job, as JSON. Ray documents the
+# submission id only for the one who submits; a run takes it for its name.
+# (ray/_private/runtime_env/constants.py: RAY_JOB_CONFIG_JSON_ENV_VAR)
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+# Begins the names of the directories that Ray unpacks --working-dir into, and deletes after the job: a run must not be
+# written there. (ray/_private/runtime_env/packaging.py: RAY_PKG_PREFIX)
+UNPACKED = "_ray_pkg_"
+
+# Seconds between two looks of Ray Train at its workers, 2 by default: a measurement and the end may wait for that long.
+# (ray/train/v2/_internal/constants.py: HEALTH_CHECK_INTERVAL_S_ENV_VAR)
+HEALTH_CHECK_SECONDS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
+
+# "0" saves the process that waits for a cloud to take machines away.
+# (ray/train/v2/_internal/constants.py: ENABLE_PREEMPTION_WATCHER_ENV_VAR)
+PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+
+# "0" keeps Ray Tune from printing tables of its own, and tracebacks of trials that failed.
+# (ray/tune/experimental/output.py: get_air_verbosity)
+TUNE_OUTPUT = "RAY_AIR_NEW_OUTPUT"
+
+# The port of the local Ray that `ray.init` is about to start.
+# (ray/_private/ray_constants.py: GCS_PORT_ENVIRONMENT_VARIABLE)
+GCS_PORT = "RAY_GCS_SERVER_PORT"
+
+# The files that Ray Tune keeps its state in, and resumes from. (ray/tune/execution/tune_controller.py: CKPT_FILE_TMPL)
+TUNE_STATE = "experiment_state-*"
+
+
+@contextmanager
+def known_address() -> Iterator[dict[str, Any]]:
+    """Yields arguments of `ray.init` for a local Ray whose address all its processes know; call it inside the block.
+
+    Ray Train asks the dashboard whether a trial still lives, and what asks looks for "the" cluster of this machine.
+    Where another Ray runs it finds two and gives up, and a stopped trial's resources are never freed. So the port is
+    chosen here, and RAY_ADDRESS is put into every process's environment. `_node_ip_address` is an undocumented argument
+    of `ray.init` (ray/_private/worker.py).
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ[GCS_PORT] = str(port)
+    try:
+        yield {"_node_ip_address": "127.0.0.1", "runtime_env": {"env_vars": {"RAY_ADDRESS": f"127.0.0.1:{port}"}}}
+    finally:
+        os.environ.pop(GCS_PORT, None)
