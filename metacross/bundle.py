@@ -105,6 +105,8 @@ def save_bundle(
     """
 
     def fill(folder: Path) -> None:
+        # In fp32, half a gigabyte for the embedded encoder: its values are products of an fp16 scale and a small
+        # integer, which fp16 cannot hold.
         model.classifier.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_model(sentence_encoder, str(folder / "sentence_encoder.safetensors"))

@@ -17,7 +17,8 @@ from metacross.errors import UserError
 class SentenceEncoder(nn.Module):
     """Makes sentence vectors with the encoder as it was pre-trained, while theta changes.
 
-    The trunk is shared with the model; the layers above it are copied.
+    The trunk is shared with the model; the layers above it are copied. For that, both must see the same word pieces: so
+    no prefix such as E5's "query: " is put before a sentence.
 
     Args:
         model: the model, its weights still as pre-trained.

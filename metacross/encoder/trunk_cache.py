@@ -20,7 +20,9 @@ BLOCK = 1024  # windows whose states are held at once while all vectors are comp
 class TrunkCache:
     """The frozen trunk's states of a list of windows, cached; the least recently used are dropped first.
 
-    Cached states stay valid as long as the model lives, since the trunk never changes.
+    Cached states stay valid as long as the model lives, since the trunk never changes. A state that was dropped is
+    computed again in a batch with other windows, where float rounding may differ: a run that was resumed equals an
+    undisturbed one to the bit only if the cache holds all windows.
 
     Args:
         model: its trunk computes the states.

@@ -120,7 +120,9 @@ def encode_on_ray(
         encoders = pool(config.train.use_gpu, cluster, actors=actors)
         show(Note(f"{encoders.actors} encoders, {'a GPU' if encoders.use_gpu else 'no GPU'} each"))
         paths = [str(path.absolute()) for path in shards]
-        # A block is a shard's path. Each shard becomes a file of its own, so their order does not matter.
+        # A block is a shard's path. Each shard becomes a file of its own, so their order does not matter. (Blocks of
+        # rows did not do: Ray Data joined and reordered them in spite of `preserve_order`, and neighbours are counted
+        # by their place.)
         encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(
             Encoder,
             fn_constructor_kwargs={

@@ -6,8 +6,9 @@
     neighbours.npy        every window's nearest others, best first, (M, K)
     prepared.json         what all this was made from, and figures; written last
 
-A run uses the last three files. It compares what they were made from with what it would make them from itself, and is
-refused if the two differ.
+A run uses the last three files; with every window's neighbours it needs no vectors to make its episodes. It compares
+what they were made from with what it would make them from itself, and is refused if the two differ. Corpora and encoder
+are compared by SHA-256 of their content, so a renamed file fits and a changed one does not.
 """
 
 from __future__ import annotations

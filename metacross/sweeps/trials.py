@@ -1,5 +1,7 @@
 """A sweep's trials, read back from trials.jsonl, which is written while they run. No Ray.
 
+Tables, best settings and plots come from this file alone. Ray Tune's own state is only for resuming.
+
 trials.jsonl         what became of every trial: TrialStart, TrialMeasurement and TrialEnd events, one a line
 trials/ID/           a run each
 """

@@ -17,7 +17,7 @@ class TaggedEntity:
         start: offset of its first code point.
         end: offset behind its last one.
         text: the code points between them.
-        score: mean probability of its words' tags, 0 to 1; None for labels that people gave.
+        score: mean softmax probability of its words' tags, 0 to 1, not calibrated; None for labels that people gave.
     """
 
     type: str
