@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from benchmarks.http_client import HOST
 
@@ -52,7 +53,7 @@ def start(settings: dict[str, str], port: int) -> None:
         RuntimeError: it does not start, or is not ready in time.
     """
     import ray
-    from ray import serve
+    from ray import serve as ray_serve
     from ray.serve.config import HTTPOptions
 
     from metacross.ray_session import OBJECT_STORE_BYTES
@@ -66,8 +67,8 @@ def start(settings: dict[str, str], port: int) -> None:
         logging_level=logging.ERROR,
         object_store_memory=OBJECT_STORE_BYTES,
     )
-    serve.start(http_options=HTTPOptions(host=HOST, port=port))
-    serve.run(_clocked(settings))
+    ray_serve.start(http_options=HTTPOptions(host=HOST, port=port))
+    ray_serve.run(_clocked(settings))
     deadline = time.monotonic() + READY_S
     while (told := _ready(port)) != "":
         if time.monotonic() > deadline:
@@ -90,9 +91,9 @@ def observed() -> dict[str, float]:
     Seconds by stage, seconds of whole batches ("answer"), the numbers of requests and batches, and how many support
     sentences' factors were at hand (hits) or not (misses).
     """
-    from ray import serve
+    from ray import serve as ray_serve
 
-    tagger = serve.get_deployment_handle("Tagger", "default")
+    tagger = ray_serve.get_deployment_handle("Tagger", "default")
     found: dict[str, float] = tagger.observed.remote().result(timeout_s=READY_S)
     return found
 
@@ -100,19 +101,20 @@ def observed() -> dict[str, float]:
 def stop() -> None:
     """Ends the service and its Ray."""
     import ray
-    from ray import serve
+    from ray import serve as ray_serve
 
     if ray.is_initialized():
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray_serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()
 
 
 def _clocked(settings: dict[str, str]) -> Any:
     """The service, its Tagger with a clock."""
     from serve import app
+    from serve.tagger import Tagger
 
-    plain = app.Tagger
-    base: Any = plain.func_or_class  # type: ignore[attr-defined]  # a deployment, which mypy does not see
+    plain: Any = Tagger  # a deployment, which mypy does not see
+    base: Any = plain.func_or_class
 
     class Clocked(base):  # type: ignore[misc]
         """A Tagger that adds up its time."""
@@ -145,8 +147,5 @@ def _clocked(settings: dict[str, str]) -> Any:
             figures = self._engine.cache_figures
             return {**self._spent, "hits": figures.hits, "misses": figures.misses}
 
-    app.Tagger = plain.options(func_or_class=Clocked)  # type: ignore[attr-defined, misc]
-    try:
+    with mock.patch.object(app, "Tagger", plain.options(func_or_class=Clocked)):
         return app.build(settings)
-    finally:
-        app.Tagger = plain  # type: ignore[misc]

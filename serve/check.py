@@ -21,8 +21,11 @@ from ray.serve.schema import ServeDeploySchema
 from metacross.config import Config, ServeConfig, load_config, read_yaml
 from metacross.errors import UserError
 from metacross.tagging.tagger import AdaptiveTagger
-from serve.app import Ingress, SourceIndex, Tagger, build, from_config
+from serve.app import build, from_config
 from serve.changeover import bundle_named
+from serve.ingress import Ingress
+from serve.source_index import SourceIndex
+from serve.tagger import Tagger
 from serve.web.auth import refuse_open_door
 
 IMPORT_PATHS: dict[str, Any] = {f"serve.app:{builder.__name__}": builder for builder in (build, from_config)}

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence, sentence_from_words
-from metacross.errors import RunError, UserError
+from metacross.errors import RunError
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
@@ -210,11 +209,3 @@ def _entity(found: TaggedEntity) -> dict[str, Any]:
     """An entity as answers have it; labels of support sentences have no score."""
     score = {} if found.score is None else {"score": found.score}
     return {"start": found.start, "end": found.end, "text": found.text, "label": found.type, **score}
-
-
-def refuse_path(path: str) -> None:
-    """Raises UserError where a bundle's path leads nowhere, before anything is started."""
-    if "://" not in path and not Path(path).is_dir():
-        raise UserError(
-            f"bundle={path}: no such directory ({Path.cwd()}). Give what `metacross train` named at its end."
-        )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 import yaml
-from ray import serve
+from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
@@ -55,12 +55,12 @@ class Service:
 def until(done: Callable[[], bool], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < deadline, serve.status()
+        assert time.monotonic() < deadline, ray_serve.status()
         time.sleep(0.1)
 
 
 def status() -> str:
-    applications = serve.status().applications
+    applications = ray_serve.status().applications
     return applications["metacross"].status.value if applications else ""
 
 
@@ -85,12 +85,12 @@ def service(root: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFact
     file.write_text(yaml.safe_dump(data), encoding="utf-8")
     digests = [AdaptiveTagger.from_pretrained(bundle, device="cpu").bundle.digest for bundle in (one, two)]
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
+    ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
     service = Service(file, [one, two], digests)
     service.deploy({"bundle": str(one)})
     assert check(file, open_bundle=True) == []
     yield service
-    serve.shutdown()
+    ray_serve.shutdown()
     ray.shutdown()
 
 

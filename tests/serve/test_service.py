@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 import ray
-from ray import serve
+from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 
 from metacross import AdaptiveTagger, Client
@@ -34,15 +34,15 @@ def place(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     place = tmp_path_factory.mktemp("serve")
     shutil.copytree(tiny_bundle, place / "one")
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=8123))
+    ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=8123))
     run(place / "one", place)
     yield place
-    serve.shutdown()
+    ray_serve.shutdown()
     ray.shutdown()
 
 
 def run(bundle: Path, place: Path, **settings: str) -> None:
-    serve.run(
+    ray_serve.run(
         build(
             {
                 "bundle": str(bundle),
