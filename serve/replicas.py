@@ -15,12 +15,13 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 
 ATTEMPTS = 4
+LONGEST_PAUSE_SECONDS = 1.6  # before the last attempt; half as long before each earlier one
 T = TypeVar("T")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether a call failed since its replica died under it, or there was none; another one may answer."""
-    # What the replica itself raised comes in a RayTaskError. It may have called a replica that was lost.
+    """Whether a call failed because its replica was lost, or because there was none: another one may answer it."""
+    # What the replica raised arrives as the cause of a RayTaskError; it may itself have called a replica that was lost.
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, (RayActorError, ReplicaUnavailableError, DeploymentUnavailableError))
 
@@ -50,5 +51,7 @@ async def retried_async(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds before each attempt after the first; random, so that those who lost one replica do not come at once."""
-    return (random.uniform(0, 0.2 * 2**attempt) for attempt in range(1, ATTEMPTS))
+    """Seconds to wait before each attempt after the first."""
+    for left in reversed(range(ATTEMPTS - 1)):
+        # Random, so that not all who lost the same replica come back at the same moment.
+        yield random.uniform(0, LONGEST_PAUSE_SECONDS / 2**left)
