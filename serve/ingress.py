@@ -57,18 +57,18 @@ class Ingress(LateAppDeployment):
 
 
 class TaggerBackend:
-    """The `serve.web.routes.Backend` behind a handle of Tagger."""
+    """The `serve.web.service.Backend` behind a handle of Tagger."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
 
     async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
-        """See `serve.web.routes.Backend`."""
+        """See `serve.web.service.Backend`."""
         answer: Answer | Refusal = await self._ask(lambda: self._handle.tag.remote(tuple(jobs)))
         return answer
 
     async def model(self) -> dict[str, Any]:
-        """See `serve.web.routes.Backend`."""
+        """See `serve.web.service.Backend`."""
         model: dict[str, Any] = await self._ask(self._handle.model.remote)
         return model
 

@@ -54,7 +54,7 @@ class Tagger:
         return await self._batches(jobs)
 
     async def model(self) -> dict[str, Any]:
-        """See `serve.web.routes.Backend`."""
+        """See `serve.web.service.Backend`."""
         return self._engine.model()
 
     def _answer(self, requests: list[Sequence[Job]]) -> list[Answer | Refusal]:
