@@ -43,6 +43,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
+from metacross.client.contract import Entity, Example
 from metacross.corpora.sentence import Sentence, entities
 from metacross.errors import RunError, UserError
 from serve.annotations import refuse_unstorable
@@ -70,7 +71,7 @@ _LANGUAGE = re.compile(r"(?:[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*)?")
 
 
 @dataclass(frozen=True)
-class Example:
+class StoredExample:
     """A labelled sentence of the store.
 
     Attributes:
@@ -85,17 +86,20 @@ class Example:
     language: str
     created: datetime
 
-    def as_dict(self) -> dict[str, Any]:
-        """What is told of it: offsets count code points, the time is in whole seconds."""
+    def as_answer(self) -> Example:
+        """The example as the service answers it; the time is in full seconds."""
         text, spans = self.sentence.text, self.sentence.spans
-        found = [(spans[e.start][0], spans[e.end - 1][1], e.type) for e in entities(self.sentence.tags or ())]
-        return {
-            "id": self.id,
-            "text": text,
-            "entities": [{"start": s, "end": e, "text": text[s:e], "label": label} for s, e, label in found],
-            "language": self.language,
-            "created": self.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
+        labelled = []
+        for entity in entities(self.sentence.tags or ()):
+            start, end = spans[entity.start][0], spans[entity.end - 1][1]
+            labelled.append(Entity(start, end, text[start:end], entity.type))
+        return Example(
+            id=self.id,
+            text=text,
+            entities=tuple(labelled),
+            language=self.language,
+            created=self.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Changes:
     """What a reader has to take in to be at `version`; ids ascend, and deleted ones are such as it had."""
 
     version: int
-    added: list[Example]
+    added: list[StoredExample]
     deleted: list[int]
 
 
@@ -142,7 +146,7 @@ class ExampleStore:
         """Lets go of the database; the store is not used afterwards."""
         self._engine.dispose()
 
-    def add(self, sentences: Sequence[Sentence], languages: Sequence[str]) -> list[Example]:
+    def add(self, sentences: Sequence[Sentence], languages: Sequence[str]) -> list[StoredExample]:
         """Adds all of them, or none; when this returns they are on disk, and every reader sees them.
 
         Args:
@@ -165,7 +169,7 @@ class ExampleStore:
             first = version - len(sentences) + 1
             created = datetime.now(UTC)
             added = [
-                Example(id, replace(sentence, place=f"example {id}"), language, created)
+                StoredExample(id, replace(sentence, place=f"example {id}"), language, created)
                 for id, (sentence, language) in enumerate(zip(sentences, languages, strict=True), first)
             ]
             connection.execute(insert(_EXAMPLES), [_values(example) for example in added])
@@ -181,12 +185,12 @@ class ExampleStore:
                 connection.commit()
         return done
 
-    def get(self, id: int) -> Example | None:
+    def get(self, id: int) -> StoredExample | None:
         """The example of this number, None where there is none."""
         rows = self._rows(select(_EXAMPLES).where(_EXAMPLES.c.id == _bounded(id), _LIVES))
         return _example(rows[0]) if rows else None
 
-    def page(self, after: int = 0, limit: int = 100) -> list[Example]:
+    def page(self, after: int = 0, limit: int = 100) -> list[StoredExample]:
         """The first `limit` examples with numbers above `after`, ascending. None ever appears behind a page's end."""
         wanted = select(_EXAMPLES).where(_EXAMPLES.c.id > _bounded(after), _LIVES)
         return [_example(row) for row in self._rows(wanted.order_by(_EXAMPLES.c.id).limit(limit))]
@@ -253,7 +257,7 @@ def _bounded(number: int) -> int:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _values(example: Example) -> dict[str, Any]:
+def _values(example: StoredExample) -> dict[str, Any]:
     sentence = example.sentence
     if sentence.tags is None:
         raise ValueError(f"{sentence.place} has no tags")
@@ -269,11 +273,11 @@ def _values(example: Example) -> dict[str, Any]:
     }
 
 
-def _example(row: Row[Any]) -> Example:
+def _example(row: Row[Any]) -> StoredExample:
     spans = tuple((start, end) for start, end in row.spans)
     words = tuple(row.text[start:end] for start, end in spans)
     sentence = Sentence(row.text, words, spans, tuple(row.tags), row.presplit, f"example {row.id}")
-    return Example(row.id, sentence, row.language, row.created.replace(tzinfo=UTC))
+    return StoredExample(row.id, sentence, row.language, row.created.replace(tzinfo=UTC))
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from ray import serve as ray_serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from metacross.client.contract import EntitiesAnswer, Model
 from metacross.config import Config
-from serve.engine import Answer, Job, Refusal
+from serve.engine import Job, Refusal
 from serve.examples import ExampleStore
 from serve.logs import log_with_serve
 from serve.prometheus import request_metrics
@@ -62,14 +63,14 @@ class TaggerBackend:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
 
-    async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         """See `serve.web.service.Backend`."""
-        answer: Answer | Refusal = await self._ask(lambda: self._handle.tag.remote(tuple(jobs)))
+        answer: EntitiesAnswer | Refusal = await self._ask(lambda: self._handle.tag.remote(tuple(jobs)))
         return answer
 
-    async def model(self) -> dict[str, Any]:
+    async def model(self) -> Model:
         """See `serve.web.service.Backend`."""
-        model: dict[str, Any] = await self._ask(self._handle.model.remote)
+        model: Model = await self._ask(self._handle.model.remote)
         return model
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:

@@ -8,11 +8,12 @@ from typing import Any
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 
+from metacross.client.contract import EntitiesAnswer, Model
 from metacross.config import Config
 from metacross.tagging.tagger import AdaptiveTagger
 from serve.batcher import Batcher
 from serve.changeover import Changeover
-from serve.engine import Answer, Engine, Job, Refusal
+from serve.engine import Engine, Job, Refusal
 from serve.examples import ExampleStore
 from serve.logs import log_with_serve
 from serve.prometheus import TaggerMetrics
@@ -41,7 +42,7 @@ class Tagger:
         self._engine = Engine(store, self._open)
         self._metrics = TaggerMetrics()
         self._changeover = Changeover(self._engine.load, self._metrics.pending)
-        self._batches: Batcher[Sequence[Job], Answer | Refusal] = Batcher(
+        self._batches: Batcher[Sequence[Job], EntitiesAnswer | Refusal] = Batcher(
             self._answer, size=_size, most=config.serve.batch_requests, wait_s=config.serve.batch_wait_ms / 1000
         )
 
@@ -49,15 +50,15 @@ class Tagger:
         """Goes over to the bundle that is named, see `Changeover`. Serve calls it, also before the first request."""
         await self._changeover.reconfigure(user_config)
 
-    async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         """Tags a request's texts, together with those of other requests."""
         return await self._batches(jobs)
 
-    async def model(self) -> dict[str, Any]:
+    async def model(self) -> Model:
         """See `serve.web.service.Backend`."""
         return self._engine.model()
 
-    def _answer(self, requests: list[Sequence[Job]]) -> list[Answer | Refusal]:
+    def _answer(self, requests: list[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
         self._metrics.batch(len(requests), sum(map(len, requests)), waiting=len(self._batches))
         answers = self._engine.answer(requests)
         self._metrics.cache(self._engine.cache_figures)

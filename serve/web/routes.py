@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
+from metacross.client.contract import AddedExamples, EntitiesAnswer, Example, ExamplePage, Model, ModelName, Problem
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
 from serve.annotations import sentence_of, sentence_of_words
-from serve.engine import Answer
 from serve.examples import ExampleStore
 from serve.web import problems, schemas
 from serve.web.auth import Token
@@ -100,23 +101,22 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/model", summary="What answers come from", responses=_problems(401, 403, *WAIT), dependencies=[may_tag]
     )
-    async def model() -> schemas.ModelInfo:
-        facts = await service.model()
-        return schemas.ModelInfo(**facts, examples=await service.count_examples())
+    async def model() -> Model:
+        model = await service.model()
+        return replace(model, examples=await service.stored(lambda store: store.count())) if service.store else model
 
     @app.post(
         "/v1/entities",
         summary="Find the entities of texts",
         responses=_problems(*REFUSED, *BODY, *WAIT),
         dependencies=[may_tag],
-        response_model_exclude_unset=True,
     )
-    async def entities(request: schemas.EntitiesRequest) -> schemas.EntitiesAnswer:
+    async def entities(request: schemas.EntitiesRequest) -> EntitiesAnswer:
         jobs = jobs_of(request, service.limits)
-        answer = await service.tag(jobs) if jobs else Answer([], await service.model())
-        results = [schemas.Result(**result) for result in answer.results]
-        named = schemas.ModelName(bundle=answer.model["bundle"], method=answer.model["method"])
-        return schemas.EntitiesAnswer(results=results, model=named)
+        if jobs:
+            return await service.tag(jobs)
+        model = await service.model()
+        return EntitiesAnswer((), ModelName(model.bundle, model.method))
 
     @app.post(
         "/v1/entities:stream",
@@ -129,7 +129,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         response_class=Lines,
         openapi_extra={"requestBody": {"content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE}}}},
     )
-    async def stream(request: Request, options: Annotated[schemas.Options, Query()]) -> Lines:
+    async def stream(request: Request, options: Annotated[schemas.RequestOptions, Query()]) -> Lines:
         return Lines(answered_lines(request, options, service.tag, service.limits))
 
 
@@ -144,28 +144,28 @@ def _add_examples(app: FastAPI, service: Service) -> None:
         responses={**_problems(*REFUSED, *BODY, *STORE, *WAIT), 201: {"links": _LINKS}},
         dependencies=[may_write],
     )
-    async def add(request: schemas.NewExamples) -> schemas.StoredExamples:
-        labels = (await service.model())["labels"]
+    async def add(request: schemas.NewExamples) -> AddedExamples:
+        labels = (await service.model()).labels
         sentences = [_sentence(i, example, labels, service.limits) for i, example in enumerate(request.examples)]
         languages = [example.language for example in request.examples]
         added = await service.stored(lambda store: store.add(sentences, languages))
-        return schemas.StoredExamples(examples=[schemas.StoredExample(**e.as_dict()) for e in added])
+        return AddedExamples(tuple(example.as_answer() for example in added))
 
     @app.get("/v1/examples", summary="List examples", responses=refusals, dependencies=[may_read])
     async def listed(
         after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-    ) -> schemas.ExamplePage:
+    ) -> ExamplePage:
         # One more than asked for says whether there is a next page.
         found = await service.stored(lambda store: store.page(after, limit + 1))
         last = found[limit - 1].id if len(found) > limit else None
-        return schemas.ExamplePage(examples=[schemas.StoredExample(**e.as_dict()) for e in found[:limit]], next=last)
+        return ExamplePage(tuple(example.as_answer() for example in found[:limit]), next=last)
 
     @app.get("/v1/examples/{number}", summary="One example", responses=refusals, dependencies=[may_read])
-    async def one(number: int) -> schemas.StoredExample:
+    async def one(number: int) -> Example:
         example = await service.stored(lambda store: store.get(number))
         if example is None:
             raise _no_example(number)
-        return schemas.StoredExample(**example.as_dict())
+        return example.as_answer()
 
     @app.delete(
         "/v1/examples/{number}",
@@ -182,7 +182,7 @@ def _add_examples(app: FastAPI, service: Service) -> None:
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """A route's `responses`: the problems that it may answer with, and 500, which every route may."""
-    problem = {"model": schemas.Problem, "content": {problems.MEDIA_TYPE: {}}}
+    problem = {"model": Problem, "content": {problems.MEDIA_TYPE: {}}}
     return {status: problem for status in sorted({*statuses, 500})}
 
 

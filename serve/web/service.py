@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 
+from metacross.client.contract import EntitiesAnswer, Model
 from metacross.errors import RunError
-from serve.engine import Answer, Job, Refusal
+from serve.engine import Job, Refusal
 from serve.examples import ExampleStore
 from serve.web.auth import Grant, Token, needs
 from serve.web.limits import Limits
@@ -25,10 +26,10 @@ T = TypeVar("T")
 class Backend(Protocol):
     """What tags: a Serve deployment, or an engine in this process."""
 
-    async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         """Tags texts by one checkpoint. ProblemError 503 where it is too busy or not there."""
 
-    async def model(self) -> dict[str, Any]:
+    async def model(self) -> Model:
         """Facts about the checkpoint that answers now. ProblemError 503 before one is loaded."""
 
 
@@ -52,20 +53,16 @@ class Service:
         """A route's dependency: only requests pass whose token grants this."""
         return Depends(needs(self.tokens, grant))
 
-    async def tag(self, jobs: Sequence[Job]) -> Answer:
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer:
         """The backend's answer. ProblemError 422 where it refuses the request, 504 where it takes too long."""
         answer = await self._in_time(self.backend.tag(jobs))
         if isinstance(answer, Refusal):
             raise ProblemError(422, answer.detail, field=answer.field)
         return answer
 
-    async def model(self) -> dict[str, Any]:
-        """Facts about the checkpoint that answers now. ProblemError 504 where they take too long."""
+    async def model(self) -> Model:
+        """Facts about the checkpoint that answers now, which count no examples. ProblemError 504 after too long."""
         return await self._in_time(self.backend.model())
-
-    async def count_examples(self) -> int:
-        """How many examples are stored; 0 for a service that stores none."""
-        return await self.stored(ExampleStore.count) if self.store else 0
 
     async def stored(self, work: Callable[[ExampleStore], T]) -> T:
         """What the store says, asked in a thread. ProblemError 404 where there is no store, 503 where it fails."""
