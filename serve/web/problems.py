@@ -21,13 +21,13 @@ log = logging.getLogger("metacross.serve")
 
 
 class ProblemError(Exception):
-    """An answer that is a problem.
+    """Ends a request with a problem as its answer.
 
     Args:
         status: HTTP status.
         detail: what is wrong, and the fix.
-        field: of the request, such as texts.3; "" where it is none in particular.
-        headers: of the answer.
+        field: the field of the request that is wrong, such as texts.3; "" where it is none in particular.
+        headers: headers of the answer.
     """
 
     def __init__(self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None) -> None:
@@ -37,7 +37,7 @@ class ProblemError(Exception):
 
 
 def busy(detail: str, *, seconds: float = 1.0) -> ProblemError:
-    """503: try again after some seconds."""
+    """A problem 503 that asks to try again after some seconds."""
     return ProblemError(503, detail, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
@@ -89,7 +89,7 @@ def described(status: int, detail: str, name: str, *, errors: tuple[FieldError, 
 
 
 def request_id(request: Request) -> str:
-    """The id that the request came with, or was given."""
+    """The id that Envelope took from the request, or made for it."""
     return str(request.scope.get("metacross_request_id", ""))
 
 

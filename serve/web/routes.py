@@ -58,7 +58,7 @@ def make_app(
         limits: what one request may ask for; a request for more is refused.
         tokens: who may do what; None lets everybody do everything.
         observed: called after every request with its route ("" where there is none), status and seconds.
-        send_request_id: answer with the header x-request-id; Serve does so by itself, and adds one where there is none.
+        send_request_id: answer with the header x-request-id; False behind Serve's proxy, which makes and sends it.
     """
     app = DocumentedAPI(
         title="metacross",
