@@ -201,7 +201,7 @@ def _service(application: Mapping[str, Any], *, host: str | None, open_bundle: b
 
 
 def _misplaced(deployments: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> Iterator[str]:
-    """Options where they have no effect: of unknown deployments, a user_config of others, settings that are replaced."""
+    """What would have no effect: unknown deployments, another one's user_config, settings that options replace."""
     for name, options in deployments.items():
         if name not in DEPLOYMENTS:
             yield f"deployments.{name}: unknown deployment. Did you mean {_nearest(name, DEPLOYMENTS)}?"

@@ -10,12 +10,18 @@ from serve.web import problems
 from serve.web.limits import Limits
 
 _TEXT = {"schema": {"type": "string"}}
-_ALWAYS = {"X-Request-Id": {"description": "of the request, as it came or was given", "required": True, **_TEXT}}
+_ALWAYS = {
+    "X-Request-Id": {
+        "description": "The id that the request came with, or a new one.",
+        "required": True,
+        **_TEXT,
+    }
+}
 _BY_STATUS = {
-    "401": {"WWW-Authenticate": {"description": "how to send a token", "required": True, **_TEXT}},
+    "401": {"WWW-Authenticate": {"description": "How to send a token.", "required": True, **_TEXT}},
     "503": {
         "Retry-After": {
-            "description": "seconds to wait",
+            "description": "Seconds to wait.",
             "required": True,
             "schema": {"type": "integer", "minimum": 1},
         }

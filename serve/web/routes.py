@@ -123,7 +123,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         summary="Find the entities of many texts, a JSON object a line",
         responses={
             **_problems(*REFUSED),
-            200: {"content": {NDJSON: {}}, "description": "a line for every line, in their order"},
+            200: {"content": {NDJSON: {}}, "description": "One line for each line of the request, in the same order."},
         },
         dependencies=[may_tag],
         response_class=Lines,

@@ -33,7 +33,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_LABELS = "keep these types of entities only"
+_LABELS = "Keep entities of these types only."
 
 
 class RequestOptions(BaseModel):
@@ -41,11 +41,11 @@ class RequestOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    adapt: Annotated[bool, Field(description="tag every sentence by weights adapted to it")] = True
-    explain: Annotated[bool, Field(description="also the sentences adapted to, and the answer before")] = False
+    adapt: Annotated[bool, Field(description="Tag every sentence by weights adapted to it.")] = True
+    explain: Annotated[bool, Field(description="Also give the sentences adapted to, and the plain answer.")] = False
     labels: Annotated[list[Text] | None, Field(description=_LABELS)] = None
-    threshold: Annotated[float, Field(ge=0, le=1, description="drop entities with a lower score")] = 0.0
-    neighbours: Annotated[int | None, Field(ge=1, description="sentences to adapt to; the bundle's own number")] = None
+    threshold: Annotated[float, Field(ge=0, le=1, description="Drop entities with a lower score.")] = 0.0
+    neighbours: Annotated[int | None, Field(ge=1, description="Sentences to adapt to; null: as in training.")] = None
 
 
 class EntitiesRequest(RequestOptions):
@@ -97,7 +97,7 @@ class NewExample(_Strict):
     entities: list[NewEntity] | None = None
     words: list[Text] | None = None
     tags: list[Text] | None = None
-    language: Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code")] = ""
+    language: Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")] = ""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> NewExample:
