@@ -152,14 +152,18 @@ class _Loaded:
 
     def result(self, job: Job, tagged: TaggedText) -> Result:
         """What the job asks for, of what was found in its text."""
-        plain = tagged.plain_entities() if job.adapt else tagged.entities()
+        support, plain = None, None
+        if job.explain:
+            support = tuple(map(self._support, tagged.support()))
+            # Without adaptation the answer itself is the plain one.
+            plain = _wanted(job, tagged.plain_entities() if job.adapt else tagged.entities())
         return Result(
             text=tagged.text,
             entities=_wanted(job, tagged.entities()),
             windows=sum(sentence.windows for sentence in tagged.sentences),
             adapted=any(sentence.adapted for sentence in tagged.sentences),
-            support=tuple(map(self._support, tagged.support())) if job.explain else None,
-            plain=_wanted(job, plain) if job.explain else None,
+            support=support,
+            plain=plain,
         )
 
     def _support(self, support: SupportSentence) -> Support:

@@ -102,8 +102,8 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         "/v1/model", summary="What answers come from", responses=_problems(401, 403, *WAIT), dependencies=[may_tag]
     )
     async def model() -> Model:
-        model = await service.model()
-        return replace(model, examples=await service.stored(lambda store: store.count())) if service.store else model
+        facts = await service.model()
+        return replace(facts, examples=await service.stored(lambda store: store.count())) if service.store else facts
 
     @app.post(
         "/v1/entities",

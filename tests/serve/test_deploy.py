@@ -14,12 +14,11 @@ import ray
 import yaml
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
-from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from metacross import AdaptiveTagger, Client
 from serve.check import check
-from tests.helpers.ray_service import Load, replica_processes
+from tests.helpers.ray_service import Load, deploy, replica_processes, serve_logs
 from tests.helpers.tiny_bundle import train_bundle, write_inputs
 
 PORT = 8133
@@ -35,19 +34,15 @@ class Service:
     digests: list[str]
 
     def deploy(self, user_config: dict[str, Any]) -> None:
-        """What `serve deploy` does, without a dashboard to send the file to."""
         data = yaml.safe_load(self.file.read_text(encoding="utf-8"))
         next(d for d in data["applications"][0]["deployments"] if d["name"] == "Tagger")["user_config"] = user_config
         self.file.write_text(yaml.safe_dump(data), encoding="utf-8")
-        client = _get_global_client()
-        assert client is not None
-        client.deploy_apps(ServeDeploySchema.model_validate(data))
+        deploy(ServeDeploySchema.model_validate(data))
         until(lambda: status() == "RUNNING")
 
     def logged(self, what: str) -> int:
         """How often the Taggers' own logs say it."""
-        session = Path(ray._private.worker._global_node.get_session_dir_path())
-        logs = list((session / "logs" / "serve").glob("replica_*Tagger*.log"))
+        logs = list(serve_logs().glob("replica_*Tagger*.log"))
         assert logs
         return sum(log.read_text(encoding="utf-8").count(what) for log in logs)
 
