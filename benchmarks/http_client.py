@@ -1,7 +1,7 @@
-"""Clients of a service over HTTP, as lean as can be: they run on the cores that they measure.
+"""Clients that measure the service over HTTP. They are as lean as possible, since they run on the cores they measure.
 
-One asyncio loop, a kept connection for each client, requests that were written out before. Every client sends its next
-request as soon as it has the answer to the one before. httpx would take several times as much processor time a request.
+All clients share one asyncio loop. Each keeps one connection, and sends its next request, which was written out before,
+as soon as it has the answer to the one before. httpx would take several times as much processor time for each request.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Seen:
     """What the clients saw of a block of requests.
 
     Attributes:
-        seconds: of the whole block.
-        cpu_seconds: of the clients' own process in it.
-        latencies: seconds of every request that was answered as it should be.
-        errors: how many of each kind.
+        seconds: how long the block took.
+        cpu_seconds: processor time of the clients' own process in it.
+        latencies: seconds of every request that was answered as expected.
+        errors: number of errors by kind.
     """
 
     seconds: float
@@ -47,27 +47,27 @@ class Seen:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """A percentile, 1 to 99, between the two values it falls between; nan of nothing."""
+    """A percentile, 1 to 99, interpolated between the two values around it; nan without values."""
     if len(values) < 2:
         return values[0] if values else float("nan")
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def entities_request(text: str, *, adapt: bool) -> bytes:
-    """A whole request for the entities of a text."""
+    """A complete request for the entities of a text."""
     body = json.dumps({"text": text, "adapt": adapt}, ensure_ascii=False).encode()
     head = f"POST /v1/entities HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 def send(port: int, requests: Sequence[bytes], clients: int, expected: bytes) -> Seen:
-    """Sends requests from so many clients at once, in their order.
+    """Sends requests in their order, from several clients at once.
 
     Args:
-        port: of the service, on this machine.
-        requests: whole ones, head and body.
-        clients: that send them.
-        expected: every answer has this in its body; one that has not is an error.
+        port: the service's port on this machine.
+        requests: complete requests, head and body.
+        clients: how many clients send them.
+        expected: part of the body of every answer; an answer without it counts as an error.
     """
     return asyncio.run(_send(port, requests, clients, expected))
 
@@ -106,12 +106,12 @@ async def _client(
             try:
                 connection = await asyncio.open_connection(HOST, port)
             except OSError:
-                break  # whoever else is connected goes on
+                break  # the clients that are still connected go on
     connection[1].close()
 
 
 async def _answer(connection: Connection, request: bytes) -> tuple[int, bytes]:
-    """Status and body. ValueError where the answer does not tell its length."""
+    """Status and body. ValueError for an answer without content-length."""
     reader, writer = connection
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()

@@ -1,7 +1,7 @@
-"""The service of serve/app.py on a Ray of its own, for `benchmarks.serving_http`: in a process that does nothing else.
+"""The service of serve/app.py on its own Ray, in a process that does nothing else, for `benchmarks.serving_http`.
 
-The only difference from the service as users start it: its Tagger also adds up the seconds of its stages. Prometheus
-would not do: Ray rebuilds a histogram's sum from the middles of its buckets on the way there.
+It differs from the service that users start in one thing: its Tagger also adds up the seconds of its stages. Prometheus
+would not do for this, since Ray makes up a histogram's sum from the middles of its buckets.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from benchmarks.http_client import HOST
 
@@ -23,16 +24,16 @@ READY_S = 120.0
 
 
 def stages_ms(before: Mapping[str, float], after: Mapping[str, float], *, seconds: float) -> dict[str, float]:
-    """Where the time of a block of requests went, in ms a request; it adds up to the whole.
+    """Where the time of a block of requests went, in ms per request. The parts add up to the block's time.
 
     Args:
         before: what the Tagger had added up before the block, see `observed`.
-        after: and after it.
-        seconds: the block took.
+        after: what it had added up after the block.
+        seconds: how long the block took.
 
     Returns:
-        The Tagger's stages; what else it did: words of a text, pieces, entities of tags; and all the time in which it
-        did nothing for any request.
+        The Tagger's stages; its other work (words of a text, pieces, entities of tags) as `INSIDE`; and the time in
+        which it worked on no request as `OUTSIDE`.
     """
     spent = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in (*STAGES, "answer", "requests")}
     requests, answer = spent.pop("requests"), spent.pop("answer")
@@ -52,7 +53,7 @@ def start(settings: dict[str, str], port: int) -> None:
         RuntimeError: it does not start, or is not ready in time.
     """
     import ray
-    from ray import serve
+    from ray import serve as ray_serve
     from ray.serve.config import HTTPOptions
 
     from metacross.ray_session import OBJECT_STORE_BYTES
@@ -66,17 +67,17 @@ def start(settings: dict[str, str], port: int) -> None:
         logging_level=logging.ERROR,
         object_store_memory=OBJECT_STORE_BYTES,
     )
-    serve.start(http_options=HTTPOptions(host=HOST, port=port))
-    serve.run(_clocked(settings))
+    ray_serve.start(http_options=HTTPOptions(host=HOST, port=port))
+    ray_serve.run(_clocked(settings))
     deadline = time.monotonic() + READY_S
-    while (told := _ready(port)) != "":
+    while (reason := _ready(port)) != "":
         if time.monotonic() > deadline:
-            raise RuntimeError(f"not ready after {READY_S:g} s: {told}")
+            raise RuntimeError(f"not ready after {READY_S:g} s: {reason}")
         time.sleep(0.2)
 
 
 def _ready(port: int) -> str:
-    """Empty, or why not."""
+    """Why the service is not ready; empty where it is."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=10):
             return ""
@@ -87,12 +88,12 @@ def _ready(port: int) -> str:
 def observed() -> dict[str, float]:
     """What the Tagger has added up since it started.
 
-    Seconds by stage, seconds of whole batches ("answer"), the numbers of requests and batches, and how many support
-    sentences' factors were at hand (hits) or not (misses).
+    Seconds by stage, seconds of complete batches ("answer"), the numbers of requests and batches, and how often the
+    factors of a support sentence were cached (hits) or not (misses).
     """
-    from ray import serve
+    from ray import serve as ray_serve
 
-    tagger = serve.get_deployment_handle("Tagger", "default")
+    tagger = ray_serve.get_deployment_handle("Tagger", "default")
     found: dict[str, float] = tagger.observed.remote().result(timeout_s=READY_S)
     return found
 
@@ -100,19 +101,20 @@ def observed() -> dict[str, float]:
 def stop() -> None:
     """Ends the service and its Ray."""
     import ray
-    from ray import serve
+    from ray import serve as ray_serve
 
     if ray.is_initialized():
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray_serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()
 
 
 def _clocked(settings: dict[str, str]) -> Any:
     """The service, its Tagger with a clock."""
     from serve import app
+    from serve.tagger import Tagger
 
-    plain = app.Tagger
-    base: Any = plain.func_or_class  # type: ignore[attr-defined]  # a deployment, which mypy does not see
+    plain: Any = Tagger  # a deployment, which mypy does not see
+    base: Any = plain.func_or_class
 
     class Clocked(base):  # type: ignore[misc]
         """A Tagger that adds up its time."""
@@ -145,8 +147,5 @@ def _clocked(settings: dict[str, str]) -> Any:
             figures = self._engine.cache_figures
             return {**self._spent, "hits": figures.hits, "misses": figures.misses}
 
-    app.Tagger = plain.options(func_or_class=Clocked)  # type: ignore[attr-defined, misc]
-    try:
+    with mock.patch.object(app, "Tagger", plain.options(func_or_class=Clocked)):
         return app.build(settings)
-    finally:
-        app.Tagger = plain  # type: ignore[misc]

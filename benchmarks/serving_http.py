@@ -2,17 +2,17 @@
 
     python -m benchmarks.serving_http BUNDLE --data pt=UNER/pt_bosque/dev.iob2 --data zh=UNER/zh_gsdsimp/dev.iob2
 
-The service of serve/app.py runs on a Ray of its own with one Tagger, one thread of torch, and no examples. Its clients
-are a process by themselves. Every request has one text, and asks for it as it is tagged by theta (plain) or by weights
-adapted to it (adapted). Within a repeat both ways are asked for the same texts, by turns, at every number of clients;
-ratios are taken within a repeat. Before that every text is asked for once both ways at every number of clients, so the
-factors of its support are at hand; misses that happen all the same are shown.
+The service of serve/app.py runs on its own Ray with one Tagger, one thread of torch, and no examples. Its clients run
+in another process. Every request has one text, to be tagged by theta (plain) or by weights adapted to it (adapted).
+Within a repeat both ways tag the same texts, in turn, at every number of clients; ratios are taken within a repeat.
+Before the first repeat every text is tagged once in both ways at every number of clients, so that the factors of its
+support are cached; misses that happen all the same are shown.
 
-Serve reads how it is to take requests in when it starts. So each proxy has a service of its own, one after the other:
-what is compared between proxies is not taken side by side, unlike what is compared between ways.
+Serve reads its proxy's settings when it starts. So each proxy has its own service, one after the other, and figures of
+different proxies are not taken side by side, unlike those of the two ways.
 
-What a request to /healthz takes, which no Tagger sees, is the floor: the clients, the proxy and the HTTP interface. The
-clients' own processor time a request is printed beside it.
+The floor is what a request to /healthz takes, which no Tagger sees: the clients, the proxy and the HTTP interface. The
+clients' own processor time per request is printed beside it.
 """
 
 from __future__ import annotations
@@ -112,13 +112,13 @@ def _free_port() -> int:
 
 
 def measure(service: Service, proxy: str, texts: Sequence[Sequence[str]], console: Console) -> Found:
-    """Asks a service that has started.
+    """Measures a service that has started.
 
     Args:
-        service: to be asked.
-        proxy: in front of it.
-        texts: of every repeat.
-        console: is told how far it is.
+        service: the service.
+        proxy: the proxy in front of it.
+        texts: for every repeat its texts.
+        console: where progress is printed.
     """
     found = Found(proxy)
     distinct = sorted({text for repeat in texts for text in repeat})

@@ -1,6 +1,7 @@
-"""Labelled sentences as users give them: a text with its entities, or words with their tags.
+"""Labelled sentences as users send them: a text with its entities, or words with their tags.
 
-Nothing is guessed: what does not fit exactly is refused, with what would fit.
+Nothing is guessed: what does not fit exactly is refused, and the message says what would fit. An entity that was moved
+silently would be stored, and would teach what nobody marked.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def sentence_of(text: str, marked: Sequence[tuple[int, int, str]], *, labels: Collection[str]) -> Sentence:
-    """A sentence from raw text, whose words `metacross.corpora.words.split_words` finds.
+    """Makes a sentence of raw text, whose words `metacross.corpora.words.split_words` finds.
 
     Args:
-        text: kept as it is.
+        text: the sentence's text, which is not changed.
         marked: (start, end, label) of each entity, offsets in code points, in any order.
-        labels: those that there are.
+        labels: the labels that an entity may have.
 
     Raises:
-        UserError: no words, characters that cannot be kept, or an entity with another label, outside the text, not on
-            the borders of words, or overlapping another.
+        UserError: there are no words, or characters that cannot be stored; or an entity has another label, is outside
+            the text, does not begin and end where words do, or overlaps another.
 
     >>> sentence_of("Ana lebt in Rom.", [(12, 15, "LOC"), (0, 3, "PER")], labels={"LOC", "PER"}).tags
     ('B-PER', 'O', 'O', 'B-LOC', 'O')
@@ -36,39 +37,39 @@ def sentence_of(text: str, marked: Sequence[tuple[int, int, str]], *, labels: Co
         raise UserError("the text is empty; expected at least one word.")
     starts = {start: word for word, (start, _) in enumerate(sentence.spans)}
     ends = {end: word for word, (_, end) in enumerate(sentence.spans)}
-    owners: dict[int, str] = {}  # word -> the entity it is in
-    found = []
+    owners: dict[int, str] = {}  # word -> name of the entity that it belongs to
+    spans = []
     for number, (start, end, label) in enumerate(marked, 1):
         name = f"entity {number} ({_shown(text, start, end)})"
         _refuse_label(name, label, labels)
         if not 0 <= start < end <= len(text):
             raise UserError(f"{name} is empty or reaches outside of the text's {len(text)} code points.")
         if start not in starts or end not in ends:
-            near = _shown(text, *_nearest(sentence, start, end))
-            raise UserError(f"{name} does not begin and end where words do; the nearest that does is {near}.")
-        entity = EntitySpan(label, starts[start], ends[end] + 1)
-        for word in range(entity.start, entity.end):
+            nearest = _shown(text, *_nearest(sentence, start, end))
+            raise UserError(f"{name} does not begin and end where words do; the nearest that does is {nearest}.")
+        span = EntitySpan(label, starts[start], ends[end] + 1)
+        for word in range(span.start, span.end):
             if word in owners:
                 raise UserError(f"{name} overlaps {owners[word]}; a word can be in one entity only.")
             owners[word] = name
-        found.append(entity)
-    return replace(sentence, tags=tuple(tags_of(found, len(sentence.words))))
+        spans.append(span)
+    return replace(sentence, tags=tuple(tags_of(spans, len(sentence.words))))
 
 
 def sentence_of_words(
     words: Sequence[str], tags: Sequence[str], *, labels: Collection[str], language: str = ""
 ) -> Sentence:
-    """A sentence from words and their IOB2 tags.
+    """Makes a sentence of words and their IOB2 tags.
 
     Args:
         words: the text is rebuilt from them, see `metacross.corpora.sentence.sentence_from_words`.
-        tags: one a word.
-        labels: those that there are.
+        tags: one for each word.
+        labels: the labels that an entity may have.
         language: ISO 639-1 code, "" where it is not known.
 
     Raises:
-        UserError: no words, one without a visible character, characters that cannot be kept, not as many tags, tags
-            that are not IOB2, or another label.
+        UserError: there are no words, a word without a visible character, characters that cannot be stored, more or
+            fewer tags than words, tags that are not IOB2, or another label.
     """
     if not words:
         raise UserError("there are no words; expected at least one.")
@@ -77,8 +78,8 @@ def sentence_of_words(
         if not word.strip():
             raise UserError(f"word {number} is empty; leave it out, with its tag.")
     sentence = sentence_from_words(words, tags, language=language or None)
-    for number, (tag, right) in enumerate(zip(tags, tags_of(entities(tags), len(words)), strict=True), 1):
-        if tag != right:
+    for number, (tag, as_iob2) in enumerate(zip(tags, tags_of(entities(tags), len(words)), strict=True), 1):
+        if tag != as_iob2:
             raise UserError(
                 f"tag {number} ({tag!r}) is not IOB2; expected O outside of entities, B- and a label on an entity's "
                 "first word, I- and the same label on its others."
@@ -92,13 +93,13 @@ def refuse_unstorable(name: str, text: str) -> None:
     """Refuses characters that a database cannot hold: halves of surrogate pairs, and NUL.
 
     Raises:
-        UserError: begins with `name`, and tells the place.
+        UserError: the text has one. The message begins with `name`, and says where.
     """
-    found = _UNSTORABLE.search(text)
-    if found:
-        kind = "NUL" if found[0] == "\0" else "half of a surrogate pair"
+    match = _UNSTORABLE.search(text)
+    if match:
+        kind = "NUL" if match[0] == "\0" else "half of a surrogate pair"
         raise UserError(
-            f"{name} holds U+{ord(found[0]):04X} ({kind}) at {found.start()}, which cannot be kept; leave it out."
+            f"{name} holds U+{ord(match[0]):04X} ({kind}) at {match.start()}, which cannot be kept; leave it out."
         )
 
 
@@ -108,12 +109,12 @@ def _refuse_label(name: str, label: str, labels: Collection[str]) -> None:
 
 
 def _shown(text: str, start: int, end: int) -> str:
-    """Offsets and the beginning of what is there."""
-    there = text[max(start, 0) : max(end, 0)]
-    return f"{start}:{end} {(there if len(there) <= 40 else there[:39] + '…')!r}"
+    """Offsets, and the beginning of the text between them."""
+    between = text[max(start, 0) : max(end, 0)]
+    return f"{start}:{end} {(between if len(between) <= 40 else between[:39] + '…')!r}"
 
 
 def _nearest(sentence: Sentence, start: int, end: int) -> tuple[int, int]:
-    """The whole words whose borders are nearest to start and end."""
+    """Start and end of the words whose borders are nearest to these offsets."""
     first = min((s for s, _ in sentence.spans), key=lambda border: abs(border - start))
     return first, min((e for _, e in sentence.spans if e > first), key=lambda border: abs(border - end))

@@ -1,7 +1,8 @@
-"""Batches what comes one by one: as much as there is at the moment, up to a size.
+"""Makes batches of items that arrive one at a time: as many as wait at the moment, up to a size.
 
-Serve's decorator for this (`serve.batch`) fails on an item larger than a batch, sends what did not fit to the end of
-the queue, and hangs for ever when its size function raises. So this is our own.
+Ray's decorator for this, `serve.batch`, fails on an item larger than a batch, moves what did not fit to the end of the
+queue, and hangs for ever when its size function raises. tests/serve/test_serve_batch_faults.py shows all three in the
+Ray that is installed; once it cannot, that decorator can take this class's place.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class _Waiting(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """Runs items in batches, one batch at a time, in a thread, in the order they came.
+    """Runs items in batches, one batch at a time, in a thread, in the order in which they came.
 
     Args:
-        work: takes a batch's items, returns as many results; what it raises, all callers of the batch get.
-        size: of an item, 1 or more. One that is larger than `most` is a batch by itself.
-        most: size of a batch.
-        wait_s: how long the first item of a batch waits for others when nothing else is there.
+        work: takes a batch's items and returns as many results; what it raises is raised to all callers of the batch.
+        size: the size of an item, 1 or more.
+        most: the largest sum of the sizes in a batch; an item that is larger is a batch by itself.
+        wait_s: seconds that an item waits for others when it comes alone to an idle batcher.
     """
 
     def __init__(
@@ -41,11 +42,11 @@ class Batcher(Generic[T, R]):
         self._running: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """How many items wait."""
+        """How many items wait for a batch."""
         return len(self._queue)
 
     async def __call__(self, item: T) -> R:
-        """The item's result; a caller that is cancelled before its batch began costs nothing."""
+        """The item's result. If its caller is cancelled before its batch begins, the item is dropped."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(item, self._size(item), future))
         if self._running is None or self._running.done():
@@ -53,6 +54,7 @@ class Batcher(Generic[T, R]):
         return await future
 
     async def _run(self) -> None:
+        """Runs batches until nothing waits."""
         if len(self._queue) == 1 and self._queue[0].size < self._most:
             await asyncio.sleep(self._wait_s)
         while batch := self._next():
@@ -70,7 +72,7 @@ class Batcher(Generic[T, R]):
         batch: list[_Waiting[T, R]] = []
         size = 0
         while self._queue:
-            if self._queue[0].future.done():  # given up by its caller
+            if self._queue[0].future.done():  # its caller was cancelled
                 self._queue.popleft()
                 continue
             if batch and size + self._queue[0].size > self._most:

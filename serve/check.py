@@ -1,7 +1,7 @@
 """Checks a Serve config file of the service without a cluster: `python -m serve.check serve/config.yaml`.
 
-Serve itself takes a file with misspelt keys and passes over them. Here every key has to be known, at every level, and
-options and settings have to go together. What is wrong is named by its place and with the fix; the exit status is 2.
+Serve itself passes over misspelt keys. Here every key has to be known, at every level, and options and settings have to
+fit together. Each mistake is reported with its place in the file and its fix, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from metacross.config import Config, ServeConfig, load_config
 from metacross.errors import UserError
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.yaml_nodes import read_yaml
-from serve.app import Ingress, SourceIndex, Tagger, build, from_config
+from serve.app import build, from_config
 from serve.changeover import bundle_named
+from serve.ingress import Ingress
+from serve.source_index import SourceIndex
+from serve.tagger import Tagger
 from serve.web.auth import refuse_open_door
 
 IMPORT_PATHS: dict[str, Any] = {f"serve.app:{builder.__name__}": builder for builder in (build, from_config)}
 DEPLOYMENTS: list[str] = [d.name for d in (SourceIndex, Tagger, Ingress)]  # type: ignore[union-attr]
-# Settings that stand in a deployment's options, where these are given.
-STATED = {
+# Settings that a deployment's options replace where these are given: setting -> (deployment, option).
+REPLACED = {
     "serve.replicas": [("Tagger", "num_replicas"), ("Ingress", "num_replicas")],
     "serve.index_replicas": [("SourceIndex", "num_replicas")],
     "serve.queue": [("Tagger", "max_queued_requests")],
     "serve.tagger_gpus": [("Tagger", "ray_actor_options")],
     "serve.index_gpus": [("SourceIndex", "ray_actor_options")],
 }
-LOOPBACK = "127.0.0.1"  # where Serve answers unless told otherwise
+LOOPBACK = "127.0.0.1"  # where Serve answers unless the file says otherwise
 Place = tuple[str | int, ...]
 
 
@@ -57,9 +60,14 @@ def main(
 
 
 def check(file: Path, *, open_bundle: bool = False) -> list[str]:
-    """What is wrong with a file, a line each; empty where nothing is."""
+    """What is wrong with a file, one line for each mistake.
+
+    Args:
+        file: a Serve config file.
+        open_bundle: whether to load the bundles that it names as well.
+    """
     try:
-        read_yaml(file)  # sees keys that are given twice, which the reader below passes over
+        read_yaml(file)  # refuses keys that are given twice, which the reader below passes over
         data = yaml.safe_load(file.read_text(encoding="utf-8"))  # as Serve reads it
     except UserError as error:
         return [str(error).removeprefix(f"{file}: ")]
@@ -76,11 +84,11 @@ def check(file: Path, *, open_bundle: bool = False) -> list[str]:
 
 
 def _shape(value: Any, annotation: Any, place: Place) -> Iterator[str]:
-    """Unknown keys, and values where there should be keys, all the way down."""
-    model, many = _model(annotation)
+    """Unknown keys, and values where there should be keys, at every level below a value of an annotated field."""
+    model, is_list = _model(annotation)
     if model is None or (value is None and place):
         return
-    if many:
+    if is_list:
         if not isinstance(value, list):
             yield f"{_dotted(place)} must be a list."
             return
@@ -101,15 +109,15 @@ def _shape(value: Any, annotation: Any, place: Place) -> Iterator[str]:
 
 
 def _model(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """The model that an annotation has room for, and whether for a list of them."""
+    """The model in an annotation, None where there is none, and whether the annotation is a list of them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
     origin = get_origin(annotation)
     if origin in (list, Union, UnionType):
         for part in get_args(annotation):
-            model, many = _model(part)
+            model, is_list = _model(part)
             if model is not None:
-                return model, many or origin is list
+                return model, is_list or origin is list
     return None, False
 
 
@@ -118,16 +126,17 @@ def _values(data: Any) -> Iterator[str]:
     try:
         ServeDeploySchema.model_validate(data)
     except ValidationError as error:
-        told: dict[tuple[Place, bool | str], str] = {}
+        # Pydantic reports each type that a value could have had; of those at one place the first line is enough.
+        lines: dict[tuple[Place, bool | str], str] = {}
         for detail in error.errors():
-            place, missing = _found(data, detail["loc"]), detail["type"] == "missing"
+            place, missing = _in_file(data, detail["loc"]), detail["type"] == "missing"
             message = f"{detail['loc'][-1]} is missing" if missing else detail["msg"].removeprefix("Value error, ")
-            told.setdefault((place, missing and message), f"{_dotted(place)}: {message.rstrip('.')}.")
-        yield from told.values()
+            lines.setdefault((place, missing and message), f"{_dotted(place)}: {message.rstrip('.')}.")
+        yield from lines.values()
 
 
-def _found(data: Any, location: Place) -> Place:
-    """As much of a location as the file has, with names in place of numbers; pydantic goes on into its types."""
+def _in_file(data: Any, location: Place) -> Place:
+    """The part of pydantic's location that is in the file, with names for numbers; the rest leads into its types."""
     place: list[str | int] = []
     for step in location:
         if not isinstance(data, Mapping | list) or (isinstance(data, Mapping) and step not in data):
@@ -158,23 +167,21 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 def _service(application: Mapping[str, Any], *, host: str | None, open_bundle: bool) -> Iterator[str]:
-    """What is wrong with an application of this project."""
+    """What is wrong with an application of this project.
+
+    Args:
+        application: its part of the file, which Serve would take.
+        host: the address that Serve is to answer on; None is every address.
+        open_bundle: whether to load the bundle as well.
+    """
     path = application["import_path"]
     if path not in IMPORT_PATHS:
         yield f"import_path: {path} is not known. Did you mean {_nearest(path, IMPORT_PATHS)}?"
         return
     deployments = {d["name"]: d for d in application.get("deployments") or []}
-    for name, options in deployments.items():
-        if name not in DEPLOYMENTS:
-            yield f"deployments.{name}: unknown deployment. Did you mean {_nearest(name, DEPLOYMENTS)}?"
-        elif name != "Tagger" and options.get("user_config") is not None:
-            yield f"deployments.{name}.user_config: only Tagger takes one. Leave it out."
     arguments = application.get("args") or {}
     settings = {key: value for key, value in arguments.items() if key != "bundle"}
-    for key, stated in STATED.items():
-        by = [f"deployments.{name}.{option}" for name, option in stated if option in deployments.get(name, {})]
-        if key in settings and by:
-            yield f"args.{key}: {' and '.join(by)} says it already, and counts. Leave it out."
+    yield from _misplaced(deployments, settings)
     config = bundle = None
     try:
         config = _config(settings)
@@ -194,8 +201,21 @@ def _service(application: Mapping[str, Any], *, host: str | None, open_bundle: b
             yield f"bundle: {error}"
 
 
+def _misplaced(deployments: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> Iterator[str]:
+    """What would have no effect: unknown deployments, another one's user_config, settings that options replace."""
+    for name, options in deployments.items():
+        if name not in DEPLOYMENTS:
+            yield f"deployments.{name}: unknown deployment. Did you mean {_nearest(name, DEPLOYMENTS)}?"
+        elif name != "Tagger" and options.get("user_config") is not None:
+            yield f"deployments.{name}.user_config: only Tagger takes one. Leave it out."
+    for key, replacing in REPLACED.items():
+        given = [f"deployments.{name}.{option}" for name, option in replacing if option in deployments.get(name, {})]
+        if key in settings and given:
+            yield f"args.{key}: {' and '.join(given)} says it already, and counts. Leave it out."
+
+
 def _bundle(path: str, arguments: Mapping[str, Any], tagger: Mapping[str, Any]) -> str:
-    """The bundle, which has to be named in one place. UserError where it is not."""
+    """The bundle, which has to be named in one place of the file. UserError where it is not."""
     if IMPORT_PATHS[path] is from_config:
         if "bundle" in arguments:
             raise UserError("args.bundle: the bundle belongs into user_config of Tagger. Move it there.")
@@ -214,7 +234,7 @@ def _bundle(path: str, arguments: Mapping[str, Any], tagger: Mapping[str, Any]) 
 
 
 def _config(settings: Mapping[str, Any]) -> Config:
-    """The settings, which have to mean the same wherever a replica runs. UserError where they do not."""
+    """The settings, which have to mean the same on every node. UserError where they do not."""
     for key, value in settings.items():
         if value is None:
             raise UserError(f'{key} has no value. Give one ("" for an empty text), or leave the key out.')
@@ -230,7 +250,7 @@ def _overrides(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _together(deployments: Mapping[str, Mapping[str, Any]], settings: ServeConfig) -> Iterator[str]:
-    """Options that make no sense beside each other, or beside the settings."""
+    """Options that do not fit each other or the settings."""
     tagger, ingress = (deployments.get(name, {}) for name in ("Tagger", "Ingress"))
     ongoing, queued = tagger.get("max_ongoing_requests"), tagger.get("max_queued_requests")
     if ongoing is not None and ongoing < settings.batch_requests:

@@ -1,7 +1,7 @@
-"""What a replica does with the requests of a batch: no Ray, no HTTP.
+"""What a replica does with the requests of a batch. No Ray, no HTTP.
 
-A replica answers by one checkpoint at a time. Examples that were added to the service are taken in before every batch,
-so whatever was acknowledged shapes the next answer.
+A replica answers by one checkpoint at a time. Before every batch it takes in the examples that were added to the
+service, so whatever was acknowledged shapes the next answer.
 """
 
 from __future__ import annotations
@@ -9,32 +9,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from metacross.config import Config
+from metacross.client.contract import EntitiesAnswer, Entity, Model, ModelName, Result, Support
 from metacross.corpora.sentence import Sentence, sentence_from_words
-from metacross.errors import RunError, UserError
+from metacross.errors import RunError
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import Settings
-from serve.examples import Example, ExampleStore
+from serve.examples import ExampleStore, StoredExample
 
 log = logging.getLogger("metacross.serve")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A text to be tagged, or given words, and how. A request may hold several.
+    """One text of a request, and how it is to be tagged.
 
     Attributes:
-        text: raw text, or the words of a sentence.
-        adapt: by weights adapted to every sentence of it.
-        explain: also the support sentences, and the answer before adaptation.
-        labels: keep entities of these types; None keeps all.
+        text: raw text, or the words of one sentence.
+        adapt: tag every sentence of it by weights adapted to that sentence.
+        explain: also give the support sentences, and the answer before adaptation.
+        labels: keep entities of these types only; None keeps all.
         threshold: drop entities with a lower score.
-        neighbours: K; None is the bundle's.
+        neighbours: K; None takes the bundle's.
     """
 
     text: str | tuple[str, ...]
@@ -53,23 +51,15 @@ class Refusal:
     detail: str
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A request's results, one for each job, and the checkpoint that all of them come from."""
-
-    results: list[dict[str, Any]]
-    model: dict[str, Any]
-
-
 class Engine:
-    """A tagger with the service's examples in it; the tagger can be exchanged while it answers.
+    """A tagger with the service's examples in it; the tagger can be replaced while it answers.
 
     Args:
         store: the service's examples; None for a service without any.
         open_tagger: makes a tagger of a bundle's path.
 
     Attributes:
-        store: as given.
+        store: the service's examples.
     """
 
     def __init__(self, store: ExampleStore | None, open_tagger: Callable[[str], AdaptiveTagger]) -> None:
@@ -77,49 +67,50 @@ class Engine:
         self._loaded: _Loaded | None = None
 
     def load(self, bundle: str) -> None:
-        """Goes over to another bundle, examples and all; batches under way end with the one they began with.
+        """Goes over to another bundle, and brings the examples along. A batch ends by the bundle it began with.
 
         Raises:
-            UserError: it is not a bundle; the one before stays.
+            UserError: it is not a bundle; the one before goes on answering.
         """
         loaded = _Loaded(self._open(bundle))
         loaded.take_in(self.store)
         self._loaded = loaded
 
-    def model(self) -> dict[str, Any]:
-        """What answers come from, for people and programs."""
+    def model(self) -> Model:
+        """What answers come from. It counts no examples: the store does that."""
         loaded = self._now()
         tagger = loaded.tagger
-        config: Config = tagger.config
-        return {
-            **loaded.named(),
-            "encoder": config.model.encoder,
-            "source_language": config.data.source_language,
-            "labels": list(tagger.types),
-            "dev_f1": tagger.bundle.metrics.get("dev_f1"),
-            "source_sentences": len(tagger) - tagger.example_count,
-            "neighbours": config.episodes.support_size,
-            "inner_lr": config.inner.lr,
-        }
+        config = tagger.config
+        return Model(
+            bundle=loaded.name.bundle,
+            method=loaded.name.method,
+            encoder=config.model.encoder,
+            source_language=config.data.source_language,
+            labels=tagger.types,
+            dev_f1=tagger.bundle.metrics.get("dev_f1"),
+            source_sentences=len(tagger) - tagger.example_count,
+            neighbours=config.episodes.support_size,
+            inner_lr=config.inner.lr,
+        )
 
     @property
     def cache_figures(self) -> CacheFigures:
-        """Of the tagger that answers now."""
+        """What the cache of the tagger that answers now has done."""
         return self._now().tagger.cache_figures
 
-    def answer(self, requests: Sequence[Sequence[Job]]) -> list[Answer | Refusal]:
+    def answer(self, requests: Sequence[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
         """Tags the jobs of all requests together; a request that cannot be answered does not touch the others."""
         loaded = self._now()
         try:
             loaded.take_in(self.store)
-        except RunError as error:  # then nothing new was acknowledged either
+        except RunError as error:  # while the store does not answer, no new example was acknowledged either
             log.warning("answering by the examples of before: %s", error)
         tagger = loaded.tagger
         refusals = [_refusal(tagger, jobs) for jobs in requests]
         good = [jobs for jobs, refusal in zip(requests, refusals, strict=True) if refusal is None]
         tagged = iter(tagger.tag_each([_item(tagger, job) for jobs in good for job in jobs]))
         return [
-            refusal or Answer([loaded.result(job, next(tagged)) for job in jobs], loaded.named())
+            refusal or EntitiesAnswer(tuple(loaded.result(job, next(tagged)) for job in jobs), loaded.name)
             for jobs, refusal in zip(requests, refusals, strict=True)
         ]
 
@@ -134,20 +125,18 @@ class _Loaded:
 
     def __init__(self, tagger: AdaptiveTagger) -> None:
         self.tagger = tagger
-        self._version = 0
-        self._windows: dict[int, list[int]] = {}  # by example
-        self._examples: dict[int, int] = {}  # by window
-
-    def named(self) -> dict[str, Any]:
-        return {"bundle": self.tagger.bundle.digest, "method": self.tagger.config.train.method}
+        self.name = ModelName(tagger.bundle.digest, tagger.config.train.method)
+        self._version = 0  # of the store
+        self._windows: dict[int, list[int]] = {}  # example's id -> numbers of its windows in the tagger
+        self._examples: dict[int, int] = {}  # window's number -> id of its example
 
     def take_in(self, store: ExampleStore | None) -> None:
         """Brings the tagger to the store's newest version."""
         if store is None or store.version() == self._version:
             return
         changes = store.changes(self._version)
-        for number in changes.deleted:
-            windows = self._windows.pop(number, [])
+        for deleted in changes.deleted:
+            windows = self._windows.pop(deleted, [])
             self.tagger.remove_examples(windows)
             for window in windows:
                 del self._examples[window]
@@ -157,34 +146,36 @@ class _Loaded:
             self._examples |= dict.fromkeys(windows, example.id)
         self._version = changes.version
 
-    def _known(self, example: Example) -> bool:
+    def _known(self, example: StoredExample) -> bool:
         """Whether this bundle knows an example's types; another one may have had more."""
         return set(example.sentence.tags or ()) <= set(self.tagger.tags)
 
-    def result(self, job: Job, tagged: TaggedText) -> dict[str, Any]:
-        """The job's part of the answer, filtered as it wants."""
-        out = {
-            "text": tagged.text,
-            "entities": [e for e in map(_entity, tagged.entities()) if _wanted(job, e)],
-            "windows": sum(sentence.windows for sentence in tagged.sentences),
-            "adapted": any(sentence.adapted for sentence in tagged.sentences),
-        }
+    def result(self, job: Job, tagged: TaggedText) -> Result:
+        """What the job asks for, of what was found in its text."""
+        support, plain = None, None
         if job.explain:
-            out["support"] = [self._support(support) for support in tagged.support()]
-            plain = tagged.plain_entities() if job.adapt else tagged.entities()
-            out["plain"] = [e for e in map(_entity, plain) if _wanted(job, e)]
-        return out
+            support = tuple(map(self._support, tagged.support()))
+            # Without adaptation the answer itself is the plain one.
+            plain = _wanted(job, tagged.plain_entities() if job.adapt else tagged.entities())
+        return Result(
+            text=tagged.text,
+            entities=_wanted(job, tagged.entities()),
+            windows=sum(sentence.windows for sentence in tagged.sentences),
+            adapted=any(sentence.adapted for sentence in tagged.sentences),
+            support=support,
+            plain=plain,
+        )
 
-    def _support(self, support: SupportSentence) -> dict[str, Any]:
-        return {
-            "similarity": support.similarity,
-            "text": support.text,
-            "entities": [_entity(entity) for entity in support.entities],
-            "start": support.start,
-            "end": support.end,
-            "place": support.place,
-            "example": None if support.number is None else self._examples.get(support.number),
-        }
+    def _support(self, support: SupportSentence) -> Support:
+        return Support(
+            similarity=support.similarity,
+            text=support.text,
+            entities=tuple(map(_entity, support.entities)),
+            start=support.start,
+            end=support.end,
+            place=support.place,
+            example=None if support.number is None else self._examples.get(support.number),
+        )
 
 
 def _refusal(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
@@ -202,19 +193,14 @@ def _item(tagger: AdaptiveTagger, job: Job) -> tuple[str | Sentence, Settings]:
     return (job.text if isinstance(job.text, str) else sentence_from_words(job.text)), settings
 
 
-def _wanted(job: Job, entity: dict[str, Any]) -> bool:
-    return entity["score"] >= job.threshold and (job.labels is None or entity["label"] in job.labels)
+def _wanted(job: Job, entities: Sequence[TaggedEntity]) -> tuple[Entity, ...]:
+    """The entities that the job's threshold and labels let through."""
+    return tuple(
+        _entity(entity)
+        for entity in entities
+        if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.type in job.labels)
+    )
 
 
-def _entity(found: TaggedEntity) -> dict[str, Any]:
-    """An entity as answers have it; labels of support sentences have no score."""
-    score = {} if found.score is None else {"score": found.score}
-    return {"start": found.start, "end": found.end, "text": found.text, "label": found.type, **score}
-
-
-def refuse_path(path: str) -> None:
-    """Raises UserError where a bundle's path leads nowhere, before anything is started."""
-    if "://" not in path and not Path(path).is_dir():
-        raise UserError(
-            f"bundle={path}: no such directory ({Path.cwd()}). Give what `metacross train` named at its end."
-        )
+def _entity(entity: TaggedEntity) -> Entity:
+    return Entity(entity.start, entity.end, entity.text, entity.type, entity.score)

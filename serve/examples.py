@@ -1,9 +1,9 @@
-"""Labelled example sentences that are added while the service runs: kept in a database that all replicas read.
+"""Labelled example sentences that are added while the service runs, in a database that all replicas read.
 
-SQLite for one machine, PostgreSQL for several. One counter gives the numbers of examples as well as the versions of
-the store, and raising it locks it until the transaction ends. So numbers and versions become visible in their order,
-which no sequence of a database promises, and none is ever used again. An example's row remembers the version that
-changed it last: its own number while it lives, the version of its deletion afterwards, when its content is gone.
+SQLite serves one machine, PostgreSQL several. One counter gives the examples their numbers and the store its versions.
+Raising the counter locks it until the transaction ends, so numbers and versions become visible in their order, which a
+database's own sequences do not promise; and none is used twice. An example's row has the version that changed it last:
+its own number while it is stored; once it is deleted and its content is gone, the version of the deletion.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
+from metacross.client.contract import Entity, Example
 from metacross.corpora.sentence import Sentence, entities
-from metacross.errors import RunError, UserError
+from metacross.errors import RunError, UserError, first_line
 from serve.annotations import refuse_unstorable
 
-WAIT_SECONDS = 30  # for other writers, each of which needs milliseconds
+WAIT_SECONDS = 30  # how long a writer waits for others, each of which needs milliseconds
 
 _SCHEMA = MetaData()
 _COUNTER = Table("metacross_counter", _SCHEMA, Column("version", BigInteger, nullable=False))
@@ -63,14 +64,14 @@ _EXAMPLES = Table(
     Column("tags", JSON, nullable=False),
     Column("presplit", Boolean, nullable=False),
 )
-_LIVES = _EXAMPLES.c.version == _EXAMPLES.c.id
-_GONE = {"language": "", "text": "", "spans": [], "tags": []}
+_STORED = _EXAMPLES.c.version == _EXAMPLES.c.id
+_DELETED = {"language": "", "text": "", "spans": [], "tags": []}
 _CREATION_LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236115412)"}
 _LANGUAGE = re.compile(r"(?:[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*)?")
 
 
 @dataclass(frozen=True)
-class Example:
+class StoredExample:
     """A labelled sentence of the store.
 
     Attributes:
@@ -85,32 +86,41 @@ class Example:
     language: str
     created: datetime
 
-    def as_dict(self) -> dict[str, Any]:
-        """What is told of it: offsets count code points, the time is in whole seconds."""
+    def as_answer(self) -> Example:
+        """The example as the service answers it; the time is in full seconds."""
         text, spans = self.sentence.text, self.sentence.spans
-        found = [(spans[e.start][0], spans[e.end - 1][1], e.type) for e in entities(self.sentence.tags or ())]
-        return {
-            "id": self.id,
-            "text": text,
-            "entities": [{"start": s, "end": e, "text": text[s:e], "label": label} for s, e, label in found],
-            "language": self.language,
-            "created": self.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
+        labelled = []
+        for entity in entities(self.sentence.tags or ()):
+            start, end = spans[entity.start][0], spans[entity.end - 1][1]
+            labelled.append(Entity(start, end, text[start:end], entity.type))
+        return Example(
+            id=self.id,
+            text=text,
+            entities=tuple(labelled),
+            language=self.language,
+            created=self.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a reader has to take in to be at `version`; ids ascend, and deleted ones are such as it had."""
+    """What happened to the store since a version.
+
+    Attributes:
+        version: the store's version after these changes.
+        added: examples that are new, by ascending id.
+        deleted: ids of examples that were there at the version asked about, ascending.
+    """
 
     version: int
-    added: list[Example]
+    added: list[StoredExample]
     deleted: list[int]
 
 
 class ExampleStore:
-    """The examples in a database, whose tables are made where they are missing. For any number of threads.
+    """The examples in a database, whose tables are made where they are missing. Any number of threads may use it.
 
-    After opening, whatever keeps the database from answering is a RunError.
+    Once it is open, all methods raise RunError where the database does not answer.
 
     Args:
         url: sqlite:///PATH, postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, or the path of an SQLite file, which must
@@ -142,16 +152,16 @@ class ExampleStore:
         """Lets go of the database; the store is not used afterwards."""
         self._engine.dispose()
 
-    def add(self, sentences: Sequence[Sentence], languages: Sequence[str]) -> list[Example]:
-        """Adds all of them, or none; when this returns they are on disk, and every reader sees them.
+    def add(self, sentences: Sequence[Sentence], languages: Sequence[str]) -> list[StoredExample]:
+        """Adds all of the examples or none. When this returns they are on disk, and every reader sees them.
 
         Args:
             sentences: with IOB2 tags, see `serve.annotations`.
-            languages: a code such as pt for each, or "".
+            languages: for each sentence a code such as pt, or "".
 
         Raises:
             UserError: a language that is no code, or a text that databases cannot hold.
-            RunError: the database did not answer. If it was lost in the last moment, they may have been added.
+            RunError: the database did not answer. If it was lost in the last moment, the examples may have been added.
         """
         for number, (sentence, language) in enumerate(zip(sentences, languages, strict=True), 1):
             refuse_unstorable(f"example {number}", sentence.text)
@@ -165,7 +175,7 @@ class ExampleStore:
             first = version - len(sentences) + 1
             created = datetime.now(UTC)
             added = [
-                Example(id, replace(sentence, place=f"example {id}"), language, created)
+                StoredExample(id, replace(sentence, place=f"example {id}"), language, created)
                 for id, (sentence, language) in enumerate(zip(sentences, languages, strict=True), first)
             ]
             connection.execute(insert(_EXAMPLES), [_values(example) for example in added])
@@ -175,40 +185,43 @@ class ExampleStore:
     def delete(self, id: int) -> bool:
         """Deletes an example and what it held; returns whether it was there."""
         with self._changing(1) as (connection, version):
-            here = (_EXAMPLES.c.id == _bounded(id)) & _LIVES
-            done = connection.execute(update(_EXAMPLES).where(here).values(version=version, **_GONE)).rowcount == 1
+            here = (_EXAMPLES.c.id == _bounded(id)) & _STORED
+            done = connection.execute(update(_EXAMPLES).where(here).values(version=version, **_DELETED)).rowcount == 1
             if done:
                 connection.commit()
         return done
 
-    def get(self, id: int) -> Example | None:
+    def get(self, id: int) -> StoredExample | None:
         """The example of this number, None where there is none."""
-        rows = self._rows(select(_EXAMPLES).where(_EXAMPLES.c.id == _bounded(id), _LIVES))
+        rows = self._rows(select(_EXAMPLES).where(_EXAMPLES.c.id == _bounded(id), _STORED))
         return _example(rows[0]) if rows else None
 
-    def page(self, after: int = 0, limit: int = 100) -> list[Example]:
-        """The first `limit` examples with numbers above `after`, ascending. None ever appears behind a page's end."""
-        wanted = select(_EXAMPLES).where(_EXAMPLES.c.id > _bounded(after), _LIVES)
-        return [_example(row) for row in self._rows(wanted.order_by(_EXAMPLES.c.id).limit(limit))]
+    def page(self, after: int = 0, limit: int = 100) -> list[StoredExample]:
+        """The first `limit` examples with numbers above `after`, ascending.
+
+        No example appears later among those of a page: new ones have higher numbers.
+        """
+        statement = select(_EXAMPLES).where(_EXAMPLES.c.id > _bounded(after), _STORED)
+        return [_example(row) for row in self._rows(statement.order_by(_EXAMPLES.c.id).limit(limit))]
 
     def count(self) -> int:
         """How many examples there are."""
-        return int(self._rows(select(func.count()).select_from(_EXAMPLES).where(_LIVES))[0][0])
+        return int(self._rows(select(func.count()).select_from(_EXAMPLES).where(_STORED))[0][0])
 
     def version(self) -> int:
         """The version of the last change, 0 before the first; cheap enough to be asked before every batch."""
         return int(self._rows(select(_COUNTER.c.version))[0][0])
 
     def changes(self, since: int) -> Changes:
-        """What happened after version `since`, 0 for everything.
+        """What happened after version `since`; 0 asks for everything.
 
         Raises:
-            RunError: the store never was at that version: another one has taken its place.
+            RunError: the store has not reached that version, so another store has taken its place.
         """
-        # One statement, so that version and rows belong together.
+        # One statement, so that version and rows are of the same moment.
         changed = _COUNTER.outerjoin(_EXAMPLES, _EXAMPLES.c.version > _bounded(since))
-        wanted = select(_COUNTER.c.version.label("now"), _EXAMPLES).select_from(changed).order_by(_EXAMPLES.c.id)
-        rows = self._rows(wanted)
+        statement = select(_COUNTER.c.version.label("now"), _EXAMPLES).select_from(changed).order_by(_EXAMPLES.c.id)
+        rows = self._rows(statement)
         now = rows[0].now
         if since > now:
             raise RunError(f"{self.name}: is at version {now}, but was at {since}; an older copy? Restart the service.")
@@ -218,10 +231,10 @@ class ExampleStore:
 
     @contextmanager
     def _changing(self, by: int) -> Iterator[tuple[Connection, int]]:
-        """A transaction that holds the counter, raised by `by`, and the new version. Undone if nobody commits it."""
+        """A transaction with the counter raised by `by` and locked, and the new version; undone unless it commits."""
         with self._answering(), self._engine.connect() as connection:
             if self._lite:
-                # A commit in WAL mode is then on disk when it returns; what SQLite does unasked depends on its build.
+                # A commit in WAL mode is then on disk when it returns. SQLite's default depends on how it was built.
                 connection.exec_driver_sql("PRAGMA synchronous = FULL")
             raised = update(_COUNTER).values(version=_COUNTER.c.version + by).returning(_COUNTER.c.version)
             yield connection, connection.execute(raised).scalar_one()
@@ -232,28 +245,29 @@ class ExampleStore:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
+        """Turns the database's errors into RunErrors."""
         try:
             yield
         except SQLAlchemyError as error:
             raise RunError(f"{self.name}: the examples cannot be reached ({self._reason(error)}). Try again.") from None
 
     def _reason(self, error: SQLAlchemyError) -> str:
-        """The first line of what the driver says: SQLAlchemy's own message holds statements. Without passwords."""
-        line = next(iter(str(getattr(error, "orig", None) or error).splitlines()), type(error).__name__)
+        """The first line of what the driver says, without passwords. SQLAlchemy's own message holds statements."""
+        line = first_line(getattr(error, "orig", None) or error)
         for secret in filter(None, self._secrets):
             line = line.replace(secret, "***")
         return line
 
 
 def _bounded(number: int) -> int:
-    """A number that databases can hold; those cut off here are nobody's."""
+    """A number that databases can hold. No example has a number beyond these bounds."""
     return max(-1, min(number, 2**63 - 1))
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _values(example: Example) -> dict[str, Any]:
+def _values(example: StoredExample) -> dict[str, Any]:
     sentence = example.sentence
     if sentence.tags is None:
         raise ValueError(f"{sentence.place} has no tags")
@@ -269,21 +283,22 @@ def _values(example: Example) -> dict[str, Any]:
     }
 
 
-def _example(row: Row[Any]) -> Example:
+def _example(row: Row[Any]) -> StoredExample:
     spans = tuple((start, end) for start, end in row.spans)
     words = tuple(row.text[start:end] for start, end in spans)
     sentence = Sentence(row.text, words, spans, tuple(row.tags), row.presplit, f"example {row.id}")
-    return Example(row.id, sentence, row.language, row.created.replace(tzinfo=UTC))
+    return StoredExample(row.id, sentence, row.language, row.created.replace(tzinfo=UTC))
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
 
 
 def _parsed(url: str) -> URL:
-    """The address, with its driver.
+    """The address of a database, with its driver.
 
     Raises:
-        UserError: not a database of a kind that is known. The message shows nothing that could be part of a password.
+        UserError: the address cannot be read, or is of another kind of database. The message shows nothing that could
+            be part of a password.
     """
     if "://" not in url:
         return URL.create("sqlite", database=url)
@@ -303,12 +318,12 @@ def _parsed(url: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
-        # isolation_level: Python's driver then begins every change with BEGIN IMMEDIATE, and nothing else.
+        # isolation_level: Python's driver then begins every change, and nothing else, with BEGIN IMMEDIATE.
         arguments = {"isolation_level": "IMMEDIATE", "timeout": WAIT_SECONDS}
         return create_engine(url, connect_args=arguments, hide_parameters=True)
     try:
-        # client_encoding: or else a database without an encoding answers in bytes, before it can be refused;
-        # pre_ping: a server that was restarted is noticed before a connection to it is used.
+        # client_encoding: otherwise a database without an encoding answers in bytes, before it can be refused.
+        # pool_pre_ping: a lost connection is replaced before it is used, for instance after a restart of the server.
         arguments = {"client_encoding": "utf8", "connect_timeout": 10}
         return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
     except ImportError:
@@ -316,7 +331,7 @@ def _engine(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Connection, name: str) -> None:
-    """Makes an SQLite file ready for several processes, if it is whole and nobody else's.
+    """Makes an SQLite file ready for several processes, if it is undamaged and not another program's.
 
     Raises:
         UserError: it is damaged, another program's, or on a filesystem that cannot share it.
@@ -334,7 +349,10 @@ def _prepare_sqlite(connection: Connection, name: str) -> None:
 
 
 def _write_ahead(connection: Connection) -> Any:
-    """Switches to WAL, which a file remembers. SQLite does not wait here for others that open the new file as well."""
+    """Switches the file to WAL for good; returns the mode that it is in afterwards.
+
+    SQLite itself does not wait here for other processes that open the new file at the same time.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
@@ -347,7 +365,7 @@ def _write_ahead(connection: Connection) -> Any:
 
 
 def _refuse_settings(connection: Connection, name: str) -> None:
-    """Refuses a PostgreSQL database that cannot keep what is promised."""
+    """Refuses a PostgreSQL database that could lose or spoil an example."""
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
     if encoding != "UTF8":
         raise UserError(f"{name}: the database's encoding is {encoding}; make one with ENCODING 'UTF8'.")
@@ -358,7 +376,7 @@ def _refuse_settings(connection: Connection, name: str) -> None:
 
 
 def _create(connection: Connection) -> None:
-    """Makes the tables where they are missing, one process at a time; fails on tables of another shape."""
+    """Makes the tables where they are missing, one process at a time; fails on tables with other columns."""
     connection.exec_driver_sql(_CREATION_LOCK[connection.dialect.name])
     _SCHEMA.create_all(connection)
     connection.execute(select(_EXAMPLES).limit(0))

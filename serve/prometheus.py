@@ -1,4 +1,4 @@
-"""What Prometheus sees of the service, by Serve's metrics; docs/operations.md lists them."""
+"""The metrics that the service exports to Prometheus through Serve; docs/operations.md lists them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
 
 class TaggerMetrics:
-    """What Prometheus sees of a Tagger."""
+    """The metrics of a Tagger."""
 
     def __init__(self) -> None:
         self._stage = metrics.Histogram(
@@ -25,7 +25,7 @@ class TaggerMetrics:
             boundaries=SECONDS,
             tag_keys=("stage",),
         )
-        # Ray exports a histogram's sum as made up of its buckets' middles; this one is exact.
+        # Ray 2.60 exports a histogram's sum as if all values lay in the middles of their buckets; this one is exact.
         self._spent = metrics.Counter(
             "metacross_stage_spent_seconds", description="Time of a stage, all batches together.", tag_keys=("stage",)
         )
@@ -47,20 +47,20 @@ class TaggerMetrics:
         )
 
     def pending(self, yes: bool) -> None:
-        """Whether the bundle that was named last does not answer."""
+        """Records whether the bundle that was named last does not answer yet."""
         self._pending.set(int(yes))
 
     def batch(self, requests: int, texts: int, *, waiting: int) -> None:
-        """A batch begins, and so many requests wait for the next one."""
+        """Records a batch as it begins, and how many requests wait for the next one."""
         self._requests.observe(requests)
         self._texts.observe(texts)
         self._waiting.set(waiting)
 
     def cache(self, figures: CacheFigures) -> None:
-        """What the cache has done by now."""
+        """Records what the cache has done since it was made."""
         before, self._cache = self._cache, figures
         if figures.hits + figures.misses < before.hits + before.misses:
-            before = CacheFigures()  # of a new bundle
+            before = CacheFigures()  # the figures count from 0 again: the cache belongs to a new bundle
         for found, more in (("yes", figures.hits - before.hits), ("no", figures.misses - before.misses)):
             if more > 0:
                 self._found.inc(more, tags={"found": found})
@@ -68,7 +68,7 @@ class TaggerMetrics:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times a stage of a batch."""
+        """Times the stage of a batch that runs inside of this context."""
         began = perf_counter()
         try:
             yield
@@ -79,16 +79,16 @@ class TaggerMetrics:
 
 
 def request_metrics() -> Callable[[str, int, float], None]:
-    """What Prometheus sees of an Ingress."""
-    # Ray's annotation knows of a single key.
+    """The metrics of an Ingress: a function that records a request's route, status and seconds."""
+    # Ray's annotation is for a single key.
     keys: Any = ("route", "status")
     count = metrics.Counter("metacross_requests", description="Requests answered.", tag_keys=keys)
     seconds = metrics.Histogram(
         "metacross_request_seconds", description="Time of a request.", boundaries=SECONDS, tag_keys=("route",)
     )
 
-    def observed(route: str, status: int, took: float) -> None:
+    def observed(route: str, status: int, duration: float) -> None:
         count.inc(tags={"route": route, "status": str(status)})
-        seconds.observe(took, tags={"route": route})
+        seconds.observe(duration, tags={"route": route})
 
     return observed

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from metacross.cli.streams import Item, TaggedItem, TaggedWords
-from metacross.client.client import Client, Entity, Result, ServiceUnavailable, Support
+from metacross.client import Client, Entity, Result, ServiceUnavailable, Support
 from metacross.corpora.sentence import sentence_from_text
 from metacross.corpora.words import split_sentences
 from metacross.tagging.answers import SupportSentence, TaggedEntity

@@ -118,7 +118,7 @@ def _tagging(bundle: str, server: str | None, examples: Sequence[Path]) -> Itera
     """What tags a group of items: the service's client, without torch, or the bundle's tagger."""
     if server is not None:
         from metacross.cli import remote
-        from metacross.client.client import Client
+        from metacross.client import Client
 
         with Client(server, token=os.environ.get("METACROSS_TOKEN")) as client:
             yield partial(remote.tag_items, client)

@@ -1,12 +1,13 @@
-"""Clients of the metacross service: the same calls from Python, blocking and for asyncio.
+"""Clients of the metacross service, blocking and for asyncio, with the same methods. They need no torch.
 
     with Client("http://localhost:8000") as client:
         for entity in client.tag("Angela Merkel reist nach Madrid.").entities:
             print(entity.label, entity.text)
 
-Calls that may be done twice are tried again after a lost connection and where the service has no room or is not reached
-(502, 503, 504), after a random time of up to 0.5, 1, 2, ... seconds beside what it asks for itself. What may not be
-done twice, adding examples, is tried again only where the service cannot have done it. No torch is needed.
+A call that may be sent twice is tried again after a lost connection, and where the service has no room or cannot be
+reached (502, 503, 504). Before that the client waits as long as the service asks for, and up to 0.5, 1, 2, ... seconds
+more, at random. A call that may not be sent twice, adding examples, is tried again only where the service cannot have
+done it.
 """
 
 from __future__ import annotations
@@ -29,51 +30,27 @@ from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from metacross import __version__
-from metacross.client.retries import Attempts
+from metacross.client.connection import Connection, Settings
+from metacross.client.contract import Example, Model, Result
 from metacross.client.wire import (
     Call,
-    Entity,
-    Example,
-    FieldError,
-    Model,
     Options,
-    RequestRefused,
-    Result,
     ServiceUnavailable,
-    Support,
     add_call,
     delete_call,
     model_call,
     page_call,
     ready_call,
     tag_call,
-    without_credentials,
 )
 from metacross.corpora.sentence import Sentence
-from metacross.errors import UserError
-
-__all__ = [
-    "AsyncClient",
-    "Client",
-    "Entity",
-    "Example",
-    "FieldError",
-    "Model",
-    "Options",
-    "RequestRefused",
-    "Result",
-    "ServiceUnavailable",
-    "Support",
-]
 
 T = TypeVar("T")
 Words = Sequence[str]
 ItemT = TypeVar("ItemT", str, Words)
 
-BATCH_TEXTS = 64  # of a stream's request
-BATCH_CHARACTERS = 1 << 15  # that a request is sent after; one long text may have more
-IDLE_SECONDS = 2.0  # before the service's own 5: a connection closed there under a request is a lost request
+BATCH_TEXTS = 64  # a stream's request has at most so many texts
+BATCH_CHARACTERS = 1 << 15  # a stream's request is sent once it has so many; its last text may make it larger
 
 
 class Client:
@@ -82,30 +59,20 @@ class Client:
     Args:
         base_url: such as http://localhost:8000; what comes before /v1. A name and password in it are sent as HTTP's
             Basic authentication.
-        token: sent as a bearer token.
-        timeout: seconds that the service may be silent.
-        retries: attempts after the first.
-        max_wait: seconds after the first attempt's begin in which others may begin.
-        sleep: waits between attempts.
+        sleep: waits the given seconds between attempts.
+        **settings: token, timeout, retries and max_wait, see `Settings`.
 
     Raises:
         UserError: from here, an address or a token that cannot be one. From every method: `RequestRefused`, where the
             service refuses the request (status 4xx), or an address where there is no host or no trusted certificate.
-        ServiceUnavailable: from every method; no answer of use came. A `RunError`.
+        ServiceUnavailable: from every method; no usable answer came. A `RunError`.
     """
 
     def __init__(
-        self,
-        base_url: str,
-        *,
-        token: str | None = None,
-        timeout: float = 60.0,
-        retries: int = 5,
-        max_wait: float = 120.0,
-        sleep: Callable[[float], None] = time.sleep,
+        self, base_url: str, *, sleep: Callable[[float], None] = time.sleep, **settings: Unpack[Settings]
     ) -> None:
-        self._service = _Service(base_url, token, timeout=timeout, retries=retries, max_wait=max_wait)
-        self._http = httpx.Client(**self._service.connection())
+        self._service = Connection(base_url, **settings)
+        self._http = httpx.Client(**self._service.http())
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -125,7 +92,7 @@ class Client:
     def tag(self, texts: list[str] | tuple[str, ...], **options: Unpack[Options]) -> list[Result]: ...
 
     def tag(self, texts: str | list[str] | tuple[str, ...], **options: Unpack[Options]) -> Result | list[Result]:
-        """What is found in a text, or in each of several, by one request; see `Options` and, for many, `stream`."""
+        """What is found in a text, or in each of several, in one request; see `Options`, and `stream` for many."""
         if isinstance(texts, str):
             return self._tag([texts], options)[0]
         return self._tag(texts, options)
@@ -153,7 +120,7 @@ class Client:
         Args:
             examples: {"text", "entities": [{"start", "end", "label"}]} or {"words", "tags"} with IOB2 tags, each
                 with "language" or not; or sentences as `metacross.corpora.reader.read_corpus` gives them.
-            language: of those that do not say it, ISO 639-1.
+            language: ISO 639-1 code for those that do not say theirs.
         """
         return self._send(add_call(examples, language))
 
@@ -175,7 +142,7 @@ class Client:
         return self._send(model_call())
 
     def ready(self) -> bool:
-        """Whether the service takes requests now. Asks once."""
+        """Whether the service takes requests now; asks only once."""
         try:
             self._send(ready_call(), retries=0)
         except ServiceUnavailable:
@@ -203,17 +170,10 @@ class AsyncClient:
     """`Client` for asyncio: the same arguments, methods and errors."""
 
     def __init__(
-        self,
-        base_url: str,
-        *,
-        token: str | None = None,
-        timeout: float = 60.0,
-        retries: int = 5,
-        max_wait: float = 120.0,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        self, base_url: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, **settings: Unpack[Settings]
     ) -> None:
-        self._service = _Service(base_url, token, timeout=timeout, retries=retries, max_wait=max_wait)
-        self._http = httpx.AsyncClient(**self._service.connection())
+        self._service = Connection(base_url, **settings)
+        self._http = httpx.AsyncClient(**self._service.http())
         self._sleep = sleep
 
     async def __aenter__(self) -> Self:
@@ -248,9 +208,9 @@ class AsyncClient:
         """The results of any number of texts, in their order, in bounded memory.
 
         Args:
-            items: texts, or all of them lists of words; taken ahead by no more than is under way. An iterable that is
-                not asynchronous must not block.
-            concurrency: the most requests under way.
+            items: texts, or all of them lists of words; no more are taken than the requests under way need. An
+                iterable that is not asynchronous must not block.
+            concurrency: how many requests may be under way at a time.
             **options: see `Options`.
         """
         under_way: deque[asyncio.Task[list[Result]]] = deque()
@@ -263,7 +223,7 @@ class AsyncClient:
             while under_way:
                 for result in await under_way.popleft():
                     yield result
-        finally:  # an error, or a reader that has seen enough
+        finally:  # also after an error, and where the caller stops reading before the end
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
@@ -317,65 +277,7 @@ class AsyncClient:
             await self._sleep(pause)
 
 
-# --- what both have --------------------------------------------------------------------------------------------------
-
-
-class _Service:
-    """An address, and how it is spoken to."""
-
-    def __init__(self, base_url: str, token: str | None, *, timeout: float, retries: int, max_wait: float) -> None:
-        url = _checked_url(base_url)
-        self._timeout, self._retries, self._max_wait = timeout, retries, max_wait
-        # Out of the address, which messages and logs name.
-        self._auth = (url.username, url.password) if url.userinfo else None
-        self._url = url.copy_with(userinfo=b"")
-        self._token = _checked_token(token)
-        if self._auth and self._token:
-            raise UserError(f"{self._url}: a password in the address and a token; leave out one of them")
-
-    def connection(self) -> dict[str, Any]:
-        """Keyword arguments of httpx's clients."""
-        headers = {"user-agent": f"metacross/{__version__}", "accept": "application/json"}
-        if self._token:
-            headers["authorization"] = f"Bearer {self._token}"
-        return {
-            "base_url": self._url,
-            "auth": self._auth,
-            "headers": headers,
-            "timeout": self._timeout,
-            "limits": httpx.Limits(keepalive_expiry=IDLE_SECONDS),
-        }
-
-    def attempts(self, call: Call[T], retries: int | None) -> Attempts[T]:
-        """A call's attempts, none made so far."""
-        return Attempts(
-            call,
-            url=f"{str(self._url).rstrip('/')}/{call.path}",
-            retries=self._retries if retries is None else retries,
-            max_wait=self._max_wait,
-            timeout=self._timeout,
-        )
-
-
-def _checked_url(base_url: str) -> httpx.URL:
-    shown = without_credentials(base_url)
-    try:
-        url = httpx.URL(base_url)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise UserError(f"{shown}: not an address ({error}); expected one such as http://localhost:8000") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise UserError(f"{shown}: expected an address such as http://localhost:8000 or https://ner.example.org")
-    if url.query or url.fragment:
-        raise UserError(f"{shown}: expected an address without ? and #, such as http://localhost:8000")
-    return url
-
-
-def _checked_token(token: str | None) -> str | None:
-    """A token without the line break of the file it came from; what is wrong with it is told without showing it."""
-    token = (token or "").strip()
-    if not (token.isascii() and token.isprintable()) or " " in token:
-        raise UserError("the token has spaces or characters in it that no token has; check where it comes from")
-    return token or None
+# --- batches of a stream ---------------------------------------------------------------------------------------------
 
 
 def _key(items: Sequence[str] | Sequence[Words]) -> Literal["texts", "words"]:
@@ -383,20 +285,20 @@ def _key(items: Sequence[str] | Sequence[Words]) -> Literal["texts", "words"]:
 
 
 class _Batches(Generic[ItemT]):
-    """Puts items together until they fill a request."""
+    """Collects items until they fill a request."""
 
     def __init__(self) -> None:
         self._held: list[ItemT] = []
         self._characters = 0
 
     def add(self, item: ItemT) -> bool:
-        """Takes an item in; returns whether the request is full."""
+        """Adds an item; returns whether the request is full."""
         self._held.append(item)
         self._characters += len(item) if isinstance(item, str) else sum(map(len, item))
         return len(self._held) >= BATCH_TEXTS or self._characters >= BATCH_CHARACTERS
 
     def take(self) -> list[ItemT]:
-        """What is held; nothing is afterwards."""
+        """The items so far; the next request begins without any."""
         held, self._held, self._characters = self._held, [], 0
         return held
 

@@ -1,4 +1,4 @@
-"""Which calls of the service are tried again, when, and how often; and what is said when no answer comes."""
+"""Which calls are tried again, when, and how often; and the error when no answer comes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from metacross.errors import UserError
 
 T = TypeVar("T")
 
-FIRST_SECONDS = 0.5  # the most before the second attempt; doubled before each further one
-LONGEST_SECONDS = 30.0  # where the service names no time
+FIRST_SECONDS = 0.5  # the longest pause before the second attempt; doubled before each further one
+LONGEST_SECONDS = 30.0  # that doubling ends here; what the service asks for itself comes on top
 
-# The request was not sent, so sending it can do nothing twice.
+# The request was not sent, so the service cannot have done it.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# The connection was lost under the request; the service may have done it.
 _CUT_OFF = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 
 
 class Attempts(Generic[T]):
-    """One call's attempts. Whoever sends asks after each what to do next; nothing here waits or sends.
+    """One call's attempts. It neither sends nor waits, so that it serves both clients: they ask it after each attempt.
 
     Args:
         call: what is sent.
-        url: where, for messages: without credentials.
-        retries: attempts after the first.
-        max_wait: seconds after the first attempt's begin in which others may begin.
-        timeout: seconds for an answer, for messages.
+        url: the address without credentials, for messages.
+        retries: how many attempts may follow the first.
+        max_wait: seconds after the begin of the first attempt in which others may begin.
+        timeout: seconds that the service may be silent, for messages.
     """
 
     def __init__(self, call: Call[T], *, url: str, retries: int, max_wait: float, timeout: float) -> None:
@@ -44,13 +45,14 @@ class Attempts(Generic[T]):
         self._retries, self._max_wait = retries, max_wait
         self._begin = time.monotonic()
         self._made = 0
-        self._maybe_done = False  # an earlier attempt was cut off, and may have been heard
+        self._maybe_done = False  # the service may have done what an earlier attempt asked for
 
     def pause(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """Seconds to wait before the next attempt; None where this outcome is the last."""
         self._made += 1
         if self._made > self._retries or not _may_repeat(self._call, outcome):
             return None
+        # Random, so that not all clients of a service that was full come back at the same moment.
         seconds = random.uniform(0, min(FIRST_SECONDS * 2 ** (self._made - 1), LONGEST_SECONDS))
         if isinstance(outcome, httpx.Response):
             seconds += retry_after(outcome.headers.get("retry-after", "")) or 0
@@ -65,12 +67,12 @@ class Attempts(Generic[T]):
         Raises:
             RequestRefused: the service refuses the request.
             UserError: the address is wrong.
-            ServiceUnavailable: no answer, or none of use.
+            ServiceUnavailable: no answer, or none that can be used.
         """
         if isinstance(outcome, httpx.RequestError):
             raise self._unanswered(outcome) from outcome
         if self._call.method == "DELETE" and self._maybe_done and outcome.status_code == 404:
-            return self._call.read(None)  # the attempt that was cut off deleted it
+            return self._call.read(None)  # an earlier attempt deleted it, and its answer was lost
         return answered(self._call, outcome, url=self._url, attempts=self._made)
 
     def _unanswered(self, error: httpx.RequestError) -> UserError | ServiceUnavailable:
@@ -105,12 +107,12 @@ def retry_after(value: str) -> float | None:
 
 def _may_repeat(call: Call[T], outcome: httpx.Response | httpx.RequestError) -> bool:
     if isinstance(outcome, httpx.Response):
-        # A 500 that is no problem of the service's own: what answered died, and a proxy says so.
+        # A 500 that the service did not describe itself: the replica died, and the proxy before it answered.
         died = outcome.status_code == 500 and not is_problem(outcome)
         return outcome.status_code == 503 or (call.repeatable and (died or outcome.status_code in (502, 504)))
     if isinstance(outcome, _NOT_SENT):
         return _mistake(outcome) is None
-    # Not after a timeout: the service still works on it, and a second one would make it slower yet.
+    # Not after a timeout: the service still works on the first request, and a second one would slow it further.
     return call.repeatable and isinstance(outcome, _CUT_OFF)
 
 

@@ -1,7 +1,4 @@
-"""The service's HTTP contract without a connection: requests are built, answers are read, refusals become errors.
-
-Answers are frozen dataclasses. Keys that they do not name are passed over, so a newer service may send more.
-"""
+"""The HTTP interface without a connection: requests are written, answers are read, and refusals become errors."""
 
 from __future__ import annotations
 
@@ -12,7 +9,18 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import httpx
 from pydantic import TypeAdapter
+from pydantic_core import from_json
 
+from metacross.client.contract import (
+    AddedExamples,
+    EntitiesAnswer,
+    Example,
+    ExamplePage,
+    FieldError,
+    Model,
+    Problem,
+    Result,
+)
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 
@@ -21,105 +29,15 @@ T = TypeVar("T")
 PAGE = 100  # examples asked for at a time
 
 
-@dataclass(frozen=True)
-class Entity:
-    """An entity of a text.
-
-    Attributes:
-        start: offset of its first code point in the text.
-        end: offset behind its last one.
-        text: the code points between them.
-        label: its type, such as PER.
-        score: 0 to 1; None for what people labelled.
-    """
-
-    start: int
-    end: int
-    text: str
-    label: str
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Support:
-    """A labelled sentence that weights were adapted to.
-
-    Attributes:
-        similarity: cosine, with the stretch of the tagged text whose weights it shaped.
-        text: of the labelled sentence.
-        entities: its labels.
-        start: where that stretch begins, in code points of the tagged text.
-        end: where it ends.
-        place: "file:line" where training read the sentence.
-        example: its number, where it was added as an example.
-    """
-
-    similarity: float
-    text: str
-    entities: tuple[Entity, ...]
-    start: int
-    end: int
-    place: str = ""
-    example: int | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was found in a text.
-
-    Attributes:
-        text: as sent; of words, as the service joined them.
-        entities: in order; offsets count code points of `text`.
-        windows: how many windows it was tagged in.
-        adapted: whether the weights were adapted to it.
-        support: what they were adapted to; None where it was not asked for.
-        plain: the entities found without adaptation; None where they were not asked for.
-    """
-
-    text: str
-    entities: tuple[Entity, ...]
-    windows: int = 0
-    adapted: bool = False
-    support: tuple[Support, ...] | None = None
-    plain: tuple[Entity, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """A labelled sentence that the service keeps; `created` is a time in UTC, such as 2026-11-24T12:00:00Z."""
-
-    id: int
-    text: str
-    entities: tuple[Entity, ...]
-    language: str = ""
-    created: str = ""
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the service tags with: see the bundle's model card. `inner_lr` is alpha, `neighbours` K."""
-
-    bundle: str
-    method: str
-    encoder: str = ""
-    source_language: str = ""
-    labels: tuple[str, ...] = ()
-    dev_f1: float | None = None
-    source_sentences: int = 0
-    examples: int = 0
-    neighbours: int | None = None
-    inner_lr: float | None = None
-
-
 class Options(TypedDict, total=False):
-    """How to tag.
+    """How texts are to be tagged.
 
     Attributes:
-        adapt: by weights adapted to every sentence (the default); otherwise all by the same.
-        explain: tell the support and what is found without adaptation as well.
-        labels: keep these types only.
+        adapt: tag every sentence by weights adapted to it, which is the default; otherwise all by the same weights.
+        explain: also give the support, and the entities found without adaptation.
+        labels: keep entities of these types only; None keeps all.
         threshold: drop entities with a lower score, 0 to 1.
-        neighbours: K, in place of the service's.
+        neighbours: K, the number of sentences to adapt to; None takes the service's.
     """
 
     adapt: bool
@@ -129,22 +47,14 @@ class Options(TypedDict, total=False):
     neighbours: int | None
 
 
-@dataclass(frozen=True)
-class FieldError:
-    """What is wrong with one field of a request, such as texts.3."""
-
-    field: str
-    detail: str
-
-
 class RequestRefused(UserError):
-    """The service refuses a request: another try would end alike.
+    """The service refuses a request, and would refuse it again.
 
     Attributes:
-        status: of HTTP, 300 to 499.
+        status: HTTP status, 300 to 499.
         detail: what the service said is wrong.
-        errors: and of which fields.
-        request_id: to find it in the service's log; None where the answer had none.
+        errors: the same by field, where fields of the request are wrong.
+        request_id: finds the request in the service's log; None where the answer had none.
     """
 
     def __init__(
@@ -155,11 +65,11 @@ class RequestRefused(UserError):
 
 
 class ServiceUnavailable(RunError):
-    """No answer of use came, however often it was tried.
+    """No usable answer came, in any attempt.
 
     Attributes:
-        status: of HTTP; None where no answer came at all.
-        request_id: None where the answer had none.
+        status: HTTP status; None where no answer came at all.
+        request_id: finds the request in the service's log; None where the answer had none.
     """
 
     def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
@@ -175,12 +85,12 @@ class Call(Generic[T]):
     """A request, and how its answer is read.
 
     Attributes:
-        method: of HTTP.
+        method: HTTP method.
         path: below the service's address.
-        read: the answer's JSON to what the caller gets; raises ValueError where it is something else.
-        body: to be sent as JSON.
-        query: parameters.
-        repeatable: whether doing it twice is as good as once.
+        read: makes what the caller gets from the answer's JSON; raises ValueError where it is something else.
+        body: what is sent as JSON.
+        query: parameters of the address.
+        repeatable: whether sending it twice does no more than sending it once.
     """
 
     method: str
@@ -198,18 +108,8 @@ class Call(Generic[T]):
         return {**sent, "content": _encoded(self.body), "headers": {"content-type": "application/json"}}
 
 
-@dataclass(frozen=True)
-class _Page:
-    examples: tuple[Example, ...]
-    next: int | None = None
-
-
-@dataclass(frozen=True)
-class _Results:
-    results: tuple[Result, ...]
-
-
-_RESULTS, _PAGE, _MODEL = TypeAdapter(_Results), TypeAdapter(_Page), TypeAdapter(Model)
+_ENTITIES, _MODEL = TypeAdapter(EntitiesAnswer), TypeAdapter(Model)
+_ADDED, _PAGE = TypeAdapter(AddedExamples), TypeAdapter(ExamplePage)
 
 
 def tag_call(
@@ -223,11 +123,11 @@ def tag_call(
     neighbours: int | None = None,
 ) -> Call[list[Result]]:
     """POST /v1/entities: tags texts, or sentences whose words are given; see `Options`."""
-    chosen = [labels] if isinstance(labels, str) else labels if labels is None else list(labels)
-    options = {"adapt": adapt, "explain": explain, "labels": chosen, "threshold": threshold, "neighbours": neighbours}
+    types = [labels] if isinstance(labels, str) else labels if labels is None else list(labels)
+    options = {"adapt": adapt, "explain": explain, "labels": types, "threshold": threshold, "neighbours": neighbours}
 
     def read(answer: Any) -> list[Result]:
-        results = _RESULTS.validate_python(answer).results
+        results = _ENTITIES.validate_python(answer).results
         if len(results) != len(items):
             raise ValueError(f"{len(results)} results for {len(items)} {key}")
         return list(results)
@@ -236,13 +136,17 @@ def tag_call(
 
 
 def add_call(examples: Iterable[Mapping[str, Any] | Sentence], language: str) -> Call[list[Example]]:
-    """POST /v1/examples. Twice would store them twice."""
+    """POST /v1/examples. Sending it twice would store the examples twice."""
+
+    def read(answer: Any) -> list[Example]:
+        return list(_ADDED.validate_python(answer).examples)
+
     body = {"examples": [_example(example, language) for example in examples]}
-    return Call("POST", "v1/examples", lambda answer: list(_stored(answer)), body, repeatable=False)
+    return Call("POST", "v1/examples", read, body, repeatable=False)
 
 
 def page_call(after: int | None) -> Call[tuple[tuple[Example, ...], int | None]]:
-    """GET /v1/examples: those with ids above `after`, and the id to ask on with; None on the last page."""
+    """GET /v1/examples: those with ids above `after`, and the id that the next page is after; None on the last page."""
 
     def read(answer: Any) -> tuple[tuple[Example, ...], int | None]:
         page = _PAGE.validate_python(answer)
@@ -269,10 +173,6 @@ def ready_call() -> Call[None]:
     return Call("GET", "readyz", lambda _: None)
 
 
-def _stored(answer: Any) -> tuple[Example, ...]:
-    return _PAGE.validate_python(answer).examples
-
-
 def _example(example: Mapping[str, Any] | Sentence, language: str) -> dict[str, Any]:
     fields = {"words": example.words, "tags": example.tags} if isinstance(example, Sentence) else dict(example)
     return {"language": language, **fields} if language else fields
@@ -281,24 +181,15 @@ def _example(example: Mapping[str, Any] | Sentence, language: str) -> dict[str, 
 def _encoded(body: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # a lone surrogate: JSON has an escape for it, and the service may judge
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON has an escape for it, and the service refuses it
         return json.dumps(body).encode()
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """RFC 9457, as far as it is shown."""
-
-    title: str = ""
-    detail: str = ""
-    errors: tuple[FieldError, ...] = ()
-    request_id: str | None = None
-
-
-_PROBLEM = TypeAdapter(_Problem)
+_PROBLEM = TypeAdapter(Problem)
+_SHOWN = ("title", "detail", "errors", "request_id")  # of a problem, in messages
 _FIXES = {
     401: "Give a token: token=... in Python, METACROSS_TOKEN in the environment of the command line.",
     403: "Give a token that may do this.",
@@ -308,13 +199,13 @@ _FIXES = {
 
 
 def answered(call: Call[T], response: httpx.Response, *, url: str, attempts: int) -> T:
-    """What a final answer holds.
+    """What a call's last answer holds.
 
     Args:
-        call: what was asked.
-        response: its answer.
-        url: where, for messages: without credentials.
-        attempts: how often it was tried.
+        call: the call.
+        response: its last answer.
+        url: the address without credentials, for messages.
+        attempts: the number of attempts made, for messages.
 
     Raises:
         RequestRefused: status 300 to 499.
@@ -359,16 +250,20 @@ def _refusal(response: httpx.Response, url: str) -> RequestRefused:
     return RequestRefused(message, status=status, detail=detail, errors=problem.errors, request_id=number)
 
 
-def _problem(response: httpx.Response) -> tuple[_Problem, str | None]:
-    """The problem that an answer tells, as far as it does, and the request's id."""
+def _problem(response: httpx.Response) -> tuple[Problem, str | None]:
+    """The problem that an answer describes, as far as it does, and the request's id.
+
+    The answer may be another program's, a proxy's for instance. So only what is shown has to be as in the contract.
+    """
     try:
-        problem = _PROBLEM.validate_json(response.content)
-    except ValueError:
-        problem = _Problem()
+        fields = from_json(response.content)
+        problem = _PROBLEM.validate_python({key: fields[key] for key in _SHOWN if fields.get(key) is not None})
+    except (ValueError, AttributeError):  # not JSON, something else, or not an object
+        problem = Problem()
     return problem, problem.request_id or response.headers.get("x-request-id")
 
 
-def _said(problem: _Problem, response: httpx.Response) -> str:
+def _said(problem: Problem, response: httpx.Response) -> str:
     return _line(problem.detail or problem.title or response.reason_phrase)
 
 
@@ -377,7 +272,7 @@ def _named(request_id: str | None) -> str:
 
 
 def _line(text: str) -> str:
-    """One line of bounded length that moves no cursor: what a server says goes to a terminal."""
+    """A server's text as one short line without control characters: it is printed to a terminal."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())[:500]
 
 
@@ -386,7 +281,7 @@ def _first_line(error: Exception) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """A URL as it may be shown.
+    """A URL as it may be shown: without a name and password.
 
     >>> without_credentials("https://me:secret@example.org/ner")
     'https://example.org/ner'

@@ -1,11 +1,11 @@
 """Who may do what: bearer tokens from a file or the environment.
 
-A token list is YAML, in a file or in METACROSS_TOKENS:
+A list of tokens is YAML, in a file or in METACROSS_TOKENS:
 
     - {token: "at least 16 characters", may: [tag, read_examples, write_examples]}
 
-Without one, everybody may do everything. That is for a service on loopback; on any other address it has to be said
-(`serve.auth: none`), for something else must keep strangers out then.
+Without such a list everybody may do everything. On loopback the service does so unasked. On any other address it must
+be told to (`serve.auth: none`), since something else has to keep strangers out then.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -28,7 +29,7 @@ from serve.web.problems import ProblemError
 VARIABLE = "METACROSS_TOKENS"
 OPEN = "none"
 Grant = Literal["tag", "read_examples", "write_examples"]
-_BEARER = HTTPBearer(auto_error=False)  # refuses nothing: it is how the OpenAPI document learns that a token is needed
+_BEARER = HTTPBearer(auto_error=False)  # refuses nothing; it only puts into the document that a token is needed
 
 
 class Token(BaseModel):
@@ -41,10 +42,16 @@ class Token(BaseModel):
 
 
 def read_tokens(setting: str) -> list[Token] | None:
-    """The tokens that `serve.auth` names: none are needed ("", or `none`), `environment`, or a file.
+    """Reads the tokens that serve.auth names.
+
+    Args:
+        setting: serve.auth: a file, or `environment` for the variable METACROSS_TOKENS; "" or `none` for no tokens.
+
+    Returns:
+        The tokens; None where everybody may do everything.
 
     Raises:
-        UserError: it cannot be read, or is no list of tokens; no token is shown.
+        UserError: the list cannot be read, or is not a list of tokens; the message shows no token.
     """
     if setting in ("", OPEN):
         return None
@@ -52,30 +59,31 @@ def read_tokens(setting: str) -> list[Token] | None:
         text = os.environ.get(VARIABLE, "")
         if not text:
             raise UserError(f"serve.auth=environment, but {VARIABLE} is not set. Set it, or name a file.")
-        import yaml
-
-        found, place = yaml.safe_load(text), VARIABLE
+        data, source = yaml.safe_load(text), VARIABLE
     else:
-        found, place = read_yaml(Path(setting)), setting
+        data, source = read_yaml(Path(setting)), setting
     try:
-        tokens = TypeAdapter(list[Token]).validate_python(found)
+        tokens = TypeAdapter(list[Token]).validate_python(data)
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()[:3])
         raise UserError(
-            f"{place}: no list of tokens ({where}). Expected, for example: "
+            f"{source}: no list of tokens ({where}). Expected, for example: "
             '- {token: "at least 16 characters", may: [tag, read_examples, write_examples]}'
         ) from None
     if not tokens:
-        raise UserError(f"{place}: the list of tokens is empty. Add one, or leave serve.auth empty.")
+        raise UserError(f"{source}: the list of tokens is empty. Add one, or leave serve.auth empty.")
     return tokens
 
 
 def refuse_open_door(setting: str, host: str | None) -> None:
-    """Raises UserError where the service could be reached by others and nobody has said who may.
+    """Refuses to answer others without tokens, unless the setting says so.
 
     Args:
         setting: serve.auth.
-        host: the address that HTTP is answered on; None is any.
+        host: the address that HTTP is answered on; None is every address.
+
+    Raises:
+        UserError: others can reach the service, and serve.auth says nothing.
     """
     if setting or _is_loopback(host):
         return
@@ -96,9 +104,9 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def needs(tokens: list[Token] | None, grant: Grant) -> Callable[..., None]:
-    """A FastAPI dependency: lets requests pass whose token grants something.
+    """A FastAPI dependency that lets a request pass if its token has this grant.
 
-    All tokens are compared, each in constant time, so that the time taken tells nothing.
+    It compares the request's token with all tokens, each in constant time, so that the time taken reveals nothing.
     """
     if tokens is None:
         return lambda: None

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI makes of the routes, and what it cannot know about the answers."""
+"""The OpenAPI document: what FastAPI makes of the routes, and what it cannot know about requests and answers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from serve.web import problems
 from serve.web.limits import Limits
 
 _TEXT = {"schema": {"type": "string"}}
-_EVERY = {"X-Request-Id": {"description": "of the request, as it came or was given", "required": True, **_TEXT}}
-_SOME = {
-    "401": {"WWW-Authenticate": {"description": "how to send a token", "required": True, **_TEXT}},
+_ALWAYS = {
+    "X-Request-Id": {
+        "description": "The id that the request came with, or a new one.",
+        "required": True,
+        **_TEXT,
+    }
+}
+_BY_STATUS = {
+    "401": {"WWW-Authenticate": {"description": "How to send a token.", "required": True, **_TEXT}},
     "503": {
         "Retry-After": {
-            "description": "seconds to wait",
+            "description": "Seconds to wait.",
             "required": True,
             "schema": {"type": "integer", "minimum": 1},
         }
@@ -25,11 +31,11 @@ _PROBLEM = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Probl
 
 
 class DocumentedAPI(FastAPI):
-    """FastAPI, whose document also tells the media type of problems, the headers of answers, and the limits.
+    """FastAPI whose document also has the media type of problems, the headers of answers, and the limits.
 
     Args:
-        limits: what a request may ask for.
-        settings: FastAPI's.
+        limits: what one request may ask for.
+        **settings: keyword arguments of FastAPI.
     """
 
     def __init__(self, *, limits: Limits, **settings: Any) -> None:
@@ -37,14 +43,14 @@ class DocumentedAPI(FastAPI):
         self._limits = limits
 
     def openapi(self) -> dict[str, Any]:
-        """The document; FastAPI keeps it, and adding the same again changes nothing."""
+        """The document. FastAPI keeps it, so this adds to the same document again, which changes nothing."""
         document = super().openapi()
         for operations in document["paths"].values():
             for operation in operations.values():
                 for status, response in operation["responses"].items():
-                    response["headers"] = {**_EVERY, **_SOME.get(status, {})}
+                    response["headers"] = {**_ALWAYS, **_BY_STATUS.get(status, {})}
                     if problems.MEDIA_TYPE in response.get("content", {}):
-                        # FastAPI puts a model under the media type of the route's good answers.
+                        # FastAPI lists the model under the media type of the route's good answers.
                         response["content"] = _PROBLEM
         self._limit(document["components"]["schemas"])
         return document
@@ -52,13 +58,13 @@ class DocumentedAPI(FastAPI):
     def _limit(self, models: dict[str, Any]) -> None:
         entities = models["EntitiesRequest"]["properties"]
         for text in (entities["text"], models["NewExample"]["properties"]["text"]):
-            _given(text)["maxLength"] = self._limits.characters
-        texts, words = _given(entities["texts"]), _given(entities["words"])
+            _not_null(text)["maxLength"] = self._limits.characters
+        texts, words = _not_null(entities["texts"]), _not_null(entities["words"])
         texts["maxItems"] = words["maxItems"] = self._limits.texts
         texts["items"]["maxLength"] = self._limits.characters
 
 
-def _given(field: dict[str, Any]) -> dict[str, Any]:
-    """What a field is where it is not null."""
-    found: dict[str, Any] = next(case for case in field["anyOf"] if case["type"] != "null")
-    return found
+def _not_null(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field where it is not null."""
+    schema: dict[str, Any] = next(case for case in field["anyOf"] if case["type"] != "null")
+    return schema

@@ -1,4 +1,4 @@
-"""What goes around every request: its id, the bound on its body, the count, the line in the log."""
+"""Wraps every request: gives it an id, bounds its body, counts it, and writes a line in the log."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-Observed = Callable[[str, int, float], None]
+Observed = Callable[[str, int, float], None]  # called with route, status and seconds
 log = logging.getLogger("metacross.serve")
 
 
 class Envelope:
-    """Gives every request an id, bounds its body, counts it, and logs it: never what is in it.
+    """Gives every request an id, bounds its body, counts it and logs it. What is in a request is never logged.
 
-    HEAD is answered as GET is, without the body (RFC 9110, 9.3.2).
+    HEAD is answered like GET, without the body (RFC 9110, 9.3.2).
+
+    Args:
+        app: the application that answers.
+        body_bytes: the largest body of a request; streams of lines have no bound.
+        observed: called after every request with its route ("" where there is none), status and seconds.
     """
 
     def __init__(self, app: ASGIApp, *, body_bytes: int, observed: Observed) -> None:
-        self._app, self._most, self._observed = app, body_bytes, observed
+        self._app, self._body_bytes, self._observed = app, body_bytes, observed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -37,7 +42,8 @@ class Envelope:
             scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        name = scope["metacross_request_id"] = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["metacross_request_id"] = request_id
         began, status = time.perf_counter(), 500
 
         async def sending(message: Message) -> None:
@@ -45,21 +51,21 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if scope["app"].state.send_request_id:
-                    MutableHeaders(scope=message)["x-request-id"] = name
+                    MutableHeaders(scope=message)["x-request-id"] = request_id
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
 
         try:
-            endless = scope["path"].endswith(":stream")
-            await self._app(scope, receive if endless else self._bounded(headers, receive), sending)
+            stream = scope["path"].endswith(":stream")
+            await self._app(scope, receive if stream else self._bounded(headers, receive), sending)
         finally:
             seconds = time.perf_counter() - began
             self._observed(getattr(scope.get("route"), "path", ""), status, seconds)
             log.info(
                 json.dumps(
                     {
-                        "request_id": name,
+                        "request_id": request_id,
                         "method": method,
                         "path": scope["path"],
                         "status": status,
@@ -69,14 +75,16 @@ class Envelope:
             )
 
     def _bounded(self, headers: Headers, receive: Receive) -> Receive:
+        """`receive`, with HTTPException 413 where the body is larger than `body_bytes` or is announced to be."""
         declared = headers.get("content-length", "")
-        taken = int(declared) if declared.isdigit() and int(declared) > self._most else 0
+        too_large = declared.isdigit() and int(declared) > self._body_bytes
+        size = 0
 
         async def bounded() -> Message:
-            nonlocal taken
+            nonlocal size
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most:
+            size += len(message.get("body", b""))
+            if too_large or size > self._body_bytes:
                 raise HTTPException(413)
             return message
 

@@ -1,4 +1,4 @@
-"""What one request may ask for, and the jobs that it asks for."""
+"""The limits of one request, and the jobs that a request within them asks for."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from serve.web.problems import ProblemError
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for."""
+    """What one request may ask for.
+
+    Attributes:
+        body_bytes: size of its body.
+        texts: how many texts it may hold.
+        characters: code points of one text.
+        seconds: how long its answer may take.
+    """
 
     body_bytes: int
     texts: int
-    characters: int  # of one text
+    characters: int
     seconds: float
 
 
 def jobs_of(request: schemas.EntitiesRequest, limits: Limits) -> list[Job]:
-    """The texts of a request. ProblemError 422 where it asks for more than it may."""
+    """A job for each text of a request. ProblemError 422 where it asks for more than the limits allow."""
     texts: Sequence[str | tuple[str, ...]]
     if request.words is not None:
         name, texts = "words", [tuple(words) for words in request.words]
@@ -41,7 +48,7 @@ def jobs_of(request: schemas.EntitiesRequest, limits: Limits) -> list[Job]:
     return [job_of(text, request) for text in texts]
 
 
-def job_of(text: str | tuple[str, ...], options: schemas.Options) -> Job:
-    """A text, as the request's options want it tagged."""
+def job_of(text: str | tuple[str, ...], options: schemas.RequestOptions) -> Job:
+    """The job of tagging a text by a request's options."""
     labels = None if options.labels is None else tuple(options.labels)
     return Job(text, options.adapt, options.explain, labels, options.threshold, options.neighbours)

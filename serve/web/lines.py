@@ -1,30 +1,33 @@
-"""NDJSON: a text a line in, an answer a line out, while the request still comes."""
+"""NDJSON: one text per line in, one answer per line out, while the request is still arriving."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import Request, Response
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from metacross.client.contract import EntitiesAnswer, Result
 from metacross.errors import UserError
-from serve.engine import Answer, Job
+from serve.engine import Job
 from serve.web import problems, schemas
 from serve.web.limits import Limits, job_of
 from serve.web.problems import ProblemError
 
 NDJSON = "application/x-ndjson"
+_RESULT = TypeAdapter(Result)
 
 
 class Lines(Response):
-    """An answer whose lines are made while the request still comes.
+    """A response whose lines are made while the request is still arriving.
 
-    Starlette's StreamingResponse takes messages off the request to see whether the client is still there; these would
-    be lines of its body. Here whoever reads the body notices.
+    Starlette's StreamingResponse takes messages off the request to see whether the client is still there, and these
+    would be missing from the body. Here the reader of the body notices that the client has gone.
     """
 
     media_type = NDJSON
@@ -47,25 +50,33 @@ class Lines(Response):
 
 async def answered_lines(
     request: Request,
-    options: schemas.Options,
-    tagged: Callable[[Sequence[Job]], Awaitable[Answer]],
+    options: schemas.RequestOptions,
+    tag: Callable[[Sequence[Job]], Awaitable[EntitiesAnswer]],
     limits: Limits,
 ) -> AsyncIterator[bytes]:
-    """An answer for every line that comes, as soon as lines have come; memory is bounded by one piece of the body."""
-    name = problems.request_id(request)
+    """An answer for every line that arrives, without waiting for those after it.
+
+    Args:
+        request: its body is read piece by piece, so memory is bounded by one piece.
+        options: how all lines are to be tagged.
+        tag: tags the texts of some lines; ProblemError where it cannot.
+        limits: what one line may hold; `limits.texts` lines are tagged together.
+    """
+    request_id = problems.request_id(request)
+    # A code point takes at most four bytes; the rest is for the line's other keys.
     async for lines in _arriving(request, 4 * limits.characters + 1024):
         for start in range(0, len(lines), limits.texts):
-            for out in await _answers(lines[start : start + limits.texts], options, tagged, limits, name):
-                yield json.dumps(out, ensure_ascii=False).encode() + b"\n"
+            for answer in await _answers(lines[start : start + limits.texts], options, tag, limits, request_id):
+                yield json.dumps(answer, ensure_ascii=False).encode() + b"\n"
 
 
 async def _arriving(request: Request, longest: int) -> AsyncIterator[list[bytes | None]]:
-    """The lines that are whole with each piece of the body; None for one that is too long."""
-    rest, skipping = b"", False
+    """The lines that each piece of the body completes; None in place of a line longer than `longest` bytes."""
+    rest, skipping = b"", False  # skipping: the rest of the line is read and dropped
     async for piece in request.stream():
-        *whole, rest = (rest + piece).split(b"\n")
+        *complete, rest = (rest + piece).split(b"\n")
         lines: list[bytes | None] = []
-        for line in whole:
+        for line in complete:
             lines.append(None if skipping or len(line) > longest else line)
             skipping = False
         if len(rest) > longest:
@@ -78,35 +89,38 @@ async def _arriving(request: Request, longest: int) -> AsyncIterator[list[bytes 
 
 async def _answers(
     lines: Sequence[bytes | None],
-    options: schemas.Options,
-    tagged: Callable[[Sequence[Job]], Awaitable[Answer]],
+    options: schemas.RequestOptions,
+    tag: Callable[[Sequence[Job]], Awaitable[EntitiesAnswer]],
     limits: Limits,
-    name: str,
+    request_id: str,
 ) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = []
+    """What each line is answered by; empty lines have no answer."""
+    answers: list[dict[str, Any]] = []
     jobs: list[Job] = []
-    places: list[int] = []
+    waiting: list[dict[str, Any]] = []  # for each job the answer that its result belongs to
     for line in lines:
         if line is not None and not line.strip():
             continue
         try:
             record = _record(line, limits)
-            out.append({"id": record.get("id")})
-            places.append(len(out) - 1)
-            jobs.append(job_of(record["text"], options))
         except UserError as error:
-            out.append({"id": None, "error": problems.described(422, str(error), name).model_dump()})
+            answers.append({"id": None, "error": asdict(problems.described(422, str(error), request_id))})
+            continue
+        answers.append({"id": record.get("id")})
+        waiting.append(answers[-1])
+        jobs.append(job_of(record["text"], options))
     try:
-        answer = await tagged(jobs) if jobs else Answer([], {})
-        for place, result in zip(places, answer.results, strict=True):
-            out[place]["result"] = result
+        results = (await tag(jobs)).results if jobs else ()
+        for answer, result in zip(waiting, results, strict=True):
+            answer["result"] = _RESULT.dump_python(result)
     except ProblemError as error:
-        for place in places:
-            out[place]["error"] = problems.described(error.status, error.detail, name).model_dump()
-    return out
+        for answer in waiting:
+            answer["error"] = asdict(problems.described(error.status, error.detail, request_id))
+    return answers
 
 
 def _record(line: bytes | None, limits: Limits) -> dict[str, Any]:
+    """A line's object. UserError where it is none, or has no text that may be tagged."""
     if line is None:
         raise UserError(f"the line is too long for a text of at most {limits.characters} characters.")
     try:

@@ -1,4 +1,4 @@
-"""The page that the service shows at /, and the strictest policy that it works under."""
+"""The page that the service shows at /, and the strictest content security policy that it works under."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parent / "page.html"
 
 
 def policy(page: str) -> str:
-    """A content security policy: the page's own script and style, by their hashes, and requests to where it is from."""
+    """A content security policy: the page's own script and style, by hash, and requests to its own service."""
 
     def hashes(tag: str) -> str:
         parts = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

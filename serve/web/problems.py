@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
@@ -13,35 +14,35 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from serve.web.schemas import FieldError, Problem
+from metacross.client.contract import FieldError, Problem
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("metacross.serve")
 
 
 class ProblemError(Exception):
-    """An answer that is a problem.
+    """Ends a request with a problem as its answer.
 
     Args:
         status: HTTP status.
         detail: what is wrong, and the fix.
-        field: of the request, such as texts.3; "" where it is none in particular.
-        headers: of the answer.
+        field: the field of the request that is wrong, such as texts.3; "" where it is none in particular.
+        headers: headers of the answer.
     """
 
     def __init__(self, status: int, detail: str, *, field: str = "", headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers or {}
-        self.errors = [FieldError(field=field, detail=detail)] if field else []
+        self.errors = (FieldError(field, detail),) if field else ()
 
 
 def busy(detail: str, *, seconds: float = 1.0) -> ProblemError:
-    """503: try again after some seconds."""
+    """A problem 503 that asks to try again after some seconds."""
     return ProblemError(503, detail, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 def install(app: FastAPI) -> None:
-    """Makes problems of all errors of an application."""
+    """Makes an application answer every error as a problem."""
 
     @app.exception_handler(ProblemError)
     async def problem(request: Request, error: ProblemError) -> JSONResponse:
@@ -49,7 +50,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [FieldError(field=_field(e["loc"]), detail=_sentence(e)) for e in error.errors()]
+        errors = tuple(FieldError(_field(e["loc"]), _sentence(e)) for e in error.errors())
         detail = "; ".join(f"{e.field}: {e.detail}" if e.field else e.detail for e in errors[:3])
         return answer(request, 422, f"The request is not valid. {detail}", errors=errors)
 
@@ -71,31 +72,34 @@ def answer(
     status: int,
     detail: str,
     *,
-    errors: list[FieldError] | None = None,
+    errors: tuple[FieldError, ...] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """A problem as an HTTP answer."""
     problem = described(status, detail, request_id(request), errors=errors)
-    if request.app.state.send_request_id:  # also here: a failure is answered outside of everything that would add it
+    # Envelope adds the header to other answers, but a failure (500) is answered outside of it.
+    if request.app.state.send_request_id:
         headers = {**(headers or {}), "x-request-id": problem.request_id}
-    return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(asdict(problem), status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def described(status: int, detail: str, name: str, *, errors: list[FieldError] | None = None) -> Problem:
-    """The problem of the request `name`."""
-    title = HTTPStatus(status).phrase
-    return Problem(title=title, status=status, detail=detail, errors=errors or [], request_id=name)
+def described(status: int, detail: str, name: str, *, errors: tuple[FieldError, ...] = ()) -> Problem:
+    """The problem of the request whose id is `name`."""
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors, request_id=name)
 
 
 def request_id(request: Request) -> str:
-    """The id that the request came with, or was given."""
+    """The id that Envelope took from the request, or made for it."""
     return str(request.scope.get("metacross_request_id", ""))
 
 
 def _methods(app: FastAPI, request: Request) -> list[str]:
-    """What the path of a request can be asked by: each method has a route of its own, and Starlette names the first."""
-    found = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    methods = {method for route in found for method in getattr(route, "methods", None) or ()}
+    """The methods that the path of a request knows.
+
+    Each method has a route of its own, and Starlette would name only those of the first.
+    """
+    routes = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))  # see envelope.py
 
 
@@ -107,9 +111,9 @@ _DETAILS = {
 }
 
 
-def _field(place: tuple[Any, ...]) -> str:
-    """Pydantic's place as a dotted name: the body and the branch of a union are not part of it."""
-    return ".".join(str(part) for part in place if part not in ("body", "query", "path"))
+def _field(location: tuple[Any, ...]) -> str:
+    """Pydantic's location as a dotted name, without the part of the request that it is in."""
+    return ".".join(str(part) for part in location if part not in ("body", "query", "path"))
 
 
 def _sentence(error: dict[str, Any]) -> str:

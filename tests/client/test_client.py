@@ -28,8 +28,8 @@ from fastapi.responses import JSONResponse, Response
 
 import metacross
 from metacross.cli.remote import word_spans, word_tags
+from metacross.client import AsyncClient, Client, Entity, RequestRefused, Result, ServiceUnavailable
 from metacross.client import client as client_module
-from metacross.client.client import AsyncClient, Client, Entity, RequestRefused, Result, ServiceUnavailable
 from metacross.client.retries import FIRST_SECONDS, retry_after
 from metacross.corpora.sentence import sentence_from_words
 from metacross.corpora.words import join_words

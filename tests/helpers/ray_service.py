@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import ray
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
 TEXT = "Anna Berg left Oslo. Jan Smit lives in Lima."
 
@@ -62,6 +65,18 @@ class Load:
                     self.slowest = max(self.slowest, now - began)
                     self.stall = max(self.stall, now - self._last)
                     self._last = now
+
+
+def deploy(file: ServeDeploySchema) -> None:
+    """What `serve deploy` does, without a dashboard to send the file to."""
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(file)
+
+
+def serve_logs() -> Path:
+    """Where the service's processes write their logs."""
+    return Path(ray._private.worker._global_node.get_logs_dir_path()) / "serve"
 
 
 def replica_process(deployment: str) -> int:

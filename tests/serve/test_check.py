@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from ray import serve
+from ray import serve as ray_serve
 from ray.serve._private.build_app import build_app
 from ray.serve.deployment import deployment_to_schema
 from typer.testing import CliRunner
@@ -59,7 +59,7 @@ def test_the_shipped_file_passes(shipped: Path) -> None:
     assert check(shipped) == []
 
 
-def built(app: serve.Application) -> dict[str, Data]:
+def built(app: ray_serve.Application) -> dict[str, Data]:
     """The options of an application's deployments, as `serve build` writes them."""
     schemas = [deployment_to_schema(d).model_dump(exclude_unset=True) for d in build_app(app, name="app").deployments]
     return {schema.pop("name"): schema for schema in schemas}

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import ray
 import yaml
-from ray import serve
+from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
-from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from metacross import AdaptiveTagger, Client
 from serve.check import check
-from tests.helpers.ray_service import Load, replica_processes
+from tests.helpers.ray_service import Load, deploy, replica_processes, serve_logs
 from tests.helpers.tiny_bundle import train_bundle, write_inputs
 
 PORT = 8133
@@ -35,19 +34,15 @@ class Service:
     digests: list[str]
 
     def deploy(self, user_config: dict[str, Any]) -> None:
-        """What `serve deploy` does, without a dashboard to send the file to."""
         data = yaml.safe_load(self.file.read_text(encoding="utf-8"))
         next(d for d in data["applications"][0]["deployments"] if d["name"] == "Tagger")["user_config"] = user_config
         self.file.write_text(yaml.safe_dump(data), encoding="utf-8")
-        client = _get_global_client()
-        assert client is not None
-        client.deploy_apps(ServeDeploySchema.model_validate(data))
+        deploy(ServeDeploySchema.model_validate(data))
         until(lambda: status() == "RUNNING")
 
     def logged(self, what: str) -> int:
         """How often the Taggers' own logs say it."""
-        session = Path(ray._private.worker._global_node.get_session_dir_path())
-        logs = list((session / "logs" / "serve").glob("replica_*Tagger*.log"))
+        logs = list(serve_logs().glob("replica_*Tagger*.log"))
         assert logs
         return sum(log.read_text(encoding="utf-8").count(what) for log in logs)
 
@@ -55,12 +50,12 @@ class Service:
 def until(done: Callable[[], bool], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < deadline, serve.status()
+        assert time.monotonic() < deadline, ray_serve.status()
         time.sleep(0.1)
 
 
 def status() -> str:
-    applications = serve.status().applications
+    applications = ray_serve.status().applications
     return applications["metacross"].status.value if applications else ""
 
 
@@ -85,12 +80,12 @@ def service(root: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFact
     file.write_text(yaml.safe_dump(data), encoding="utf-8")
     digests = [AdaptiveTagger.from_pretrained(bundle, device="cpu").bundle.digest for bundle in (one, two)]
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
+    ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
     service = Service(file, [one, two], digests)
     service.deploy({"bundle": str(one)})
     assert check(file, open_bundle=True) == []
     yield service
-    serve.shutdown()
+    ray_serve.shutdown()
     ray.shutdown()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray import serve
+from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 
 from metacross import Client
@@ -38,8 +38,8 @@ def service(tiny_bundle: Path, tmp_path: Path) -> Iterator[tuple[Machines, Calla
 
     def start() -> None:
         # One proxy: several on one machine would want the same port.
-        serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=HTTPOptions(host="127.0.0.1", port=PORT))
-        serve.run(
+        ray_serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=HTTPOptions(host="127.0.0.1", port=PORT))
+        ray_serve.run(
             build(
                 {
                     "bundle": str(tmp_path / "bundle"),
@@ -55,7 +55,7 @@ def service(tiny_bundle: Path, tmp_path: Path) -> Iterator[tuple[Machines, Calla
     with machines(nodes=2) as cluster:
         start()
         yield cluster, start
-        serve.shutdown()
+        ray_serve.shutdown()
 
 
 def happened(what: str, load: Load, bundle: str, capsys: pytest.CaptureFixture[str]) -> Counter[str]:
@@ -137,7 +137,7 @@ def test_examples_outlive_the_service(service: Any, capsys: pytest.CaptureFixtur
         (example,) = client.add_examples([{"text": text, "entities": [{"start": 0, "end": 9, "label": "PER"}]}])
         before = client.tag(text, explain=True)
         assert (before.support or ())[0].example == example.id
-        serve.shutdown()
+        ray_serve.shutdown()
         began = time.monotonic()
         start()
         wait_for(client.ready)

@@ -16,14 +16,14 @@ from pathlib import Path
 import httpx
 import pytest
 import ray
-from ray import serve
+from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 
 from metacross import AdaptiveTagger, Client
 from metacross.errors import UserError
 from serve.app import build
 from tests.helpers.machines import wait_for
-from tests.helpers.ray_service import TEXT, Load, replica_process
+from tests.helpers.ray_service import TEXT, Load, replica_process, serve_logs
 from tests.helpers.tiny_bundle import train_bundle, write_inputs
 
 URL = "http://127.0.0.1:8123"
@@ -34,15 +34,15 @@ def place(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     place = tmp_path_factory.mktemp("serve")
     shutil.copytree(tiny_bundle, place / "one")
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=8123))
+    ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=8123))
     run(place / "one", place)
     yield place
-    serve.shutdown()
+    ray_serve.shutdown()
     ray.shutdown()
 
 
 def run(bundle: Path, place: Path, **settings: str) -> None:
-    serve.run(
+    ray_serve.run(
         build(
             {
                 "bundle": str(bundle),
@@ -77,11 +77,10 @@ def test_requests_are_logged_by_their_id_without_what_is_in_them(place: Path) ->
         f"{URL}/v1/entities", json={"text": "Xanthippe Quist left Oslo."}, headers={"x-request-id": "q-7"}
     )
     assert said.headers["x-request-id"] == "q-7"
-    logs = Path(ray._private.worker._global_node.get_logs_dir_path()) / "serve"
-    (line,) = wait_for(lambda: [line for line in lines_of(logs, "replica_*Ingress*") if '"q-7"' in line], 30)
+    (line,) = wait_for(lambda: [line for line in lines_of(serve_logs(), "replica_*Ingress*") if '"q-7"' in line], 30)
     found = json.loads(line[line.index("{") :])
     assert (found["path"], found["status"]) == ("/v1/entities", 200) and found["ms"] > 0
-    assert not any("Xanthippe" in line for line in lines_of(logs, "*"))
+    assert not any("Xanthippe" in line for line in lines_of(serve_logs(), "*"))
 
 
 @pytest.mark.cluster

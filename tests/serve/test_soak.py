@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import ray
-from ray import serve
+from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 
 from serve.app import build
@@ -39,11 +39,13 @@ def url(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     place = tmp_path_factory.mktemp("soak")
     shutil.copytree(tiny_bundle, place / "bundle")
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
+    ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
     settings = {"device": "cpu", "replicas": "2", "timeout_s": "120", "examples": str(place / "examples.db")}
-    serve.run(build({"bundle": str(place / "bundle"), **{f"serve.{name}": value for name, value in settings.items()}}))
+    ray_serve.run(
+        build({"bundle": str(place / "bundle"), **{f"serve.{name}": value for name, value in settings.items()}})
+    )
     yield f"http://127.0.0.1:{PORT}"
-    serve.shutdown()
+    ray_serve.shutdown()
     ray.shutdown()
 
 

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
@@ -23,9 +24,9 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from metacross import AdaptiveTagger
+from metacross.client.contract import Problem, Result
 from serve.engine import Engine
 from serve.examples import ExampleStore
-from serve.web import schemas
 from serve.web.auth import Token
 from serve.web.lines import NDJSON
 from serve.web.routes import make_app
@@ -229,9 +230,9 @@ def test_every_line_has_its_answer(app: FastAPI, lines: list[bytes], explain: bo
     for line, out in zip(asked, answer.content.splitlines(), strict=True):
         found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
         if "error" in found:
-            assert schemas.Problem(**found["error"]).status == 422
+            assert TypeAdapter(Problem).validate_python(found["error"]).status == 422
         else:
-            record, result = json.loads(line), schemas.Result(**found["result"])
+            record, result = json.loads(line), TypeAdapter(Result).validate_python(found["result"])
             assert (found["id"], result.text) == (record.get("id"), record["text"])
-            for entity in [*result.entities, *(result.plain or [])]:
+            for entity in [*result.entities, *(result.plain or ())]:
                 assert entity.text == result.text[entity.start : entity.end] != ""

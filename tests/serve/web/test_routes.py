@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metacross import AdaptiveTagger
+from metacross.client.contract import EntitiesAnswer, Model
 from metacross.errors import RunError, UserError
-from serve.engine import Answer, Engine, Job, Refusal
+from serve.engine import Engine, Job, Refusal
 from serve.examples import ExampleStore
 from serve.web.auth import Token, read_tokens, refuse_open_door
 from serve.web.limits import Limits
@@ -34,10 +35,10 @@ class Here:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         return (await asyncio.to_thread(self.engine.answer, [jobs]))[0]
 
-    async def model(self) -> dict[str, Any]:
+    async def model(self) -> Model:
         return self.engine.model()
 
 
@@ -74,7 +75,7 @@ def refused(answer: Any, status: int, *parts: str) -> dict[str, Any]:
 
 def test_entities_of_a_text(client: TestClient, engine: Engine) -> None:
     answer = post(client, text=TEXT)
-    assert answer["model"] == {"bundle": engine.model()["bundle"], "method": "metacross"}
+    assert answer["model"] == {"bundle": engine.model().bundle, "method": "metacross"}
     (result,) = answer["results"]
     assert result["text"] == TEXT
     assert (result["windows"], result["adapted"]) == (1, True)
@@ -175,16 +176,16 @@ def test_examples_shape_the_next_answer_and_are_kept(client: TestClient, engine:
     other = Engine(engine.store, lambda path: AdaptiveTagger.from_pretrained(path, device="cpu"))
     other.load(str(tiny_bundle))  # as after a restart, or on another replica
     (found,) = other.answer([[Job(text, explain=True)]])
-    assert isinstance(found, Answer)
-    assert found.results[0]["support"][0]["example"] == example["id"]
+    assert isinstance(found, EntitiesAnswer)
+    assert (found.results[0].support or ())[0].example == example["id"]
 
     assert client.delete(f"/v1/examples/{example['id']}").status_code == 204
     refused(client.delete(f"/v1/examples/{example['id']}"), 404, "no example")
     refused(client.get(f"/v1/examples/{example['id']}"), 404)
     assert all(s["example"] is None for s in post(client, text=text, explain=True)["results"][0]["support"])
     (found,) = other.answer([[Job(text, explain=True)]])
-    assert isinstance(found, Answer)
-    assert all(s["example"] is None for s in found.results[0]["support"])
+    assert isinstance(found, EntitiesAnswer)
+    assert all(s.example is None for s in found.results[0].support or ())
 
 
 def test_answers_go_on_without_the_database(
@@ -249,7 +250,7 @@ def test_probes_and_documents(client: TestClient, engine: Engine) -> None:
     assert client.get("/readyz").status_code == 200
     model = client.get("/v1/model").json()
     assert model["labels"] == ["LOC", "PER"]
-    assert model["bundle"] == engine.model()["bundle"]
+    assert model["bundle"] == engine.model().bundle
     assert "/v1/entities" in client.get("/openapi.json").json()["paths"]
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
@@ -273,14 +274,14 @@ class Failing:
     def __init__(self, error: Exception | None) -> None:
         self.error = error
 
-    async def tag(self, jobs: Sequence[Job]) -> Answer | Refusal:
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         if self.error is None:
             await asyncio.sleep(60)
         else:
             raise self.error
         raise AssertionError
 
-    async def model(self) -> dict[str, Any]:
+    async def model(self) -> Model:
         await self.tag([])
         raise AssertionError
 

@@ -1,0 +1,226 @@
+"""The answers of the service's HTTP interface, version 1: the service sends these types, and the clients read them.
+
+Two rules let clients and services of different versions understand each other. A key that a type does not name is
+passed over, so a service may send more. A field with a default may be missing, so a service may send less; this one
+sends every field, except for those marked `OMITTED`, which it leaves out where they are None.
+
+The docstrings of the types and of their fields are also the descriptions in the service's OpenAPI document. Requests
+are not declared here: wire.py writes them, and serve/web/schemas.py checks them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+
+def _as_sent(schema: dict[str, Any]) -> None:
+    """Makes a JSON schema say what is sent: no defaults, and a field that may be missing is never null."""
+    for name, field in schema["properties"].items():
+        field.pop("default", None)
+        if name not in schema["required"]:
+            (field_type,) = (case for case in field.pop("anyOf") if case != {"type": "null"})
+            field.update(field_type)
+
+
+OMITTED = Field(exclude_if=lambda value: value is None)
+_CONFIG = ConfigDict(
+    use_attribute_docstrings=True,
+    # Of a field with a default the document says that it is always sent; those marked OMITTED are exempt.
+    json_schema_serialization_defaults_required=True,
+    json_schema_extra=_as_sent,
+)
+
+
+# --- POST /v1/entities, and each line of POST /v1/entities:stream ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entity:
+    """An entity of a text; offsets count code points."""
+
+    __pydantic_config__ = _CONFIG
+
+    start: int
+    """Offset of its first code point in the text."""
+    end: int
+    """Offset behind its last code point."""
+    text: str
+    """The code points between these offsets."""
+    label: str
+    """Its type, such as PER."""
+    score: Annotated[float | None, OMITTED] = None
+    """The mean probability of its words' tags, 0 to 1; missing where people gave the label."""
+
+
+# An entity that was found; only the document needs to know that it always has a score.
+FoundEntity = Annotated[Entity, Field(json_schema_extra={"required": ["score"]})]
+
+
+@dataclass(frozen=True)
+class Support:
+    """A labelled sentence that the weights were adapted to, and the stretch of the tagged text that it shaped."""
+
+    __pydantic_config__ = _CONFIG
+
+    similarity: float
+    """Cosine of the vectors of the labelled sentence and of that stretch."""
+    text: str
+    """The labelled sentence."""
+    entities: tuple[Entity, ...]
+    """The labels that people gave it; offsets count in the labelled sentence."""
+    start: int
+    """Offset of the stretch in the tagged text."""
+    end: int
+    """Offset behind the stretch."""
+    place: str = ""
+    """Where training read the labelled sentence, as file:line."""
+    example: int | None = None
+    """The example's id; null for a sentence that training read."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in a text."""
+
+    __pydantic_config__ = _CONFIG
+
+    text: str
+    """The text as it was sent; where words were sent, the text that they make."""
+    entities: tuple[FoundEntity, ...]
+    """The entities in their order."""
+    windows: int = 0
+    """How many windows the text was tagged in."""
+    adapted: bool = False
+    """Whether it was tagged by weights adapted to it."""
+    support: Annotated[tuple[Support, ...] | None, OMITTED] = None
+    """What the weights were adapted to; missing unless the request asks for an explanation."""
+    plain: Annotated[tuple[FoundEntity, ...] | None, OMITTED] = None
+    """The entities found without adaptation; missing unless the request asks for an explanation."""
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """The checkpoint that an answer comes from."""
+
+    __pydantic_config__ = _CONFIG
+
+    bundle: str
+    """Digest of the bundle."""
+    method: str
+    """How it was trained: metacross or base."""
+
+
+@dataclass(frozen=True)
+class EntitiesAnswer:
+    """One result for each text in their order, all by one checkpoint."""
+
+    __pydantic_config__ = _CONFIG
+
+    results: tuple[Result, ...]
+    model: ModelName
+
+
+# --- /v1/model -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Model(ModelName):
+    """What answers come from; the bundle's model card says more."""
+
+    __pydantic_config__ = _CONFIG
+
+    encoder: str = ""
+    """Name of the pre-trained encoder."""
+    source_language: str = ""
+    """ISO 639-1 code of the language that it learnt from."""
+    labels: tuple[str, ...] = ()
+    """The types of entities that it knows."""
+    dev_f1: float | None = None
+    """Entity F1 on the development sentences, in per cent; null where none was measured."""
+    source_sentences: int = 0
+    """The source sentences that may be support; a long one counts once for each of its windows."""
+    neighbours: int = 0
+    """K, the number of sentences that weights are adapted to."""
+    inner_lr: float = 0.0
+    """Alpha, the rate of the adaptation."""
+    examples: int = 0
+    """How many examples are stored."""
+
+
+# --- /v1/examples ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labelled sentence that was added to the service and may shape answers."""
+
+    __pydantic_config__ = _CONFIG
+
+    id: int
+    """Its number; later examples have higher ones."""
+    text: str
+    """The sentence."""
+    entities: tuple[Entity, ...]
+    """Its labels."""
+    language: str = ""
+    """Code of its language, such as pt; empty where none was given."""
+    created: str = ""
+    """When it was added, in UTC, such as 2026-11-24T12:00:00Z."""
+
+
+@dataclass(frozen=True)
+class AddedExamples:
+    """The examples that a request added, in its order."""
+
+    __pydantic_config__ = _CONFIG
+
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class ExamplePage:
+    """Some of the examples, by ascending id."""
+
+    __pydantic_config__ = _CONFIG
+
+    examples: tuple[Example, ...]
+    next: int | None = None
+    """What `after` has to be for the next page; null on the last one."""
+
+
+# --- answers with a status of 400 or more ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field of a request."""
+
+    __pydantic_config__ = _CONFIG
+
+    field: str
+    """The field by its dotted name, such as texts.3."""
+    detail: str
+    """What is wrong, and the fix."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Problem details (RFC 9457)."""
+
+    __pydantic_config__ = _CONFIG
+
+    type: str = "about:blank"
+    """Always about:blank: the status says which kind of problem it is."""
+    title: str = ""
+    """The status in words."""
+    status: int = 0
+    """The HTTP status."""
+    detail: str = ""
+    """What is wrong, and the fix."""
+    errors: tuple[FieldError, ...] = ()
+    """The same by field, where fields of the request are wrong."""
+    request_id: str = ""
+    """Finds the request in the service's log."""

@@ -1,0 +1,57 @@
+"""Every name of Ray that this service uses although Ray keeps it to itself, each read in Ray 2.60.0.
+
+tests/serve/test_ray_internals.py says which one is missing after an upgrade. What each is for:
+
+`ray.serve.context._get_global_client`, `ServeControllerClient.http_config`
+    The address that Serve answers HTTP on. An Ingress must know it before it answers without tokens; `serve.status()`
+    and the other public functions do not give it.
+
+`DeploymentHandle._init(_prefer_local_routing=, _run_router_in_separate_loop=)`
+    A Tagger searches the SourceIndex of its own node where there is one, and waits for the answer in a thread. Both
+    are options of a handle's router; `DeploymentHandle.options` has no public name for either.
+
+`__serve_build_asgi_app__`
+    The method by which a deployment makes its ASGI application from what its constructor was given. The docstring of
+    `serve.ingress` names it; the documentation's ways (an application, or a function without arguments) see no
+    arguments of the deployment.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.context import _get_global_client
+from ray.serve.handle import DeploymentHandle
+
+
+def http_host() -> str | None:
+    """The address that this cluster's Serve answers HTTP on; None is every address.
+
+    Raises:
+        RayServeException: no Serve runs.
+    """
+    client = _get_global_client()
+    return client.http_config.host if client else None
+
+
+def prefer_same_node(handle: DeploymentHandle[Any]) -> None:
+    """Makes a handle call the replica of its own node where there is one, and lets threads wait for its answers.
+
+    Args:
+        handle: one that nothing was called by so far.
+    """
+    # Without a loop of its own (RAY_SERVE_THROUGHPUT_OPTIMIZED gives none) a router's answers can only be awaited.
+    handle._init(_prefer_local_routing=True, _run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]
+
+
+class LateAppDeployment(ABC):
+    """A deployment for `serve.ingress()` whose application is made on its replica, after its constructor."""
+
+    @abstractmethod
+    def asgi_app(self) -> FastAPI:
+        """The application that answers this replica's requests."""
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return self.asgi_app()

@@ -1,0 +1,83 @@
+"""The Tagger deployment: a model and its cache behind a queue that makes batches of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray import serve as ray_serve
+from ray.serve.handle import DeploymentHandle
+
+from metacross.client.contract import EntitiesAnswer, Model
+from metacross.config import Config
+from metacross.tagging.tagger import AdaptiveTagger
+from serve.batcher import Batcher
+from serve.changeover import Changeover
+from serve.engine import Engine, Job, Refusal
+from serve.examples import ExampleStore
+from serve.logs import log_with_serve
+from serve.prometheus import TaggerMetrics
+from serve.ray_internals import prefer_same_node
+from serve.source_index import BundleVersion, RemotePool
+
+CHARACTERS = 256  # a request with more counts for several in a batch
+
+
+@ray_serve.deployment
+class Tagger:
+    """A model and its cache. `user_config` names the bundle: a new one goes live between two batches.
+
+    Args:
+        index: handle of SourceIndex.
+        config: the service's settings.
+        overrides: the settings that differ from the bundle's, `key=value`.
+    """
+
+    def __init__(self, index: DeploymentHandle[Any], config: Config, overrides: Sequence[str]) -> None:
+        log_with_serve()
+        self._index, self._settings = index, config.serve
+        self._overrides = [*overrides, f"serve.factor_cache_mb={config.serve.factor_cache_mb}"]
+        prefer_same_node(index)
+        store = ExampleStore(config.serve.examples) if config.serve.examples else None
+        self._engine = Engine(store, self._open)
+        self._metrics = TaggerMetrics()
+        self._changeover = Changeover(self._engine.load, self._metrics.pending)
+        self._batches: Batcher[Sequence[Job], EntitiesAnswer | Refusal] = Batcher(
+            self._answer, size=_size, most=config.serve.batch_requests, wait_s=config.serve.batch_wait_ms / 1000
+        )
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Goes over to the bundle that is named, see `Changeover`. Serve calls it, also before the first request."""
+        await self._changeover.reconfigure(user_config)
+
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+        """Tags a request's texts, together with those of other requests."""
+        return await self._batches(jobs)
+
+    async def model(self) -> Model:
+        """See `serve.web.service.Backend`."""
+        return self._engine.model()
+
+    def _answer(self, requests: list[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
+        self._metrics.batch(len(requests), sum(map(len, requests)), waiting=len(self._batches))
+        answers = self._engine.answer(requests)
+        self._metrics.cache(self._engine.cache_figures)
+        return answers
+
+    def _open(self, path: str) -> AdaptiveTagger:
+        return AdaptiveTagger.from_pretrained(
+            path,
+            device=self._settings.device,
+            overrides=self._overrides,
+            pool=lambda bundle: RemotePool(self._index, BundleVersion(path, bundle.digest)),
+            timed=self._metrics.stage,
+        )
+
+
+def _size(jobs: Sequence[Job]) -> int:
+    """A request's size in short requests, so that all batches have about as many word pieces."""
+    return max(1, sum(map(_characters, jobs)) // CHARACTERS)
+
+
+def _characters(job: Job) -> int:
+    return len(job.text) if isinstance(job.text, str) else sum(map(len, job.text))

@@ -1,0 +1,84 @@
+"""What the routes ask: the backend that tags, and the store of examples; failures of both become problems."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from fastapi import Depends
+from starlette.concurrency import run_in_threadpool
+
+from metacross.client.contract import EntitiesAnswer, Model
+from metacross.errors import RunError
+from serve.engine import Job, Refusal
+from serve.examples import ExampleStore
+from serve.web.auth import Grant, Token, needs
+from serve.web.limits import Limits
+from serve.web.problems import ProblemError, busy
+
+log = logging.getLogger("metacross.serve")
+T = TypeVar("T")
+
+
+class Backend(Protocol):
+    """What tags: a Serve deployment, or an engine in this process."""
+
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+        """Tags texts by one checkpoint. ProblemError 503 where it is too busy or not there."""
+
+    async def model(self) -> Model:
+        """Facts about the checkpoint that answers now. ProblemError 503 before one is loaded."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes share.
+
+    Attributes:
+        backend: tags.
+        store: keeps examples; None for a service without any.
+        limits: what one request may ask for.
+        tokens: who may do what; None lets everybody do everything.
+    """
+
+    backend: Backend
+    store: ExampleStore | None
+    limits: Limits
+    tokens: list[Token] | None
+
+    def may(self, grant: Grant) -> Any:
+        """A route's dependency: only requests pass whose token grants this."""
+        return Depends(needs(self.tokens, grant))
+
+    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer:
+        """The backend's answer. ProblemError 422 where it refuses the request, 504 where it takes too long."""
+        answer = await self._in_time(self.backend.tag(jobs))
+        if isinstance(answer, Refusal):
+            raise ProblemError(422, answer.detail, field=answer.field)
+        return answer
+
+    async def model(self) -> Model:
+        """Facts about the checkpoint that answers now, which count no examples. ProblemError 504 after too long."""
+        return await self._in_time(self.backend.model())
+
+    async def stored(self, work: Callable[[ExampleStore], T]) -> T:
+        """What the store says, asked in a thread. ProblemError 404 where there is no store, 503 where it fails."""
+        if self.store is None:
+            raise ProblemError(404, "This service keeps no examples: serve.examples is empty.")
+        try:
+            return await run_in_threadpool(work, self.store)
+        except RunError as error:
+            log.error("the store of examples failed: %s", error)
+            raise busy("The store of examples cannot be reached. Nothing was changed; try again.") from error
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        seconds = self.limits.seconds
+        try:
+            return await asyncio.wait_for(work, seconds)
+        except TimeoutError:
+            raise ProblemError(
+                504, f"No answer within {seconds:g} s. Send fewer or shorter texts, or try again later."
+            ) from None
