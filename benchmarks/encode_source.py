@@ -17,10 +17,8 @@ import re
 import resource
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +29,7 @@ import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
+from metacross.background import repeated
 from metacross.cli.display import clock
 from metacross.config import Config, load_config
 from metacross.corpora.reader import read_corpus
@@ -121,25 +120,6 @@ class Memory:
         self.driver = max(self.driver, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-@contextmanager
-def watched(memory: Memory) -> Iterator[None]:
-    """Keeps looking, from a thread."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            memory.look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        memory.look()
-
-
 class Pace:
     """Events shown as lines."""
 
@@ -214,7 +194,7 @@ def main(
                 [ROOT / "ray_config.yaml"], [f"data.source=[{', '.join(files)}]", f"model.encoder={encoder}"]
             )
             console.print(f"{sentences} sentences made of {len(real)} real ones, in {len(files)} files")
-            with watched(memory):
+            with repeated(memory.look, seconds=SAMPLE_SECONDS, name="memory"):
                 facts = prepare_on_ray(config, folder / "prepared", actors=actors, show=pace)
             seconds = facts["seconds"]
             rate = facts["windows"] / seconds["encoding"]
@@ -239,7 +219,7 @@ def main(
             count = len(encoded.owner_M)
             lists = 2 ** round(np.log2(4 * np.sqrt(count)))
             size = encoded.gather(np.arange(1)).shape[1]
-            with watched(memory):
+            with repeated(memory.look, seconds=SAMPLE_SECONDS, name="memory"):
                 report_index(encoded, f"IVF{lists},PQ{size // 4}", config, console, what=what)
             console.print(f"most resident memory of the driver by then: {memory.driver:.0f} MiB")
     except UserError as error:

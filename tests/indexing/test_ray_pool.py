@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 
 from metacross.errors import RunError, UserError
@@ -19,21 +17,14 @@ from metacross.indexing import shards
 from metacross.indexing.build import prepare
 from metacross.indexing.ray_pool import EncoderPool, encode_on_ray, pool, prepare_on_ray
 from metacross.indexing.shards import Encoded
+from tests.helpers.local_ray import started_ray
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=100 << 20,
-    )
-    yield
-    ray.shutdown()
+    with started_ray(4):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from metacross.storage import addresses
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.loop import run
+from tests.helpers.local_ray import one_thread
 from tests.helpers.machines import Machines, at_steps, machines
 from tests.helpers.ray_inputs import ROOT, assert_same, state, theta, write_inputs
 from tests.helpers.s3 import s3_server
@@ -63,10 +64,8 @@ def here(place: Path, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.chdir(place)
     monkeypatch.setattr(attempts, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(attempts, "RESIZE_SECONDS", 1.0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
-import ray.train
 import torch
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -30,6 +27,7 @@ from metacross.storage import addresses
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.loop import run
+from tests.helpers.local_ray import one_thread, started_ray
 from tests.helpers.ray_inputs import ROOT, STEPS, assert_same, config, state, theta, write_inputs
 from tests.helpers.s3 import s3_server
 
@@ -63,10 +61,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs start in `place`, and numbers are compared between processes: one thread in all of them."""
     monkeypatch.chdir(place)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +76,8 @@ def local_ray(s3: str) -> Iterator[None]:
     """Ray with more (logical) CPUs than any test needs, since a failed run may hold on to its own for a while."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PREEMPTION_WATCHER, "0")  # a process less for every run
-        ray.init(
-            address="local",
-            num_cpus=8,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=100 << 20,
-        )
-        yield
-        ray.shutdown()
+        with started_ray(8):
+            yield
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from metacross.config import Config
 from metacross.events import Event, Note, Start
 from metacross.ray_training import attempts, driver
+from tests.helpers.local_ray import one_thread
 from tests.helpers.machines import Machines, at_steps, machines, wait_for
 from tests.helpers.ray_inputs import assert_same, config, state, write_inputs
 
@@ -35,10 +35,8 @@ def here(place: Path) -> Iterator[None]:
         patch.chdir(place)
         patch.setattr(attempts, "POLL_SECONDS", 0.01)
         patch.setattr(attempts, "RESIZE_SECONDS", 1.0)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
+        with one_thread():
+            yield
 
 
 @pytest.fixture(scope="module")
