@@ -120,14 +120,14 @@ class Memory:
         self.driver = max(self.driver, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-class Pace:
-    """Events shown as lines."""
+class ProgressLines:
+    """Prints how far the encoding is, a line for every event."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def __call__(self, event: Event) -> None:
-        """Takes an event of `prepare`."""
+        """Takes an event of `indexing.build.prepare`."""
         if isinstance(event, Preparation) and event.what == "encoding source" and event.left is not None:
             self._console.print(f"encoded {event.done} of {event.total}, {clock(event.left)} left")
 
@@ -184,7 +184,7 @@ def main(
 ) -> None:
     """Makes a source, encodes and indexes it, and prints what was measured."""
     console, memory = Console(highlight=False, soft_wrap=True), Memory()
-    pace = Pace(console)
+    pace = ProgressLines(console)
     try:
         real = [s for path in data or [ROOT / "samples/en/train.conll"] for s in read_corpus(path).sentences]
         with tempfile.TemporaryDirectory(prefix="metacross-encode-") as name:

@@ -175,7 +175,7 @@ class ServeConfig(Section):
     max_characters: Count
     max_body_mb: Count
     examples: Annotated[str, Field(description='"", a file name, or the URL of a database')]
-    auth: Annotated[str, Field(description='"", environment, or a file of tokens')]
+    auth: Annotated[str, Field(description='"", none, environment, or a file of tokens')]
 
 
 class Config(Section):

@@ -73,13 +73,13 @@ def find_neighbours(encoded: Encoded, index: VectorIndex, *, k: int, show: Show)
 
 
 class Clock:
-    """Shows how far something is, and how long the rest will take at the rate so far.
+    """Shows how much of a piece of work is done, and how long the rest will take at the rate so far.
 
     Args:
-        what: is done.
-        total: of it.
-        show: is told.
-        before: done before this began.
+        what: the work, in words for people.
+        total: how much there is to do, in units such as sentences.
+        show: gets a `Preparation` event at every call.
+        before: how much an interrupted call had done.
     """
 
     def __init__(self, what: str, total: int, show: Show, *, before: int = 0) -> None:
@@ -87,7 +87,7 @@ class Clock:
         self._time_left = TimeLeft(total, done=before)
 
     def __call__(self, done: int) -> None:
-        """Tell that `done` of the total are done."""
+        """Shows that `done` units of the total are done."""
         self._show(Preparation(self._what, done, self._total, left=self._time_left.seconds(done)))
 
 
@@ -210,7 +210,7 @@ class _Preparation:
         text = json.dumps(made, ensure_ascii=False)
         if key.is_file() and key.read_text(encoding="utf-8") == text:
             done = len(list(vectors.glob("*.parquet")))
-            self.show(Note(f"{done} shards of before are encoded already"))
+            self.show(Note(f"{done} shards were encoded by an earlier call and are used again"))
             return vectors
         shutil.rmtree(self.waiting, ignore_errors=True)
         vectors.mkdir(parents=True)
@@ -228,7 +228,7 @@ class _Preparation:
         except (RunError, pa.ArrowException) as error:
             shutil.rmtree(self.waiting)
             raise RunError(
-                f"what was encoded is not whole ({error}), and is removed. Run the command again."
+                f"what was encoded is not complete ({error}) and was removed. Run the command again."
             ) from error
 
     @contextmanager

@@ -9,13 +9,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from metacross.errors import UserError
 from metacross.storage.files import write_file
 from metacross.sweeps.plots import STATES, by_setting, by_step, parallel_coordinates, png
 from metacross.sweeps.space import sections
 from metacross.sweeps.trials import Sweep
+from metacross.yaml_nodes import write_yaml
 
 SHOWN = 5  # rows of the command line's table, the best trials
 PAGE = """<!doctype html>
@@ -91,7 +90,7 @@ def best_settings(sweep: Sweep) -> str:
     best = sweep.trials[0]
     settings = sections({**sweep.space.fixed, **best.chosen})
     note = f"# Best trial {best.id} of sweep {sweep.directory.name}: dev F1 {best.best:.2f}, {best.state}\n"
-    return note + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return note + write_yaml(settings)
 
 
 def rows(sweep: Sweep) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 A list of tokens is YAML, in a file or in METACROSS_TOKENS:
 
-    - {token: "at least 16 characters", may: [tag, read_examples, write_examples]}
+    - {token: "<16-or-more-characters>", may: [tag, read_examples, write_examples]}
 
 Without such a list everybody may do everything. On loopback the service does so unasked. On any other address it must
 be told to (`serve.auth: none`), since something else has to keep strangers out then.
@@ -68,7 +68,7 @@ def read_tokens(setting: str) -> list[Token] | None:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()[:3])
         raise UserError(
             f"{source}: no list of tokens ({where}). Expected, for example: "
-            '- {token: "at least 16 characters", may: [tag, read_examples, write_examples]}'
+            '- {token: "<16-or-more-characters>", may: [tag, read_examples, write_examples]}'
         ) from None
     if not tokens:
         raise UserError(f"{source}: the list of tokens is empty. Add one, or leave serve.auth empty.")

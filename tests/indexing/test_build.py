@@ -183,7 +183,7 @@ def test_an_interrupted_call_is_gone_on_with(
     first = list(encoded)
     encoded.clear()
     prepare(settings(place), tmp_path / "out", show=events.append)
-    assert Note("2 shards of before are encoded already") in events
+    assert Note("2 shards were encoded by an earlier call and are used again") in events
     assert (len(first), len(encoded)) == (2, 2)
     assert first + encoded == sorted(path.name for path in (prepared / "vectors").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -203,7 +203,7 @@ def test_what_other_settings_encoded_is_not_taken(place: Path, tmp_path: Path) -
         with pytest.raises(KeyboardInterrupt):
             prepare(settings(place, *overrides), tmp_path / "out", encode=interrupted)
     assert seen == [[], ["part-000000.parquet"], [], []]
-    with pytest.raises(RunError, match=r"is not whole .* Run the command again"):
+    with pytest.raises(RunError, match=r"is not complete .* Run the command again"):
         prepare(settings(place), tmp_path / "out")
     assert list(tmp_path.iterdir()) == [], "what cannot be read is not met again"
     prepare(settings(place), tmp_path / "out")
