@@ -14,8 +14,12 @@ def to_line(event: Event) -> str:
 
 
 def read_events(path: Path) -> list[Event]:
-    """All events in a file, in order; kinds that this version does not know are left out."""
-    return _events(path.read_bytes())
+    """All events in a file, in order; kinds that this version does not know are left out.
+
+    So is a last line without its end: whoever wrote it was killed, or is still writing.
+    """
+    complete, _, _ = path.read_bytes().rpartition(b"\n")
+    return _events(complete)
 
 
 class EventTail:

@@ -1,1 +1,19 @@
-"""The service: metacross over HTTP, on Ray Serve."""
+"""The service: metacross over HTTP, on Ray Serve.
+
+Modules:
+    app            the three deployments, wired
+    ingress        the deployment that takes HTTP requests
+    tagger         the deployment that tags
+    source_index   the deployment that holds a node's index
+    engine         what a tagger does with a batch
+    batcher        requests that arrive together become a batch
+    changeover     from one bundle to the next while the service answers
+    examples       added examples, in a database
+    annotations    labelled sentences as users send them
+    replicas       calls to lost replicas, tried again
+    prometheus     metrics
+    logs           log lines in Serve's files
+    ray_internals  Ray's private names
+    run            `metacross serve`
+    check          a config file checked without a cluster
+"""

@@ -50,7 +50,7 @@ class SourceIndex:
         return len(await asyncio.to_thread(self._pool, bundle))
 
     async def search(self, bundle: BundleVersion, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
-        """See `metacross.retrieval.support.Pool`."""
+        """See `metacross.retrieval.pools.Pool`."""
 
         def search() -> list[list[Neighbour]]:
             pool = self._pool(bundle)
@@ -60,7 +60,7 @@ class SourceIndex:
         return await asyncio.to_thread(search)
 
     async def candidates(self, bundle: BundleVersion, numbers: Sequence[int]) -> list[Candidate]:
-        """See `metacross.retrieval.support.Pool`."""
+        """See `metacross.retrieval.pools.Pool`."""
         pool = await asyncio.to_thread(self._pool, bundle)
         return pool.candidates(numbers)
 
@@ -84,7 +84,7 @@ class SourceIndex:
 
 
 class RemotePool:
-    """The pool of a bundle's source sentences behind a handle of SourceIndex; see `metacross.retrieval.support.Pool`.
+    """The pool of a bundle's source sentences behind a handle of SourceIndex; see `metacross.retrieval.pools.Pool`.
 
     Its calls block until SourceIndex has answered, so they must not run on the event loop's thread.
 
@@ -105,12 +105,12 @@ class RemotePool:
         return self._size
 
     def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
-        """See `metacross.retrieval.support.Pool`."""
+        """See `metacross.retrieval.pools.Pool`."""
         found: list[list[Neighbour]] = self._ask(self._index.search, vectors_BH, k)
         return found
 
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
-        """See `metacross.retrieval.support.Pool`."""
+        """See `metacross.retrieval.pools.Pool`."""
         found: list[Candidate] = self._ask(self._index.candidates, list(numbers)) if numbers else []
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import re
 import shlex
@@ -32,6 +33,17 @@ def test_the_readme_tree_is_the_tree(root: Path) -> None:
         assert (root / path).exists(), f"README names {path}"
     packages = {f"metacross/{path.parent.name}/" for path in (root / "metacross").glob("*/__init__.py")}
     assert packages <= set(named)
+
+
+def test_packages_say_what_is_in_them(root: Path) -> None:
+    packages = [
+        path.parent for path in (*(root / "metacross").glob("*/__init__.py"), *(root / "serve").rglob("__init__.py"))
+    ]
+    assert len(packages) > 10
+    for package in packages:
+        docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
+        modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+        assert modules == {name for name in re.findall(r"\w+", docstring) if name in modules}, package
 
 
 def test_the_architecture_names_files_that_exist(root: Path) -> None:

@@ -83,3 +83,9 @@ def test_a_file_that_comes_later(tmp_path: Path) -> None:
     assert events.new() == []
     (tmp_path / "progress.jsonl").write_text(to_line(Note("first")))
     assert events.new() == [Note("first")]
+
+
+def test_a_line_whose_writer_was_killed_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    path.write_text(to_line(Note("whole")) + '{"event": "note", "te')
+    assert read_events(path) == [Note("whole")]

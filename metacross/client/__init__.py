@@ -1,4 +1,12 @@
-"""Clients of the service, without torch: the calls, the answers' types and the errors."""
+"""Clients of the service, without torch: the calls, the answers' types and the errors.
+
+Modules:
+    client      Client and AsyncClient
+    connection  what both know of their service
+    contract    the answers of the HTTP interface, which the service sends and the clients read
+    wire        requests written, answers read, refusals turned into errors
+    retries     which calls are tried again, and when
+"""
 
 from metacross.client.client import AsyncClient, Client
 from metacross.client.connection import Settings

@@ -1,1 +1,10 @@
-"""From corpus files of any format to labelled sentences."""
+"""From corpus files of any format to labelled sentences.
+
+Modules:
+    formats      the formats of files, recognised by content -> rows of words and tags
+    schemes      IOB1, IOBES, BILOU and others -> IOB2
+    reader       `read_corpus`: both together -> sentences, and what was odd
+    from_config  the corpora that a configuration names
+    sentence     a sentence, its words and its entities
+    words        words joined into text; words and sentences found in raw text
+"""

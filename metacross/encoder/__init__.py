@@ -1,1 +1,15 @@
-"""From sentences to windows of word pieces, and through the encoder to their states."""
+"""From sentences to windows of word pieces, and through the encoder to their states.
+
+Modules:
+    windows           sentences -> windows of word pieces
+    model             encoder and tag head, split into a frozen trunk and the adapted layers
+    families          where each family of encoders keeps its parts
+    sentence_encoder  vectors of windows, for retrieval
+    rows              the trunk run once per window, its states packed in rows
+    trunk_cache       the states of the source windows, cached
+    attention         attention that is fast in bf16 on a CPU too
+    device            the choice of device and precision
+    loading           an encoder by name or path, with all that belongs to it
+    embedded          the encoder that comes out of a wheel
+    e5_file           the file in that wheel
+"""

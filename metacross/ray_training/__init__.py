@@ -1,1 +1,14 @@
-"""."""
+"""Meta-training on Ray Train, over workers that may die.
+
+Modules:
+    driver               `train`: what `metacross train` calls
+    attempts             workers started, watched, and started again
+    failures             why an attempt failed, and whether another may help
+    signals              what Ctrl-C and SIGTERM do
+    worker               what runs on every worker
+    directory            a run's directory as its driver sees it
+    resources            what each worker gets of the cluster
+    trackers             where figures go besides progress.jsonl
+    tensorboard_tracker  TensorBoard files
+    mlflow_tracker       MLflow
+"""

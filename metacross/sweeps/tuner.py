@@ -11,7 +11,7 @@ from ray.tune.search import BasicVariantGenerator, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from metacross.config import Config, TrainConfig
-from metacross.errors import UserError
+from metacross.errors import UserError, first_line
 from metacross.event_files import to_line
 from metacross.events import Event, TrialEnd, TrialMeasurement, TrialStart, from_fields
 from metacross.ray_internals import TUNE_STATE
@@ -58,12 +58,20 @@ def restored_tuner(config: Config, space: Space, directory: Path) -> ray.tune.Tu
     """A tuner that goes on with the sweep in `directory`.
 
     Raises:
-        UserError: the sweep was interrupted before Ray Tune had written its state.
+        UserError: the sweep was interrupted before Ray Tune had written its state, or another version of metacross
+            began it.
     """
     state = str(directory / "tune" / NAME)
     if not ray.tune.Tuner.can_restore(state):
         raise UserError(f"{directory}: the sweep was interrupted before its first trial. Start it anew.")
-    return ray.tune.Tuner.restore(state, _trainable(config, space, directory), resume_unfinished=True)
+    try:
+        return ray.tune.Tuner.restore(state, _trainable(config, space, directory), resume_unfinished=True)
+    except (ImportError, AttributeError) as error:
+        # Ray Tune pickles the trainable and our callback by the names of their modules.
+        raise UserError(
+            f"{directory}: another version of metacross began this sweep ({first_line(error)}), and its unfinished "
+            "trials cannot go on with this one. The finished trials stay below trials/. Start a new sweep: another --name."
+        ) from error
 
 
 def has_state(directory: Path) -> bool:

@@ -1,1 +1,14 @@
-"""The HTTP interface: routes, limits, tokens, problems, the OpenAPI document and the page."""
+"""The HTTP interface in front of the service.
+
+Modules:
+    routes    the routes, and who may use them
+    service   what they ask: the backend that tags, and the store of examples
+    schemas   requests, checked strictly
+    limits    what one request may ask for
+    lines     NDJSON in and out
+    envelope  what is done for every request: id, bound, count, log line
+    auth      bearer tokens
+    problems  errors as problem details
+    document  the OpenAPI document
+    page      the page, page.html, and its content security policy
+"""

@@ -15,7 +15,7 @@ from metacross.errors import UserError
 from metacross.sweeps.driver import sweep_directory, trials_at_once, tune
 from metacross.sweeps.space import load_space
 from metacross.sweeps.trials import read_trials
-from metacross.sweeps.tuner import first_rung
+from metacross.sweeps.tuner import first_rung, restored_tuner
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
 STEPS = 12
@@ -129,3 +129,15 @@ def test_sweeps_stay_in_directories(place: Path) -> None:
 def test_nothing_to_resume(tmp_path: Path, place: Path) -> None:
     with pytest.raises(UserError, match="no sweep to resume"):
         tune(tiny_config(place), None, directory=tmp_path, resume=True)
+
+
+def test_a_sweep_of_another_version_is_refused(tmp_path: Path, place: Path) -> None:
+    """Its state names a module that has moved since."""
+    state = tmp_path / "tune" / "sweep"
+    state.mkdir(parents=True)
+    (state / "tuner.pkl").write_bytes(b"cmetacross.tune\n_Log\n.")
+    (state / "experiment_state-2026-01-01_00-00-00.json").write_text("{}")
+    config = tiny_config(place)
+    space = load_space(Path(__file__).parents[2] / "tune_spaces" / "smoke.yaml", config)
+    with pytest.raises(UserError, match=r"another version of metacross began this sweep \(No module named"):
+        restored_tuner(config, space, tmp_path)
