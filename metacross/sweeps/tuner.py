@@ -70,7 +70,8 @@ def restored_tuner(config: Config, space: Space, directory: Path) -> ray.tune.Tu
         # Ray Tune pickles the trainable and our callback by the names of their modules.
         raise UserError(
             f"{directory}: another version of metacross began this sweep ({first_line(error)}), and its unfinished "
-            "trials cannot go on with this one. The finished trials stay below trials/. Start a new sweep: another --name."
+            "trials cannot go on with this one. The finished trials stay below trials/. Start a new sweep: "
+            "another --name."
         ) from error
 
 
