@@ -43,7 +43,8 @@ def run(
         RunError: Ray Serve could not start the service.
     """
     _check(bundle, overrides or (), host, port)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, _interrupt)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process; replicas have logs of their own
     with ray_session():
         ray_serve.start(http_options={"host": host, "port": port})
