@@ -43,10 +43,12 @@ def run(
         RunError: Ray Serve could not start the service.
     """
     _check(bundle, overrides or (), host, port)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
-        signal.signal(number, _interrupt)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process; replicas have logs of their own
     with ray_session():
+        # Now and not before: Ray takes SIGTERM for itself when it starts. SIGINT too, because a shell starts background
+        # jobs with that ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
         ray_serve.start(http_options={"host": host, "port": port})
         say(f"loading {bundle}")
         try:

@@ -28,7 +28,8 @@ def free_port() -> int:
 
 
 @pytest.mark.ray
-def test_it_answers_until_ctrl_c(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
     shutil.copy(root / "ray_config.yaml", tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(root)}
     environment.pop("RAY_ADDRESS", None)
@@ -40,6 +41,7 @@ def test_it_answers_until_ctrl_c(tiny_bundle: Path, tmp_path: Path, root: Path) 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in a shell's background job
     )
     try:
         assert service.stdout is not None
@@ -48,9 +50,10 @@ def test_it_answers_until_ctrl_c(tiny_bundle: Path, tmp_path: Path, root: Path) 
         with Client(f"http://localhost:{port}") as client:
             assert client.ready()
             assert client.tag("Anna Berg left Oslo.").adapted
-        service.send_signal(signal.SIGINT)
+        service.send_signal(end)
         _, told = service.communicate(timeout=PATIENCE)
         assert service.returncode == 0, told
+        assert told.endswith("ending: requests under way are answered first\n")
     finally:
         service.kill()
         service.wait()
