@@ -67,10 +67,10 @@ class TaggedWords:
 
 @dataclass(frozen=True)
 class TaggedItem:
-    """What was found in an item. Offsets count code points of `text`.
+    """What was found in an item.
 
     Attributes:
-        text: of the item.
+        text: the item's text; offsets count its code points.
         entities: in order.
         plain: those found without adaptation, where they were asked for.
         support: the labelled sentences adapted to.
@@ -97,7 +97,7 @@ def read_items(stream: IO[bytes], name: str, form: Format) -> Iterator[Item]:
 
     Args:
         stream: UTF-8.
-        name: of the file, for messages.
+        name: the file's name, for messages.
         form: text: a text a line. jsonl: an object a line, with "text", or with "tokens" or "words" (they win). conll:
             a word a line, in the first column (the second, where the first counts the words); other columns are
             passed over; sentences end at an empty line.

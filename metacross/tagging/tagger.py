@@ -103,7 +103,7 @@ class AdaptiveTagger:
             device: auto (a GPU where there is one), cpu, cuda or cuda:N; the index goes with the model.
             overrides: `key=value` settings to use in place of the bundle's; see `bundle.FREE_KEYS`.
             pool: makes the pool in which the bundle's source sentences are searched; they are then not loaded here.
-            timed: see above.
+            timed: called with a stage's name; returns a context manager that times it.
 
         Raises:
             UserError: not a bundle, a file of it is missing or changed, no such device, or a setting that cannot be

@@ -135,7 +135,7 @@ def restore(
     newest, damage = newest_complete(run_dir)
     if newest is None:
         if damage:
-            raise UserError(f"no checkpoint in {run_dir / FOLDER} is whole ({damage[0]}). Start a new run.")
+            raise UserError(f"no checkpoint in {run_dir / FOLDER} is complete ({damage[0]}). Start a new run.")
         return damage
     saved = read_progress(newest)
     if saved.tags != list(tags):

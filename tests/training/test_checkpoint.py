@@ -104,7 +104,7 @@ def test_no_whole_checkpoint_is_an_error_and_not_a_fresh_start(place: Path, tmp_
     run(learner(place), tmp_path)
     for path in checkpoint.paths(tmp_path):
         (path / "progress.json").unlink()
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole \(.*progress\.json: missing"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is complete \(.*progress\.json: missing"):
         run(learner(place), tmp_path)
     assert steps(tmp_path)[-1] == 10  # left for whoever wants to look
 
