@@ -1,6 +1,7 @@
 """From corpus files of any format to labelled sentences.
 
 Modules:
+    layout       the columns of a file: separator, words, tags
     formats      the formats of files, recognised by content -> rows of words and tags
     schemes      IOB1, IOBES, BILOU and others -> IOB2
     reader       `read_corpus`: both together -> sentences, and what was odd

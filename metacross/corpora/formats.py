@@ -10,13 +10,12 @@ import importlib
 import json
 import re
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from metacross.corpora.schemes import is_tag
+from metacross.corpora.layout import Layout, Row, find_layout, is_document_start, most
 from metacross.corpora.words import is_unspaced
 from metacross.errors import UserError
 
@@ -24,18 +23,8 @@ _KNOWN = (
     "one word and its tag a line (columns separated by tabs or single spaces, an empty line after each sentence), or "
     'one JSON object a line such as {"tokens": ["Rome"], "ner_tags": ["B-LOC"]}'
 )
-_LANGUAGE = re.compile(r"([a-z]{2,12}(?:-[a-z]{2,12})*):")  # WikiANN's en: or zh-min-nan: in front of each word
+_RANGES = "word ranges or empty nodes (such as 3-4 or 8.1)"
 _JSON = re.compile(r'\s*\{\s*"')
-_NUMBER = re.compile(r"\d+")
-_RANGE = re.compile(r"\d+[-.]\d+")  # CoNLL-U's 3-4 and 8.1: not words of the tagged sentence
-
-
-class Row(NamedTuple):
-    """A word, its tag as the file has it, and its line (for Hugging Face datasets: its row)."""
-
-    word: str
-    tag: str
-    line: int
 
 
 @dataclass(frozen=True)
@@ -139,59 +128,25 @@ def _decode(data: bytes, path: str) -> tuple[str, str, list[str]]:
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How the lines of a file with columns are laid out."""
-
-    separator: str
-    columns: int  # if words are numbered, the least number of columns
-    numbered: bool  # whether the first column counts the words, as in Universal NER and GermEval
-    language: str | None  # the prefix of every word in WikiANN
-
-    def fields(self, line: str) -> list[str]:
-        if self.separator == "\t":
-            return line.split("\t")
-        # In Chinese corpora of one character per line, the character may be a space: that leaves an empty word.
-        fields = line.strip(" ").split(" ")
-        return ["", *fields] if line.startswith(" ") else fields
-
-    def row(self, line: str, number: int) -> Row:
-        """The line's row; raises ValueError that says what was found instead."""
-        fields = self.fields(line)
-        fits = len(fields) >= self.columns if self.numbered else len(fields) == self.columns
-        if not fits:
-            raise ValueError(f"{len(fields)} columns")
-        word, tag = (fields[1], fields[2]) if self.numbered else (fields[0], fields[-1])
-        if self.numbered and not _NUMBER.fullmatch(fields[0]):
-            raise ValueError(f"the number {fields[0]!r}")
-        if not is_tag(tag):
-            raise ValueError(f"the tag {tag!r}")
-        if self.language:
-            if not word.startswith(self.language + ":"):
-                raise ValueError(f"the word {word!r}")
-            word = word[len(self.language) + 1 :]
-        return Row(word, tag, number)
-
-    def __str__(self) -> str:
-        separator = "tabs" if self.separator == "\t" else "single spaces"
-        if self.numbered:
-            columns = f"{self.columns} columns or more (number, word, tag, ...)"
-        else:
-            columns = f"{self.columns} columns ({'word, tag' if self.columns == 2 else 'word, ..., tag'})"
-        prefix = f", the word marked {self.language}:" if self.language else ""
-        return f"{columns} separated by {separator}{prefix}, the tag being O or like B-PER"
-
-
 def _read_columns(lines: Sequence[str], path: str) -> RawCorpus:
-    layout = _find_layout(lines, path)
+    numbered_lines = [(n, line) for n, line in enumerate(lines, 1) if line.strip(" \t") and not is_document_start(line)]
+    if not numbered_lines:
+        raise UserError(f"{path}: found no words; expected {_KNOWN}.")
+    layout = find_layout(lines)
+    if layout is None:
+        number, line = next((pair for pair in numbered_lines if not pair[1].startswith("#")), numbered_lines[0])
+        raise UserError(
+            f"{path}:{number}: found {_short(line)}, and most lines have no tag in any column; expected {_KNOWN}. "
+            "Tags are O or like B-PER."
+        )
     blocks: list[list[Row]] = [[]]
     ranges = 0
     for number, line in enumerate(lines, 1):
-        if not line.strip(" \t") or line.startswith("-DOCSTART-"):
+        if not line.strip(" \t") or is_document_start(line):
             blocks.append([])
         elif layout.numbered and line.startswith("#"):
             continue
-        elif layout.numbered and _RANGE.fullmatch(line.split("\t")[0]):
+        elif layout.is_range(line):
             ranges += 1
         else:
             try:
@@ -211,51 +166,17 @@ def _read_columns(lines: Sequence[str], path: str) -> RawCorpus:
         blocks=blocks,
         breaks_given=layout.numbered,
         language=layout.language,
-        oddities=[f"{ranges} lines of word ranges or empty nodes (such as 3-4 or 8.1) left out"] if ranges else [],
+        oddities=layout.oddities() + ([f"{ranges} lines of {_RANGES} left out"] if ranges else []),
     )
 
 
-def _find_layout(lines: Sequence[str], path: str) -> _Layout:
-    """Finds the layout that most lines follow; the others are errors when they are read, with their number."""
-    rows = [line for line in lines if line.strip(" \t") and not line.startswith("-DOCSTART-")]
-    # Comments say nothing about the layout, but a file may also consist of the word # alone.
-    rows = [line for line in rows if not line.startswith("#")] or rows
-    if not rows:
-        raise UserError(f"{path}: found no words; expected {_KNOWN}.")
-    separator = "\t" if _most("\t" in line for line in rows) else " "
-    plain = _Layout(separator, 0, False, None)
-    fields = [plain.fields(line) for line in rows]
-    numbered = separator == "\t" and _most(
-        len(row) > 2 and is_tag(row[2]) and _NUMBER.match(row[0]) is not None for row in fields
-    )
-    columns = 3 if numbered else Counter(map(len, fields)).most_common(1)[0][0]
-    if columns < 2 or not (numbered or _most(is_tag(row[-1]) for row in fields)):
-        number = lines.index(rows[0]) + 1
-        raise UserError(
-            f"{path}:{number}: found {_short(rows[0])}, and most lines have no tag in their last column; expected "
-            f"{_KNOWN}. Tags are O or like B-PER."
-        )
-    return _Layout(separator, columns, numbered, None if numbered else _find_language(fields))
-
-
-def _find_language(fields: Sequence[Sequence[str]]) -> str | None:
-    prefixes = Counter(match[1] for row in fields if (match := _LANGUAGE.match(row[0])))
-    prefix, count = prefixes.most_common(1)[0] if prefixes else (None, 0)
-    return prefix if 2 * count > len(fields) else None
-
-
-def _most(truths: Iterable[bool]) -> bool:
-    values = list(truths)
-    return 2 * sum(values) > len(values)
-
-
-def _name(layout: _Layout, blocks: Sequence[Sequence[Row]]) -> str:
+def _name(layout: Layout, blocks: Sequence[Sequence[Row]]) -> str:
     words = [row.word for block in blocks for row in block]
     if layout.numbered:
         return "universal-ner"
     if layout.language:
         return "wikiann"
-    if layout.columns == 2 and all(len(word) < 2 for word in words) and _most(map(is_unspaced, filter(None, words))):
+    if layout.columns == 2 and all(len(word) < 2 for word in words) and most(map(is_unspaced, filter(None, words))):
         return "characters"
     if layout.separator == " ":
         return "conll-2003" if layout.columns > 3 else "conll-2002"

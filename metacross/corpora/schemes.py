@@ -27,7 +27,7 @@ class Converted:
         scheme: IOB1, IOB2, IOBES, BILOU or IO; "none" where every tag is O.
         tags: the IOB2 tags, shaped as the input.
         repaired: number of tags that broke the scheme's rule and were corrected: in IOB2 an I- that begins an entity,
-            in IOB1 a B- that is not needed.
+            in IOB1 a B- that is not needed, in IOBES and BILOU the ends of entities that are not complete.
         first_repair: the place of the first such tag, or "".
         stray: tags that mean nothing (`-`, `_`, `B-O`) and became O, with counts.
     """
@@ -56,9 +56,10 @@ def types_of(tags: Iterable[str]) -> tuple[str, ...]:
 def to_iob2(sequences: Sequence[Sequence[str]], place: Place) -> Converted:
     """Recognises the scheme of all sequences together and converts them to IOB2.
 
-    If there are E-, S-, L- or U- tags anywhere, the scheme is IOBES or BILOU, and every entity must be complete.
-    Otherwise an entity begins at every B- and at every I- that does not continue one of its type. IOB1, IOB2 and IO
-    are all read by this rule; they differ only in what counts as a repair.
+    An entity begins at every B- and S- (U-), and at every I- or E- (L-) that does not continue one of its type; it ends
+    where the next tag does not continue it. All schemes are read by this rule. They differ only in what counts as a
+    repair: in IOBES and BILOU, which a file is in if it has E-, S-, L- or U- tags anywhere, every entity should be
+    complete.
 
     Args:
         sequences: the tags of each sentence, or of longer stretches of text.
@@ -79,8 +80,7 @@ def to_iob2(sequences: Sequence[Sequence[str]], place: Place) -> Converted:
     if set("ESLUW") & set(first):
         name = "BILOU" if set("LU") & set(first) else "IOBES"
         _refuse_two_alphabets(first)
-        tags = [_strict(row, name, first, place, s) for s, row in enumerate(split)]
-        return Converted(name, tags, 0, "", stray)
+        return _bracketed(split, name, stray, place)
     return _lenient(split, stray, place)
 
 
@@ -109,30 +109,27 @@ def _refuse_two_alphabets(first: dict[str, str]) -> None:
             )
 
 
-def _strict(row: Sequence[tuple[str, str]], scheme: str, first: dict[str, str], place: Place, s: int) -> list[str]:
-    """Converts one sequence from IOBES or BILOU to IOB2; every entity must be S, or B I* E of one type."""
-    last_letter, single_letter = ("L", "U") if scheme == "BILOU" else ("E", "S")
-    mark = next(letter for letter in "ESLUW" if letter in first)
-    tags = []
-    inside = ""  # the type of the entity that is open
-    for w, (written, kind) in enumerate([*row, ("O", "")]):
-        letter = _LETTERS.get(written, "O")
-        continues = letter in "IE"
-        if continues != bool(inside) or (continues and kind != inside):
-            ended = w == len(row)
-            found = "the end of the sentence" if ended else f"the tag {written}-{kind}" if kind else "the tag O"
-            if inside:
-                expected = f"I-{inside} or {last_letter}-{inside}, since an entity is open"
-            else:
-                expected = f"B-{kind} or {single_letter}-{kind}, since no entity is open"
-            raise UserError(
-                f"{place(s, w - ended)}: found {found}; expected {expected}: {mark}- at {first[mark]} says that the "
-                f"file is {scheme}. Correct the tags here, or there if the file was meant to be IOB2."
-            )
-        if w < len(row):
-            tags.append("O" if letter == "O" else f"{'B' if letter in 'BS' else 'I'}-{kind}")
-        inside = kind if letter in "BI" else ""
-    return tags
+def _bracketed(split: Sequence[Sequence[tuple[str, str]]], scheme: str, stray: Counter[str], place: Place) -> Converted:
+    """Converts IOBES or BILOU to IOB2. An entity that is not S, or B I* E of one type, is kept and counted."""
+    result = []
+    wrong: list[tuple[int, int]] = []
+    for s, row in enumerate(split):
+        tags = []
+        inside = ""  # the type of the entity that is open
+        for w, (written, kind) in enumerate(row):
+            letter = _LETTERS.get(written, "O")
+            continues = letter in "IE" and kind == inside
+            if inside and not continues:
+                wrong.append((s, w - 1))  # the entity before has no end
+            elif letter in "IE" and not inside:
+                wrong.append((s, w))  # this one has no beginning
+            tags.append("O" if letter == "O" else f"{'I' if continues else 'B'}-{kind}")
+            inside = kind if letter in "BI" else ""
+        if inside:
+            wrong.append((s, len(row) - 1))
+        result.append(tags)
+    wrong = list(dict.fromkeys(wrong))  # a tag can lack a beginning and an end
+    return Converted(scheme, result, len(wrong), place(*wrong[0]) if wrong else "", stray)
 
 
 def _lenient(split: Sequence[Sequence[tuple[str, str]]], stray: Counter[str], place: Place) -> Converted:

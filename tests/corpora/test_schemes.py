@@ -67,3 +67,30 @@ def test_stray_tags_end_entities() -> None:
     converted = to_iob2([["B-A", "-", "I-A", "_", "B-O", "I--"]], lambda s, w: "f")
     assert converted.tags == [["B-A", "O", "B-A", "O", "O", "O"]]
     assert converted.stray == {"-": 1, "_": 1, "B-O": 1, "I--": 1}
+
+
+@pytest.mark.parametrize(
+    ("tags", "iob2", "repaired", "first"),
+    [
+        ("S-LOC O I-PER E-PER", "B-LOC O B-PER I-PER", 1, "2"),  # no beginning
+        ("B-PER O S-LOC", "B-PER O B-LOC", 1, "0"),  # no end before O
+        ("S-PER B-PER", "B-PER B-PER", 1, "1"),  # no end before the sentence's
+        ("B-PER E-LOC", "B-PER B-LOC", 1, "0"),  # two types
+        ("B-PER B-PER E-PER", "B-PER B-PER I-PER", 1, "0"),  # no end before the next beginning
+        ("E-PER E-PER", "B-PER B-PER", 2, "0"),
+        ("U-LOC I-PER L-PER I-LOC", "B-LOC B-PER I-PER B-LOC", 2, "1"),
+    ],
+)
+def test_broken_entities_are_mended_and_counted(tags: str, iob2: str, repaired: int, first: str) -> None:
+    """One broken entity must not refuse a file of thousands; nor may it be mended without a word."""
+    converted = to_iob2([tags.split()], lambda s, w: str(w))
+    assert converted.tags == [iob2.split()]
+    assert (converted.repaired, converted.first_repair) == (repaired, first)
+    assert converted.scheme in ("IOBES", "BILOU")
+
+
+@given(st.lists(st.sampled_from(["O", "B-A", "I-A", "E-A", "S-A", "B-B", "I-B", "E-B", "S-B"]), max_size=8))
+def test_every_word_of_a_broken_entity_stays_in_one(tags: list[str]) -> None:
+    converted = to_iob2([tags, ["S-A"]], lambda s, w: "f").tags[0]
+    assert [tag[1:] for tag in converted] == [tag[1:] for tag in tags]  # types, and O
+    assert tags_of(entities(converted), len(tags)) == converted
