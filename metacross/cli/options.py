@@ -54,4 +54,6 @@ def add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
         require_entities(corpus)
         refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
         added = sum(map(bool, tagger.add_examples(corpus.sentences)))
+        for oddity in corpus.oddities:
+            say(f"{file}: {oddity}")
         say(f"{file}: {added} of {len(corpus.sentences)} sentences may shape answers")

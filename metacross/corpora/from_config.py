@@ -1,21 +1,26 @@
-"""Reading the corpora that a configuration names."""
+"""Reading the corpora that a configuration names.
+
+Whatever was odd in a corpus, or was mended while it was read, goes to `tell`, a line each with the name of the file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from metacross.config import Config
 from metacross.corpora.reader import Corpus, read_corpus, refuse_unknown_types, require_entities
 from metacross.corpora.sentence import Sentence
 from metacross.sequences import spread
 
+Tell = Callable[[str], None]
 
-def read_source(config: Config) -> list[Sentence]:
+
+def read_source(config: Config, tell: Tell) -> list[Sentence]:
     """Reads all labelled source sentences."""
-    return [sentence for corpus in source_corpora(config) for sentence in corpus.sentences]
+    return [sentence for corpus in source_corpora(config, tell) for sentence in corpus.sentences]
 
 
-def source_corpora(config: Config) -> Iterator[Corpus]:
+def source_corpora(config: Config, tell: Tell) -> Iterator[Corpus]:
     """Reads the corpora of labelled source sentences, one file after the other.
 
     Raises:
@@ -26,10 +31,11 @@ def source_corpora(config: Config) -> Iterator[Corpus]:
             path, tag_map=config.data.tag_map, language=config.data.source_language, max_words=config.data.max_words
         )
         require_entities(corpus)
+        _tell_oddities(corpus, tell)
         yield corpus
 
 
-def read_dev(config: Config, file: str, language: str, tags: Sequence[str]) -> list[Sentence]:
+def read_dev(config: Config, file: str, language: str, tags: Sequence[str], tell: Tell) -> list[Sentence]:
     """Reads development sentences: `train.eval_sentences` of them, spread evenly over the file.
 
     Args:
@@ -37,6 +43,7 @@ def read_dev(config: Config, file: str, language: str, tags: Sequence[str]) -> l
         file: the corpus.
         language: the corpus' language, ISO 639-1.
         tags: the tags that the tagger knows.
+        tell: gets what was odd in the file.
 
     Raises:
         UserError: the file cannot be read, has no entities, or has entity types that are not among `tags`.
@@ -44,4 +51,10 @@ def read_dev(config: Config, file: str, language: str, tags: Sequence[str]) -> l
     corpus = read_corpus(file, tag_map=config.data.tag_map, language=language, max_words=config.data.max_words)
     require_entities(corpus)
     refuse_unknown_types(corpus, tags, tag_map=config.data.tag_map)
+    _tell_oddities(corpus, tell)
     return [corpus.sentences[i] for i in spread(len(corpus.sentences), config.train.eval_sentences)]
+
+
+def _tell_oddities(corpus: Corpus, tell: Tell) -> None:
+    for oddity in corpus.oddities:
+        tell(f"{corpus.path}: {oddity}")

@@ -20,7 +20,7 @@ from metacross.corpora.from_config import source_corpora
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.windows import LONE_SURROGATES
 from metacross.errors import RunError
-from metacross.events import Preparation, Show
+from metacross.events import Note, Preparation, Show
 from metacross.retrieval.index import Vectors
 from metacross.retrieval.prepared import SourceDigest
 
@@ -54,7 +54,7 @@ def write_sentences(config: Config, folder: Path, *, show: Show) -> SourceDigest
 
     folder.mkdir()
     files = [config.data.source] if isinstance(config.data.source, str) else config.data.source
-    for done, corpus in enumerate(source_corpora(config)):
+    for done, corpus in enumerate(source_corpora(config, lambda oddity: show(Note(oddity)))):
         waiting += corpus.sentences
         while len(waiting) >= SHARD:
             write(waiting[:SHARD])

@@ -43,7 +43,8 @@ def evaluate(
 
     Returns:
         For every language {"plain", "adapted", "difference", "sentences", "oddities"}: the first two as `scores`
-        returns them, the difference as adapted - plain in F1, precision and recall.
+        returns them, the difference as adapted - plain in F1, precision and recall; oddities are what was odd in the
+        corpus, or mended while it was read, and the types it never labels: the figures depend on them.
 
     Raises:
         UserError: a corpus without entities, or with types that the tagger does not know.
@@ -75,7 +76,7 @@ def evaluate(
             "adapted": after,
             "difference": {key: after[key] - before[key] for key in MEASURES},
             "sentences": len(sentences),
-            "oddities": _never_labelled(corpora[language], known, settings),
+            "oddities": [*corpora[language].oddities, *_never_labelled(corpora[language], known, settings)],
         }
     return results
 

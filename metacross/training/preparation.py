@@ -22,7 +22,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast
 from metacross.encoder.loading import LoadedEncoder, load_encoder
 from metacross.errors import UserError
-from metacross.events import Preparation, Show
+from metacross.events import Note, Preparation, Show
 from metacross.retrieval.index import VectorIndex, factory_string
 from metacross.retrieval.prepared import SourceDigest, encoder_digest, made_from, open_prepared
 from metacross.retrieval.source import Source, neighbours_of_itself, tag_set
@@ -103,10 +103,14 @@ def prepare(config: Config, *, device: torch.device, team: Team, report: Show) -
 def _read_corpora(config: Config, report: Show) -> tuple[list[Sentence], tuple[str, ...], dict[str, list[Sentence]]]:
     """The source sentences, their tag set, and development sentences by language."""
     report(Preparation("reading corpora", done=0, total=1))
-    sentences = read_source(config)
+
+    def tell(oddity: str) -> None:
+        report(Note(oddity))
+
+    sentences = read_source(config, tell)
     tags = tag_set(sentences)
-    dev = {SOURCE_DEV: read_dev(config, config.data.source_dev, config.data.source_language, tags)}
-    dev |= {language: read_dev(config, file, language, tags) for language, file in config.data.target_dev.items()}
+    dev = {SOURCE_DEV: read_dev(config, config.data.source_dev, config.data.source_language, tags, tell)}
+    dev |= {language: read_dev(config, file, language, tags, tell) for language, file in config.data.target_dev.items()}
     report(Preparation("reading corpora", done=1, total=1))
     return sentences, tags, dev
 
