@@ -173,7 +173,7 @@ def _read_columns(lines: Sequence[str], path: str) -> RawCorpus:
 def _name(layout: Layout, blocks: Sequence[Sequence[Row]]) -> str:
     words = [row.word for block in blocks for row in block]
     if layout.numbered:
-        return "universal-ner"
+        return "universal-ner" if (layout.separator, layout.tag) == ("\t", 2) else "numbered-columns"
     if layout.language:
         return "wikiann"
     if layout.columns == 2 and all(len(word) < 2 for word in words) and most(map(is_unspaced, filter(None, words))):

@@ -27,8 +27,8 @@ class Corpus:
 
     Attributes:
         path: the path or `hf:` name that it was read from.
-        format: conll-2003, conll-2002, universal-ner, wikiann, characters, word-tab-tag, columns-tab, jsonl or
-            huggingface.
+        format: conll-2003, conll-2002, universal-ner, numbered-columns, wikiann, characters, word-tab-tag, columns-tab,
+            jsonl or huggingface.
         scheme: of the tags in the file: IOB1, IOB2, IOBES, BILOU, IO, or none where there are no entities.
         encoding: utf-8, utf-8-sig, utf-16 or latin-1, with "+gzip" if the file was compressed.
         language: the language that the caller gave, else the one the file marks its words with (WikiANN), else None.

@@ -36,6 +36,7 @@ def test_an_index_is_an_index(tmp_path: Path, text: str) -> None:
     corpus = read(tmp_path, text)
     assert words(corpus) == ["Angela", "spoke", "Nobody", "left"]
     assert corpus.counts == {"PER": 1}
+    assert corpus.format in ("numbered-columns", "universal-ner")
 
 
 def test_a_number_can_be_a_word(tmp_path: Path) -> None:
