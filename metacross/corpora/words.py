@@ -35,7 +35,8 @@ _STOPS = frozenset(".!?。！？")
 # Titles and similar abbreviations, whose full stop ends no sentence. Some are words unless written with a capital.
 _TITLE = re.compile(
     "(?i:mr|mrs|dr|drs|prof|jr|sr|jhr|dhr|mevr|frl|mme|mlle|mgr|sra|srta|dra|sgt|lt|nr|vs"
-    "|mudr|judr|phdr|rndr|inž|kgl|chr|tzv|cf)"
+    "|mudr|judr|phdr|rndr|inž|kgl|chr|tzv|cf"
+    "|św|ul|ks|ул|им|св|пл|просп|обл|проф|акад|ген)"
     "|Ms|Rev|Hon|Gen|Col|Maj|Capt|Gov|Sen|Rep|Pres|St|Mt|Hr|Fr|Exmo|Adm|Cpl|Pvt|Bros|Ft|Kgs|Cia|Av|[Ii]ng|[Ss]v"
 )
 
@@ -183,12 +184,15 @@ _ABBREVIATED = re.compile(
       (?:.*[\W_])?(?:{_TITLE.pattern})         # Dr, (Prof, Frau-Dr
     | \W*(?:.*[.)]-?)?{_LETTER}                 # J, U.S, J.-P, but not A/S, don't, AT&T, UN-a
     | \W*(?:{_LETTER}{{1,2}}\.)+{_LETTER}{{1,3}} # f.eks, bl.a, z.B
+    | \W*(?P<letter>[A-Z])(?P=letter)         # EE. UU.: Spanish plurals
     | [("'“”„‘«»‹›\[*]*(?:\d\d?\.-)?\d\d?     # 3, 3.-5, but not 6-2, 7/16, 0,15
     """,
     re.VERBOSE | re.DOTALL,
 )
 # A word that is too long for an abbreviation before a small letter or a number (etc. and, No. 5, Sept. 3).
 _LONG_WORD = re.compile(rf"\W*(?:.*['’-])?{_LETTER}{{5,}}")
+_EXCLAIMED = frozenset({"Yahoo", "Jeopardy", "Wham"})  # names that end in an exclamation mark
+_TITLE_REACH = 40  # characters of the longest title of a work that is looked for
 _REACH = 12  # characters before a full stop that are looked at: enough for abbreviations, and time stays linear
 
 
@@ -206,8 +210,9 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     Quotes, brackets or a dash may stand before the letter or digit.
 
     A full stop after one letter (J. Smith, U.S.), letters with full stops between them (f.eks.), a title (Dr.) or a
-    number of one or two digits (3. Oktober) ends none, and neither do stops alone in brackets (...). In doubt there is
-    no break: a missed one only makes a sentence longer, a wrong one can cut a name.
+    number of one or two digits (3. Oktober) ends none, and neither do stops alone in brackets (...) or inside the title
+    of a work (《你好！》). In doubt there is no break: a missed one only makes a sentence longer, a wrong one can cut a
+    name.
 
     >>> text = 'Dr. J. Smith left. "Why?" He said no.\n他走了。再见'
     >>> [text[start:end] for start, end in split_sentences(text)]
@@ -226,11 +231,13 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
 def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     """Whether a match of `_BREAK` ends a sentence, which depends on the words around it."""
     mark = match.group()
-    if not mark or mark[0] in "。！？":
+    if not mark:
         return True
+    if mark[0] in "。！？":
+        return not _in_title(text, match.start())
     before = _BEFORE.search(text, max(0, match.start() - _REACH), match.start())
     word = before.group() if before else ""
-    if mark == "." and _is_abbreviated(word):
+    if (mark == "." and _is_abbreviated(word)) or (mark == "!" and word in _EXCLAIMED):
         return False
     after = _AFTER.match(text, match.end())
     space, first = after.groups() if after else ("", "")
@@ -241,6 +248,12 @@ def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     if first.isdigit():
         return mark != "." or not word[-1:].isalnum()
     return first.isalpha() and not first.islower()
+
+
+def _in_title(text: str, at: int) -> bool:
+    """Whether a Chinese or Japanese stop stands inside the title of a work, as in 《你好！安娜》."""
+    start = max(0, at - _TITLE_REACH)
+    return text.rfind("《", start, at) > text.rfind("》", start, at) and text.find("》", at, at + _TITLE_REACH) > 0
 
 
 def _is_abbreviated(word: str) -> bool:

@@ -121,6 +121,12 @@ def test_sentences_cover_every_visible_character(text: str) -> None:
         ("Ok. 中文", ["Ok.", "中文"]),
         ("क्या? हाँ। ठीक", ["क्या?", "हाँ।", "ठीक"]),
         ("Wait... what? No", ["Wait... what?", "No"]),
+        ("El presidente de EE. UU. Joe Biden viajó. Luego", ["El presidente de EE. UU. Joe Biden viajó.", "Luego"]),
+        ("Kościół św. Anny przy ul. Długiej. Padało", ["Kościół św. Anny przy ul. Długiej.", "Padało"]),
+        ("Он на ул. Ленина. Театр им. Чехова закрыт", ["Он на ул. Ленина.", "Театр им. Чехова закрыт"]),
+        ("Yahoo! Japan said no! Yes", ["Yahoo! Japan said no!", "Yes"]),
+        ("《你好！安娜》是一本书。《书》很好！她说。", ["《你好！安娜》是一本书。", "《书》很好！", "她说。"]),
+        ("《没有结尾！她说。", ["《没有结尾！", "她说。"]),  # a bracket that is never closed holds nothing together
         (" \n ", []),
     ],
 )
