@@ -134,7 +134,9 @@ def test_split_sentences(text: str, expected: list[str]) -> None:
     assert [text[start:end] for start, end in split_sentences(text)] == expected
 
 
-@pytest.mark.parametrize("unit", ["! ", "a. ", ". - ", "longer. a ", ".- ", "- ", '."', ". (", "(. ", "A.b. ", "a \n"])
+@pytest.mark.parametrize(
+    "unit", ["! ", "a. ", ". - ", "longer. a ", ".- ", "- ", '."', ". (", "(. ", "A.b. ", "a \n", "《！", "EE. "]
+)
 def test_split_sentences_is_linear(unit: str) -> None:
     text = "a" + unit * 20_000  # quadratic time would be minutes
     assert split_sentences(text)[-1][1] == len(text.rstrip())
