@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.cluster)])
 def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
     shutil.copy(root / "ray_config.yaml", tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(root)}
