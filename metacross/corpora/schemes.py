@@ -95,7 +95,7 @@ def _split(tag: str, stray: Counter[str], place: Place, s: int, w: int) -> tuple
     if not match:
         raise UserError(
             f"{place(s, w)}: found the tag {tag!r}; expected O or a letter (B, I, E, S, L, U, M), a hyphen and a type, "
-            "such as B-PER. Correct the tag, or check that the last column holds the tags."
+            "such as B-PER. Correct the tag, or check which column holds the tags."
         )
     return match[1], match[2]
 
