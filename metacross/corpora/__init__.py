@@ -2,7 +2,9 @@
 
 Modules:
     layout       the columns of a file: separator, words, tags
-    formats      the formats of files, recognised by content -> rows of words and tags
+    raw          what the readers of formats hand on
+    source       a file opened: compression, encoding, lines
+    formats      a module for each file format, recognised by content
     schemes      IOB1, IOBES, BILOU and others -> IOB2
     reader       `read_corpus`: both together -> sentences, and what was odd
     from_config  the corpora that a configuration names

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metacross.corpora.formats import read_raw
+from metacross.corpora.formats.recognise import read_raw
 from metacross.corpora.layout import Row
 from metacross.corpora.schemes import Converted, to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words

@@ -1,0 +1,5 @@
+"""A module for each file format of tagged corpora, reading and writing, and the one that recognises them by content.
+
+Modules:
+    recognise    which format a file is in
+"""
