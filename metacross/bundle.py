@@ -42,6 +42,7 @@ FORMAT = 2  # in format 1 the index was over all windows, without their numbers
 FREE_KEYS = frozenset(
     {
         "data.tag_map",
+        "data.tag_column",
         "data.max_words",
         "episodes.support_size",
         "inner.steps",

@@ -64,6 +64,10 @@ class DataConfig(Section):
             description="a mapping from type to type, such as {OTH: O}; a type that looks like a number needs quotes"
         ),
     ]
+    tag_column: Annotated[
+        Literal["auto"] | Count | FilledText,
+        Field(description="auto, the number of a column, counted from 1, or the name of a column or key"),
+    ]
     max_words: Count
 
 

@@ -23,10 +23,12 @@ def data(
     \b
     metacross data samples/*/*.conll
     metacross data my.conll 'data.tag_map={OTH: O}'
+    metacross data nested.tsv data.tag_column=4
     """  # noqa: D301  # \b keeps the lines apart
     from metacross.cli.tables import corpus_table
     from metacross.config import load_config
-    from metacross.corpora.reader import read_corpus, summarise
+    from metacross.corpora.from_config import read_configured
+    from metacross.corpora.reader import summarise
 
     overrides = [argument for argument in files if is_override(argument)]
     settings = load_config(None, overrides).data
@@ -35,7 +37,7 @@ def data(
         if file in overrides:
             continue
         try:
-            corpus = read_corpus(file, tag_map=settings.tag_map, max_words=settings.max_words)
+            corpus = read_configured(file, settings)
         except UserError as error:
             unreadable += 1
             say(f"error: {error}")

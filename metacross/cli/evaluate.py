@@ -88,17 +88,12 @@ def _measure(
     from rich.console import Console
     from rich.progress import Progress
 
-    from metacross.corpora.reader import read_corpus
+    from metacross.corpora.from_config import read_configured
     from metacross.tagging import evaluation
 
     settings = tagger.config.data
     corpora: dict[str, Corpus] = {
-        language: read_corpus(
-            file,
-            tag_map=settings.tag_map,
-            language=language if re.fullmatch("[a-z]{2,3}", language) else None,
-            max_words=settings.max_words,
-        )
+        language: read_configured(file, settings, language=language if re.fullmatch("[a-z]{2,3}", language) else None)
         for language, file in files.items()
     }
     console = Console(stderr=True)

@@ -46,11 +46,12 @@ def add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
     Raises:
         UserError: a file cannot be read, has no entities, or has types that the tagger does not know.
     """
-    from metacross.corpora.reader import read_corpus, refuse_unknown_types, require_entities
+    from metacross.corpora.from_config import read_configured
+    from metacross.corpora.reader import refuse_unknown_types, require_entities
 
     settings = tagger.config.data
     for file in files:
-        corpus = read_corpus(file, tag_map=settings.tag_map, max_words=settings.max_words)
+        corpus = read_configured(str(file), settings)
         require_entities(corpus)
         refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
         added = sum(map(bool, tagger.add_examples(corpus.sentences)))

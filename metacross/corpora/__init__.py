@@ -6,6 +6,7 @@ Modules:
     source       a file opened: compression, encoding, lines
     formats      a module for each file format, recognised by content
     schemes      IOB1, IOBES, BILOU and others -> IOB2
+    types        names of entity types that mean the same
     reader       `read_corpus`: both together -> sentences, and what was odd
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities

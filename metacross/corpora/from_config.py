@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from metacross.config import Config
+from metacross.config import Config, DataConfig
 from metacross.corpora.reader import Corpus, read_corpus, refuse_unknown_types, require_entities
 from metacross.corpora.sentence import Sentence
 from metacross.sequences import spread
 
 Tell = Callable[[str], None]
+
+
+def read_configured(path: str, data: DataConfig, *, language: str | None = None) -> Corpus:
+    """Reads a corpus with the settings of a configuration; see `read_corpus`."""
+    return read_corpus(
+        path, tag_map=data.tag_map, language=language, max_words=data.max_words, tag_column=data.tag_column
+    )
 
 
 def read_source(config: Config, tell: Tell) -> list[Sentence]:
@@ -27,9 +34,7 @@ def source_corpora(config: Config, tell: Tell) -> Iterator[Corpus]:
         UserError: a file cannot be read, or has no entities.
     """
     for path in [config.data.source] if isinstance(config.data.source, str) else config.data.source:
-        corpus = read_corpus(
-            path, tag_map=config.data.tag_map, language=config.data.source_language, max_words=config.data.max_words
-        )
+        corpus = read_configured(path, config.data, language=config.data.source_language)
         require_entities(corpus)
         _tell_oddities(corpus, tell)
         yield corpus
@@ -48,7 +53,7 @@ def read_dev(config: Config, file: str, language: str, tags: Sequence[str], tell
     Raises:
         UserError: the file cannot be read, has no entities, or has entity types that are not among `tags`.
     """
-    corpus = read_corpus(file, tag_map=config.data.tag_map, language=language, max_words=config.data.max_words)
+    corpus = read_configured(file, config.data, language=language)
     require_entities(corpus)
     refuse_unknown_types(corpus, tags, tag_map=config.data.tag_map)
     _tell_oddities(corpus, tell)

@@ -160,4 +160,5 @@ class Problems:
             raise UserError(f"{self._found[0]}; {self._expected}")
         more = self._number - len(self._found)
         lines = [*self._found, *([f"... and {more} more"] if more else [])]
-        raise UserError("\n".join([f"{self._number} places cannot be read; {self._expected}", *lines]))
+        file = self._found[0].partition(": ")[0].rpartition(":")[0]
+        raise UserError("\n".join([f"{file}: {self._number} places cannot be read; {self._expected}", *lines]))

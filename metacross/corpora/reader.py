@@ -13,12 +13,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metacross.corpora.formats.recognise import read_raw
-from metacross.corpora.layout import Row
+from metacross.corpora.characters import INVISIBLE, visible
+from metacross.corpora.formats.recognise import opened
+from metacross.corpora.raw import Oddities, RawSentence, ReadOptions, Row
 from metacross.corpora.schemes import Converted, to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words
+from metacross.corpora.source import Source
+from metacross.corpora.types import same_type
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
+
+_MOST_KINDS = 10  # of odd tags that are reported one by one
+_EMPTY = "empty words (nothing that can be seen) left out"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Corpus:
         format: conll-2003, conll-2002, universal-ner, numbered-columns, wikiann, characters, word-tab-tag, columns-tab,
             jsonl or huggingface.
         scheme: of the tags in the file: IOB1, IOB2, IOBES, BILOU, IO, or none where there are no entities.
-        encoding: utf-8, utf-8-sig, utf-16 or latin-1, with "+gzip" if the file was compressed.
+        encoding: utf-8, utf-8-sig, utf-16 (-le, -be) or latin-1, with "+gzip" or the like if the file was compressed.
         language: the language that the caller gave, else the one the file marks its words with (WikiANN), else None.
         sentences: with IOB2 tags, none of them empty.
         counts: entities per type, most frequent first.
@@ -80,6 +86,7 @@ def read_corpus(
     tag_map: Mapping[str, str] | None = None,
     language: str | None = None,
     max_words: int = 120,
+    tag_column: int | str = "auto",
 ) -> Corpus:
     """Reads a tagged corpus; format, encoding and tagging scheme are recognised by the content.
 
@@ -87,10 +94,11 @@ def read_corpus(
     average) is broken at sentence punctuation, see `corpora.words.sentence_breaks`. No other sentence is split.
 
     Args:
-        path: a file, gzip-compressed or not, or `hf:NAME[/config][:split]`.
+        path: a file, compressed or not, or `hf:NAME[/config][:split]`.
         tag_map: entity type -> its new name, or "O" or "" to drop its entities; other types stay as they are.
         language: ISO 639-1 code; decides where the rebuilt text has spaces.
         max_words: the most words of a sentence if sentence breaks have to be found; at least 1.
+        tag_column: where the tags are, see `raw.ReadOptions`; auto: where the reader finds them.
 
     Raises:
         UserError: the file is missing, empty, unreadable or breaks its format or its tagging scheme; the message
@@ -99,34 +107,48 @@ def read_corpus(
     tag_map = _checked(tag_map or {})
     if max_words < 1:
         raise UserError(f"max_words={max_words}; expected at least 1.")
-    raw = read_raw(os.fspath(path))
-    oddities = list(raw.oddities)
-    if language and raw.language and raw.language != language:
-        oddities.append(f"words are marked {raw.language}:, but the language was given as {language}")
-    language = language or raw.language
-    converted = to_iob2([[row.tag for row in block] for block in raw.blocks], raw.place)
-    oddities += _odd_tags(converted)
-    blocks = _without_empty_words(raw.blocks, converted.tags, oddities)
-    if not raw.breaks_given:
+    with opened(os.fspath(path), ReadOptions(None if tag_column == "auto" else tag_column)) as (source, reading):
+        items = list(reading.items)
+    oddities = source.oddities
+    if language and reading.language and reading.language != language:
+        oddities.note(f"words are marked {reading.language}:, but the language was given as {language}")
+    language = language or reading.language
+    dropped: Counter[str] = Counter()
+    blocks = [item.rows for item in items if isinstance(item, RawSentence) and item.rows]
+    scheme, blocks = _understood(blocks, tag_map, source, dropped)
+    if not reading.breaks_given:
         blocks = _break_up(blocks, max_words, oddities)
-    # Only now: renamed or dropped types would change where the scheme lets entities begin.
-    blocks, dropped = _mapped(blocks, tag_map)
-    sentences = [_sentence(block, raw.path, language) for block in blocks]
+    sentences = [_sentence(block, source.path, language) for block in blocks]
     if not sentences:
-        raise UserError(f"{raw.path}: found no words, only empty ones; expected at least one sentence.")
-    oddities += _odd_sentences(sentences)
+        raise UserError(f"{source.path}: found no words, only empty ones; expected at least one sentence.")
+    _count_odd_sentences(sentences, oddities)
     counts = Counter(entity.type for sentence in sentences for entity in entities(sentence.tags or ()))
     return Corpus(
-        path=raw.path,
-        format=raw.format,
-        scheme=converted.scheme,
-        encoding=raw.encoding,
+        path=source.path,
+        format=reading.format,
+        scheme=scheme,
+        encoding="+".join(filter(None, [source.encoding, source.compression])),
         language=language,
         sentences=sentences,
         counts=dict(counts.most_common()),
-        dropped=dropped,
-        oddities=oddities,
+        dropped=dict(dropped.most_common()),
+        oddities=oddities.lines(),
     )
+
+
+def _understood(
+    blocks: list[list[Row]], tag_map: Mapping[str, str], source: Source, dropped: Counter[str]
+) -> tuple[str, list[list[Row]]]:
+    """The tagging scheme, and the rows with IOB2 tags and without what nobody sees. Adds to `dropped` and oddities."""
+    converted = to_iob2(
+        [[row.tag for row in block] for block in blocks],
+        lambda block, row: source.place(blocks[block][row].line),
+        named=tag_map,
+    )
+    _count_odd_tags(converted, source.oddities)
+    visible_blocks = _visible_words(blocks, converted.tags, source)
+    # Only now: renamed or dropped types would change where the scheme lets entities begin.
+    return converted.scheme, [_mapped(block, tag_map, dropped) for block in visible_blocks]
 
 
 def require_entities(corpus: Corpus) -> None:
@@ -159,10 +181,11 @@ def refuse_unknown_types(corpus: Corpus, tags: Iterable[str], *, tag_map: Mappin
     unknown = [kind for kind in corpus.counts if kind not in known]
     if not unknown:
         return
+    proposed = {**tag_map, **{kind: same_type(kind, known) or "O" for kind in unknown}}
     first = next(s.place for s in corpus.sentences if any(e.type in unknown for e in entities(s.tags or ())))
     raise UserError(
-        f"{first}: entity type {', '.join(unknown)}, which the tagger does not know; it knows {', '.join(known)}. Drop "
-        f"what it cannot find, or give it a name that it knows: {override({**tag_map, **dict.fromkeys(unknown, 'O')})}"
+        f"{first}: entity type {', '.join(unknown)}, which the tagger does not know; it knows {', '.join(known)}. Give "
+        f"what it finds the name that it knows, and drop what it cannot find: {override(proposed)}"
     )
 
 
@@ -208,44 +231,50 @@ def _checked(tag_map: Mapping[str, str]) -> Mapping[str, str]:
     return tag_map
 
 
-def _odd_tags(converted: Converted) -> list[str]:
-    """Describes the tags that mean nothing, and those that broke their scheme."""
-    oddities = [f"{count} tags {tag} read as O" for tag, count in sorted(converted.stray.items())]
+def _count_odd_tags(converted: Converted, oddities: Oddities) -> None:
+    """Counts the tags that are not written as usual, and those that broke their scheme."""
+    shown = sorted(converted.read_as.items())
+    for what, number in shown[:_MOST_KINDS]:
+        oddities.count(what, number=number)
+    if rest := sum(number for _, number in shown[_MOST_KINDS:]):
+        oddities.count("other tags that are not written as usual", number=rest)
     if converted.repaired:
-        oddities.append(
-            f"{converted.repaired} tags repaired that broke {converted.scheme} (first at {converted.first_repair})"
-        )
-    return oddities
+        what = f"tags repaired that broke {converted.scheme}"
+        oddities.count(what, converted.first_repair, converted.repaired)
 
 
-def _without_empty_words(
-    blocks: Iterable[Sequence[Row]], tags: Iterable[list[str]], oddities: list[str]
-) -> list[list[Row]]:
-    """Puts the IOB2 tags into the rows and leaves out rows without a visible word.
+def _visible_words(blocks: Iterable[Sequence[Row]], tags: Iterable[list[str]], source: Source) -> list[list[Row]]:
+    """Puts the IOB2 tags into the rows, and leaves out what nobody sees: rows without a visible word, edges of words.
 
-    An entity that begins with such a row begins at its next word instead. Adds to `oddities`.
+    An entity that begins with such a row begins at its next word instead. Adds to the oddities.
     """
-    visible = []
-    empty = 0
+    shown = []
+    seen: dict[str, str] = {}  # word -> its visible part
     for rows, block_tags in zip(blocks, tags, strict=True):
         block: list[Row] = []
         begin = False  # whether the word just left out began an entity
-        for row, tag in zip(rows, block_tags, strict=True):
-            if not row.word.strip():
-                empty += 1
-                begin = tag.startswith("B-") or (begin and tag != "O")
+        for (word, _, line), tag in zip(rows, block_tags, strict=True):
+            part = seen.get(word)
+            if part is None:
+                part = seen[word] = visible(word)
+            if part != word and part:
+                codes = sorted({f"U+{ord(c):04X}" for c in word if c in INVISIBLE and c not in part})
+                what = f"words with {', '.join(codes)} at an end, which was left out"
+                source.oddities.count(what, source.place(line))
+            if not part:
+                source.oddities.count(_EMPTY)
+                begin = tag[0] == "B" or (begin and tag != "O")
                 continue
-            if begin and tag.startswith("I-"):
+            if begin and tag[0] == "I":
                 tag = "B-" + tag[2:]
             begin = False
-            block.append(row._replace(tag=tag))
-        visible.append(block)
-    if empty:
-        oddities.append(f"{empty} empty words (nothing or only white space) left out")
-    return [block for block in visible if block]
+            block.append(Row(part, tag, line))
+        if block:
+            shown.append(block)
+    return shown
 
 
-def _break_up(blocks: list[list[Row]], max_words: int, oddities: list[str]) -> list[list[Row]]:
+def _break_up(blocks: list[list[Row]], max_words: int, oddities: Oddities) -> list[list[Row]]:
     """Finds sentences in a file that has no sentence breaks; other files stay as they are. Adds to `oddities`."""
     words = sum(map(len, blocks))
     if len(blocks) > 1 and words <= max_words * len(blocks):
@@ -261,28 +290,26 @@ def _break_up(blocks: list[list[Row]], max_words: int, oddities: list[str]) -> l
                 cut += 1
             sentences.append(sentence)
     if len(sentences) > len(blocks):
-        oddities.append(f"no sentence breaks: found {len(sentences)} sentences by their punctuation")
+        oddities.note(f"no sentence breaks: found {len(sentences)} sentences by their punctuation")
     if cut:
-        oddities.append(f"{cut} cuts through entities of more than {max_words} words")
+        oddities.count(f"cuts through entities of more than {max_words} words", number=cut)
     return sentences
 
 
-def _mapped(blocks: list[list[Row]], tag_map: Mapping[str, str]) -> tuple[list[list[Row]], dict[str, int]]:
-    """Renames and drops entity types; returns the rows, and the number of entities dropped of each type."""
-    dropped: Counter[str] = Counter()
-    mapped = []
-    for block in blocks:
-        rows = []
-        for row in block:
-            letter, _, kind = row.tag.partition("-")
-            new = tag_map.get(kind, kind)
-            if kind and new in ("O", ""):
-                dropped[kind] += letter == "B"
-                rows.append(row._replace(tag="O"))
-            else:
-                rows.append(row._replace(tag=f"{letter}-{new}") if kind else row)
-        mapped.append(rows)
-    return mapped, dict(dropped.most_common())
+def _mapped(block: list[Row], tag_map: Mapping[str, str], dropped: Counter[str]) -> list[Row]:
+    """Renames and drops entity types; adds to `dropped` the number of entities dropped of each type."""
+    if not tag_map:
+        return block
+    rows = []
+    for row in block:
+        letter, _, kind = row.tag.partition("-")
+        new = tag_map.get(kind, kind)
+        if kind and new in ("O", ""):
+            dropped[kind] += letter == "B"
+            rows.append(row._replace(tag="O"))
+        else:
+            rows.append(row._replace(tag=f"{letter}-{new}") if new != kind else row)
+    return rows
 
 
 def _sentence(block: Sequence[Row], path: str, language: str | None) -> Sentence:
@@ -290,15 +317,17 @@ def _sentence(block: Sequence[Row], path: str, language: str | None) -> Sentence
     return sentence_from_words(words, tags, language=language, place=f"{path}:{lines[0]}")
 
 
-def _odd_sentences(sentences: Sequence[Sentence]) -> list[str]:
-    """Describes words with characters that were hardly meant, and duplicate sentences."""
-    count: Counter[str] = Counter()
-    for word in itertools.chain.from_iterable(sentence.words for sentence in sentences):
+def _count_odd_sentences(sentences: Sequence[Sentence], oddities: Oddities) -> None:
+    """Counts words with characters that were hardly meant, and duplicate sentences."""
+    number: Counter[str] = Counter()
+    for word, times in Counter(itertools.chain.from_iterable(sentence.words for sentence in sentences)).items():
         if word.isalnum():  # as most words are: none of these characters is a letter or digit
             continue
         kinds = {unicodedata.category(character) for character in word}
-        count["words with control characters or lone surrogates"] += bool(kinds & {"Cc", "Cs"})
-        count["words with white space inside"] += any(map(str.isspace, word))
-        count["words with U+FFFD, the mark of an earlier wrong decoding"] += "\ufffd" in word
-    count["duplicate sentences (the words of an earlier one)"] = duplicates(sentences)
-    return [f"{number} {what}" for what, number in count.items() if number]
+        number["words with control characters or lone surrogates"] += times * bool(kinds & {"Cc", "Cs"})
+        number["words with white space inside"] += times * any(map(str.isspace, word))
+        number["words with U+FFFD, the mark of an earlier wrong decoding"] += times * ("\ufffd" in word)
+    number["duplicate sentences (the words of an earlier one)"] = duplicates(sentences)
+    for what, times in number.items():
+        if times:
+            oddities.count(what, number=times)

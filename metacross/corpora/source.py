@@ -84,6 +84,11 @@ class Source:
             self._peeked += piece
         return self._peeked[:size]
 
+    def start(self) -> str:
+        """The beginning of the text, to recognise its format by; what cannot be decoded is U+FFFD."""
+        first = self.peek()
+        return first.decode(_encoding(first), "replace")
+
     def data(self) -> bytes:
         """All bytes, decompressed."""
         return b"".join(self._pieces())

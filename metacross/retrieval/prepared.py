@@ -47,7 +47,7 @@ SETTINGS = (
 )
 # Settings that explain a difference of content.
 BEHIND = {
-    "source sentences": ("data.source", "data.tag_map", "data.max_words", "data.source_language"),
+    "source sentences": ("data.source", "data.tag_map", "data.tag_column", "data.max_words", "data.source_language"),
     "encoder": ("model.encoder",),
 }
 

@@ -224,10 +224,14 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "one column": ("Ana\nleft\n", ":1: found 'Ana', and most lines have no tag"),
     "too many columns": ("a O\nb c O\nd O\n", ":2: found 3 columns in the line 'b c O'; expected 2 columns"),
     "too few columns": ("a NN x O\n\nb NN O\nc NN x O\n", ":3: found 3 columns .* expected 4 columns"),
-    "spaces among tabs": ("a\tO\nb O\nc\tO\n", ":2: found 1 columns .* separated by tabs"),
+    "spaces among tabs": ("a\tO\nb O\nc\tO\n", ":2: found 1 column in .* separated by tabs"),
     "bad number": ("1\ta\tO\nx\tb\tO\n3\tc\tO\n", ":2: found the number 'x'"),
     "numbered and short": ("1\ta\tO\n2\tb\n3\tc\tO\n", ":2: found 2 columns .* expected 3 columns or more"),
-    "unknown tag": ("a O\nb PER\nc O\n", ":2: found the tag 'PER' in the line 'b PER'; .* O or like B-PER"),
+    "unknown tag": ("a O\nb X\nc B-PER\n", ":2: found the tag 'X'; expected O or a letter"),
+    "tags without types": (
+        "a O\nb B\nc I\nd O\n",
+        r"2 places cannot be read; (?s:.*):2: found the tag 'B'\n.*:3: found the tag 'I'",
+    ),
     "no language": ("en:a\tO\nb\tO\nen:c\tO\n", ":2: found the word 'b' .* marked en:"),
     "broken UTF-8": (
         "é O\né O\né O\n".encode() + b"\xe9 O\n",
@@ -249,7 +253,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
         '{"label_names": ["O"], "tokens": ["a"], "tags": [1]}',
         ":1: found 1 in tags; expected 0 to 0",
     ),
-    "JSON, bad tag": ('{"tokens": ["a"], "tags": ["PER"]}', ":1: found the tag 'PER'"),
+    "JSON, bad tag": ('{"tokens": ["a"], "tags": ["B"]}', ":1: found the tag 'B'"),
     "IOBES and BILOU": ("a S-LOC\nb U-LOC\n", ":2: found a tag U-, but .*:1 has S-"),
 }
 

@@ -65,7 +65,8 @@ def test_of_nested_entities_the_outer_are_read_and_that_is_told(tmp_path: Path, 
     corpus = read(tmp_path, "".join(number.format(i) + line + "\n" for i, line in enumerate(lines, 1)))
     assert corpus.counts == {"ORG": 1}
     shift = bool(number)
-    told = f"columns {2 + shift} and {3 + shift} hold tags of entities: column {2 + shift} was read"
+    columns = f"columns {2 + shift} and {3 + shift} hold tags of entities: column {2 + shift} was read"
+    told = f"{columns} (data.tag_column={3 + shift} reads another)"
     assert told in corpus.oddities
 
 

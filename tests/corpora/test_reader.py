@@ -29,7 +29,7 @@ def test_duplicates_and_empty_words(tmp_path: Path) -> None:
     corpus = read_corpus(write(tmp_path, content))
     assert corpus.sentences[0].tags == ("O", "B-LOC", "I-LOC")
     assert corpus.oddities == [
-        "2 empty words (nothing or only white space) left out",
+        "2 empty words (nothing that can be seen) left out",
         "2 duplicate sentences (the words of an earlier one)",
     ]
     assert summarise(corpus).duplicates == 2

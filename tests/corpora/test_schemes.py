@@ -16,7 +16,7 @@ from tests.helpers.corpora import tagged, written
 def test_every_scheme_becomes_iob2(scheme: str, drawn: list[tuple[list[EntitySpan], int]]) -> None:
     converted = to_iob2([written(found, n_words, scheme) for found, n_words in drawn], lambda s, w: f"f:{s}")
     assert converted.tags == [tags_of(found, n_words) for found, n_words in drawn]
-    assert (converted.repaired, converted.first_repair, converted.stray) == (0, "", {})
+    assert (converted.repaired, converted.first_repair, converted.read_as) == (0, "", {})
     names = {scheme.replace("BMES", "IOBES")}
     if not any(found for found, _ in drawn):
         names = {"none"}
@@ -66,7 +66,12 @@ def test_scheme_names_and_repairs(tags: str, scheme: str, repaired: int, first: 
 def test_stray_tags_end_entities() -> None:
     converted = to_iob2([["B-A", "-", "I-A", "_", "B-O", "I--"]], lambda s, w: "f")
     assert converted.tags == [["B-A", "O", "B-A", "O", "O", "O"]]
-    assert converted.stray == {"-": 1, "_": 1, "B-O": 1, "I--": 1}
+    assert converted.read_as == {
+        "tags - read as O": 1,
+        "tags _ read as O": 1,
+        "tags B-O read as O; data.tag_map={O: NAME} makes it a type": 1,
+        "tags I-- read as O": 1,
+    }
 
 
 @pytest.mark.parametrize(
