@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from metacross.corpora.formats.offsets import shortened
-from metacross.corpora.formats.records import LABEL_NAMES, TEXT_KEYS, WORD_KEYS, RecordReader
+from metacross.corpora.formats.records import LABEL_NAMES, WORD_KEYS, RecordReader
 from metacross.corpora.raw import Document, Oddities, Reading, ReadOptions
 from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source

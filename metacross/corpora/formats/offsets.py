@@ -11,6 +11,7 @@ Offsets count code points. doccano's page counts UTF-16 code units instead unles
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -76,11 +77,11 @@ def shortened(value: object, limit: int = 60) -> str:
     return written if len(written) <= limit else written[: limit - 3] + "..."
 
 
-def _listed(value: object) -> Iterable[object]:
+def _listed(value: object) -> Sequence[object]:
     if isinstance(value, list):
         return value
-    if isinstance(value, Mapping) and value and all(isinstance(column, list) for column in value.values()):
-        if len({len(column) for column in value.values()}) == 1:
+    if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
+        with contextlib.suppress(ValueError):  # lists of different lengths
             return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
     raise RecordError(f"found {shortened(value)} for the entities; expected a list of them")
 
@@ -92,7 +93,7 @@ def _span(item: object, words: Sequence[tuple[int, int]] | None) -> _Span:
     text: Any = None
     if isinstance(item, list | tuple) and len(item) >= 3:
         start, end, kind = item[:3]
-    elif isinstance(item, Mapping):
+    elif isinstance(item, dict):
         start, end, kind, text = (_first(item, keys) for keys in (_START_KEYS, _END_KEYS, _TYPE_KEYS, _TEXT_KEYS))
         if start is None and end is None and words is not None:
             start, end = _of_words(item, words)

@@ -119,8 +119,8 @@ class RecordReader:
         self, record: dict[str, Any], words_key: str, text_key: str | None, number: int
     ) -> RawSentence | Document | None:
         tokens = record[words_key]
-        are_objects = bool(tokens) and all(isinstance(token, Mapping) for token in tokens)
-        words = [token.get("text") for token in tokens] if are_objects else tokens
+        are_objects = bool(tokens) and isinstance(tokens[0], dict)
+        words = [token.get("text") if isinstance(token, dict) else token for token in tokens] if are_objects else tokens
         _strings(words, words_key, "a list of strings")
         tags_key = self._tags_key(record)
         # Without tags, the entities of the text say more than words alone. Words to be tagged stay words.
@@ -232,8 +232,10 @@ class RecordReader:
             key = str(self._options.tag_column)
             return key if record.get(key) is not None else None
         candidates = [key for key in ENTITY_KEYS if isinstance(record.get(key), list | dict)]
-        self._note_choice(next(iter(candidates), ""), candidates, "entities")
-        return next(iter(candidates), None)
+        if not candidates:
+            return None
+        self._note_choice(candidates[0], candidates, "entities")
+        return candidates[0]
 
 
 def _word_spans(tokens: Sequence[Any], text: str) -> tuple[tuple[int, int], ...] | None:
@@ -246,8 +248,9 @@ def _word_spans(tokens: Sequence[Any], text: str) -> tuple[tuple[int, int], ...]
     spans = []
     at = 0
     for token in tokens:
-        word = token if isinstance(token, str) else token["text"]
-        start = text.find(word, at) if isinstance(token, str) else token.get("start", text.find(word, at))
+        word, start = (token, None) if isinstance(token, str) else (token["text"], token.get("start"))
+        if start is None:
+            start = text.find(word, at)
         if type(start) is not int or start < at or text[start : start + len(word)] != word:
             return None
         at = start + len(word)
