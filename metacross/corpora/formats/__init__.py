@@ -3,4 +3,9 @@
 Modules:
     columns      a word a line
     recognise    which format a file is in
+    json_lines   JSON lines and JSON documents
+    arrow        Parquet and Arrow files
+    hub          datasets of the Hugging Face hub
+    records      one JSON object or table row: words with tags, or a text with entities
+    offsets      entities with offsets, in the shapes that annotation tools write
 """
