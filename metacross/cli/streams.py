@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from metacross.corpora.schemes import is_tag
+from metacross.corpora.characters import visible
+from metacross.corpora.formats.columns import read_columns
+from metacross.corpora.formats.json_lines import read_json_lines
+from metacross.corpora.formats.recognise import opened
+from metacross.corpora.raw import Document, RawSentence, ReadOptions
 from metacross.corpora.sentence import Sentence, sentence_from_words
+from metacross.corpora.source import Source
 from metacross.errors import UserError
 from metacross.sequences import groups
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
@@ -22,7 +29,11 @@ from metacross.tagging.huggingface import entity_keys, support_keys
 if TYPE_CHECKING:
     from metacross.tagging.tagger import AdaptiveTagger
 
-Format = Literal["text", "jsonl", "conll"]
+Format = Literal["text", "jsonl", "conll", "corpus"]
+
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip"})
+_COLUMNS = {".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob1", ".iob2", ".iobes", ".bioes", ".bilou", ".tsv"}
+_CORPUS = _COLUMNS | {".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow", ".spacy", ".ann"}
 
 # Items are tagged and written in groups, so that a file of any length needs little memory.
 GROUP_ITEMS = 128
@@ -40,12 +51,14 @@ class Item:
         sentence: its words, if they were given.
         record: the JSON object it came from, whose keys are kept.
         words_key: where that has the words.
+        given: the words as they were given; `sentence` has what can be seen of them.
     """
 
     text: str
     sentence: Sentence | None = None
-    record: dict[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
     words_key: str = "tokens"
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,30 +98,43 @@ class TaggedItem:
 
 
 def guess_format(name: str) -> Format:
-    """The format that a file's name stands for; text where it says nothing."""
-    ending = PurePath(name).suffix.lower()
-    if ending in {".jsonl", ".json", ".ndjson"}:
-        return "jsonl"
-    return "conll" if ending in {".conll", ".bio", ".iob", ".iob2", ".tsv"} else "text"
+    """The format that a file's name stands for, compressed or not; text where it says nothing.
+
+    Raw text is told from words in columns by the name alone: no content could.
+    """
+    endings = [ending.lower() for ending in PurePath(name).suffixes]
+    if endings and endings[-1] in _COMPRESSED:
+        endings.pop()
+    return "corpus" if endings and endings[-1] in _CORPUS else "text"
 
 
-def read_items(stream: IO[bytes], name: str, form: Format) -> Iterator[Item]:
-    """The items of a stream, one by one.
+@contextmanager
+def opened_items(name: str, form: Format) -> Iterator[tuple[Source, Iterator[Item]]]:
+    """Opens what is to be tagged: it is read as corpora are, but needs no tags; those that it has are left out.
 
     Args:
-        stream: UTF-8.
-        name: the file's name, for messages.
-        form: text: a text a line. jsonl: an object a line, with "text", or with "tokens" or "words" (they win). conll:
-            a word a line, in the first column (the second, where the first counts the words); other columns are
-            passed over; sentences end at an empty line.
+        name: the file; - is standard input.
+        form: text: a text a line. jsonl: an object a line, with "text", or with "tokens" or "words". conll: a word a
+            line. corpus: any format that corpora are read from, recognised by its content.
+
+    Yields:
+        the file, whose oddities are complete when all of it was read, and its items, one by one.
 
     Raises:
-        UserError: a line that breaks the format; names file and line.
+        UserError: the file cannot be read, or a line breaks the format; names file and line.
     """
-    lines = _lines(stream, name)
-    if form == "text":
-        return (Item(line) for _, line in lines)
-    return _json_items(lines, name) if form == "jsonl" else _column_items(lines, name)
+    stream = sys.stdin.buffer if name == "-" else None
+    options = ReadOptions(labelled=False)
+    if form == "corpus":
+        with opened(name, options, stream) as (source, reading):
+            yield source, (_item(item, source) for item in reading.items)
+        return
+    with Source(name, stream) as source:
+        if form == "text":
+            yield source, (Item(line) for line in source.lines())
+        else:
+            reading = (read_columns if form == "conll" else read_json_lines)(source, options)
+            yield source, (_item(item, source) for item in reading.items)
 
 
 def in_groups(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -129,7 +155,7 @@ def as_json(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     """An item as a line of JSON: its own keys, `text` and `entities`; with given words also their `ner_tags`."""
     record = {**item.record, "text": answer.text}
     if item.sentence is not None:
-        record |= {item.words_key: item.sentence.words, "ner_tags": answer.sentences[0].tags}
+        record |= {item.words_key: item.given, "ner_tags": _tags_of_given(item, answer.sentences[0].tags)}
     record["entities"] = [entity_keys(entity) for entity in answer.entities]
     if explain:
         record["plain_entities"] = [entity_keys(entity) for entity in answer.plain]
@@ -152,11 +178,16 @@ def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
             lines += [f"# support {s.similarity:.4f} {' '.join(s.text.split())}" for s in support]
             found = [f"{e.type}={e.text}" for e in answer.plain if sentence.start <= e.start < sentence.end]
             lines.append(f"# plain {' '.join('; '.join(found).split()) or 'nothing'}")
-        for word, tag in zip(sentence.words, sentence.tags, strict=True):
+        words, tags = sentence.words, sentence.tags
+        if item.sentence is not None:
+            words, tags = item.given, _tags_of_given(item, tags)
+        for word, tag in zip(words, tags, strict=True):
+            if not word.strip():  # nothing of it could be seen in a column, even a tab
+                word = " "
             if any(character in word for character in "\t\n\r"):
                 raise UserError(f"the word {word!r} cannot stand in a column; take --output jsonl")
             lines.append(f"{word}\t{tag}")
-        if sentence.tags:
+        if words:
             lines.append("")
     return "".join(line + "\n" for line in lines).encode("utf-8", "replace")
 
@@ -169,66 +200,25 @@ def _answer(tagged: TaggedText) -> TaggedItem:
     return TaggedItem(tagged.text, tagged.entities(), tagged.plain_entities(), tagged.support(), sentences)
 
 
-def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(stream, 1):
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        try:
-            yield number, line.removesuffix(b"\n").removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{name}:{number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+def _item(item: RawSentence | Document, source: Source) -> Item:
+    if isinstance(item, Document):
+        if item.words == () and not item.text:  # a sentence without words stays one
+            key = "tokens" if "tokens" in item.record else "words"
+            return Item("", sentence_from_words([]), item.record, key)
+        return Item(item.text, record=item.record)
+    given = [row.word for row in item.rows]
+    words = [visible(word) for word in given]
+    place = source.place(item.rows[0].line) if item.rows else source.path
+    sentence = sentence_from_words([word for word in words if word], place=place)
+    return Item(sentence.text, sentence, item.record, item.words_key, tuple(given))
 
 
-def _json_items(lines: Iterable[tuple[int, str]], name: str) -> Iterator[Item]:
-    expected = 'expected an object such as {"text": "..."} or {"tokens": ["...", "..."]}'
-    for number, line in lines:
-        place = f"{name}:{number}"
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: not JSON ({error}); {expected}") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{place}: found {line[:40]}; {expected}")
-        key = next((key for key in ("tokens", "words", "text") if key in record), None)
-        if key is None:
-            raise UserError(f"{place}: found the keys {', '.join(record) or '(none)'}; {expected}")
-        value = record[key]
-        if key == "text" and isinstance(value, str):
-            yield Item(value, record=record)
-        elif key != "text" and isinstance(value, list) and all(isinstance(word, str) for word in value):
-            yield _given(value, place, record, key)
-        else:
-            raise UserError(f"{place}: {key} is {json.dumps(value)[:40]}; {expected}")
-
-
-def _column_items(lines: Iterable[tuple[int, str]], name: str) -> Iterator[Item]:
-    block: list[list[str]] = []
-    first = 0
-    for number, line in lines:
-        if not line.strip() or line.startswith("-DOCSTART-"):
-            if block:
-                yield _block(block, f"{name}:{first}")
-            block = []
-        else:
-            fields = line.split("\t") if "\t" in line else line.split(" ")
-            # A comment stands before its sentence; elsewhere, and with a tag behind it, # is a word.
-            if line.startswith("# ") and not block and not is_tag(fields[-1]):
-                continue
-            if not fields[0].strip():
-                raise UserError(f"{name}:{number}: found {line[:40]!r}; expected a word in the first column")
-            first = first if block else number
-            block.append(fields)
-    if block:
-        yield _block(block, f"{name}:{first}")
-
-
-def _block(block: Sequence[Sequence[str]], place: str) -> Item:
-    numbered = all(len(fields) > 1 and fields[0] == str(i) for i, fields in enumerate(block, 1))
-    return _given([fields[numbered] for fields in block], place, {}, "tokens")
-
-
-def _given(words: Sequence[str], place: str, record: dict[str, Any], key: str) -> Item:
-    sentence = sentence_from_words(words, place=place)
-    return Item(sentence.text, sentence, record, key)
+def _tags_of_given(item: Item, tags: Sequence[str]) -> list[str]:
+    """A tag for each given word, also for those that nobody sees: they are in an entity only if it goes on behind."""
+    shown = iter(tags)
+    found = [next(shown) if visible(word) else "" for word in item.given]
+    after = "O"
+    for i in reversed(range(len(found))):
+        found[i] = found[i] or (after if after.startswith("I-") else "O")
+        after = found[i]
+    return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metacross.cli.options import Examples, add_examples
-from metacross.cli.terminal import open_input, reporting
+from metacross.cli.terminal import reporting, say
 from metacross.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class InputFormat(StrEnum):
     TEXT = "text"
     JSONL = "jsonl"
     CONLL = "conll"
+    CORPUS = "corpus"
 
 
 class OutputFormat(StrEnum):
@@ -55,7 +56,7 @@ def tag(
     ] = None,
     form: Annotated[
         InputFormat | None,
-        typer.Option("--format", help="What FILE holds. Without it, its name tells: .jsonl, .conll, else text."),
+        typer.Option("--format", help="What FILE holds. Without it, its name tells: .txt is text, .conll a corpus."),
     ] = None,
     no_adapt: Annotated[bool, typer.Option("--no-adapt", help="Tag all by the same weights.")] = False,
     explain: Annotated[
@@ -69,7 +70,8 @@ def tag(
     \b
     text    a text a line; sentences and words are found in it
     jsonl   an object a line with "text", or with "tokens" or "words"; its other keys are kept
-    conll   a word a line in the first column, an empty line after each sentence
+    conll   a word a line, an empty line after each sentence
+    corpus  any file that `metacross data` reads; it needs no tags
     Offsets count code points.
 
     \b
@@ -83,16 +85,18 @@ def tag(
     if examples and no_adapt:
         raise UserError("--examples shape adaptation: leave out --no-adapt")
     bundle, file = _bundle_and_file(bundle, file, server, examples)
-    with open_input(file) as stream, _tagging(bundle, server, examples or ()) as tag_items:
-        from metacross.cli import streams
+    from metacross.cli import streams
 
-        write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
-        items = streams.read_items(stream, file, form.value if form else streams.guess_format(file))
+    write = streams.as_columns if output is OutputFormat.CONLL else streams.as_json
+    opened = streams.opened_items(file, form.value if form else streams.guess_format(file))
+    with opened as (source, items), _tagging(bundle, server, examples or ()) as tag_items:
         for group in streams.in_groups(items):
             answers = tag_items(group, adapt=not no_adapt, explain=explain)
             for item, answer in zip(group, answers, strict=True):
                 sys.stdout.buffer.write(write(item, answer, explain=explain))
             sys.stdout.buffer.flush()
+        for oddity in source.oddities.lines():
+            say(f"{file}: {oddity}")
 
 
 def _bundle_and_file(

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -73,21 +73,6 @@ def print_table(table: Table) -> None:
     if not console.is_terminal:
         console.width = 120
     console.print(table)
-
-
-@contextmanager
-def open_input(name: str) -> Iterator[IO[bytes]]:
-    """A file to read, or with - standard input. UserError where it cannot be read."""
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = Path(name).open("rb")  # noqa: SIM115  # closed below; here only the opening is tried
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{name}: cannot be read ({reason}); paths are relative to {Path.cwd()}") from None
-    with stream:
-        yield stream
 
 
 def write_output(path: Path, content: Any) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
+from metacross.corpora.characters import visible
 from metacross.corpora.formats.columns import KNOWN, read_columns, short
+from metacross.corpora.formats.json_lines import looks_like_json, looks_like_json_lines, read_json, read_json_lines
 from metacross.corpora.raw import RawSentence, Reading, ReadOptions, Row
 from metacross.corpora.source import Source
 from metacross.errors import UserError
-
-_JSON = re.compile(r'\s*\{\s*"')
 
 
 @contextmanager
@@ -44,36 +42,13 @@ def opened(path: str, options: ReadOptions, stream: IO[bytes] | None = None) -> 
 
 def _recognised(source: Source, options: ReadOptions) -> Reading:
     start = source.start()
-    if not start.strip():
+    if not visible(start):
         raise UserError(f"{source.path}: the file is empty; expected {KNOWN}.")
-    if _JSON.match(start):
-        return _read_json_lines(source)
+    if looks_like_json_lines(start):
+        return read_json_lines(source, options)
+    if looks_like_json(start):
+        return read_json(source, options)
     return read_columns(source, options)
-
-
-def _read_json_lines(source: Source) -> Reading:
-    """One object per line, with tokens, and ner_tags or tags; `label_names` names integer tags."""
-    return Reading("jsonl", _json_blocks(source.lines(), source.path))
-
-
-def _json_blocks(lines: Any, path: str) -> Iterator[RawSentence]:
-    names: list[str] | None = None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: found {short(line)}, which is not JSON ({error}); expected {KNOWN}.") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{place}: found {short(line)}; expected a JSON object, in braces.")
-        if "label_names" in record:
-            names = _strings(record["label_names"], "label_names", place)
-            if "tokens" not in record:
-                continue
-        words, tags = _record(record, place, names)
-        yield RawSentence([Row(word, tag, number) for word, tag in zip(words, tags, strict=True)])
 
 
 def _record(record: dict[str, Any], place: str, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
