@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from metacross.corpora.characters import INVISIBLE, visible_part
+from metacross.corpora.lines import unwrap
 
 # Scripts written without spaces between words, as code point ranges (first, last), in ascending order: Thai, Lao,
 # Myanmar, Khmer, Han, Hiragana, Katakana, with their extensions and the Han characters among the CJK symbols.
@@ -199,7 +200,6 @@ _BREAK = re.compile(
     # needs one, and a look at what follows; a run of stops is tried once, from its first, or time grows as its square.
     # Stops alone in brackets, (...) or [?], are an aside. Before a space every quotation mark closes: languages differ.
     | (?<![.!?؟।॥۔…(\[])[.!?؟।॥۔…]++[”“’‘»«›‹"')\]]*+(?=\s)
-    | (?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)                   # a blank line
     """,
     re.VERBOSE,
 )
@@ -247,15 +247,15 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     ['Dr. J. Smith left.', '"Why?"', 'He said no.', '他走了。', '再见']
     """
     plain, places = _without_zero_width(text)
-    ends = [mark.end() for mark in _BREAK.finditer(plain) if _ends_sentence(plain, mark)]
+    unwrapped, line_borders = unwrap(plain)
+    stops = (mark.end() for mark in _BREAK.finditer(unwrapped) if _ends_sentence(unwrapped, mark))
+    ends = sorted({*stops, *line_borders})
     return _placed(text, places, zip([0, *ends], [*ends, len(plain)], strict=True))
 
 
 def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     """Whether a match of `_BREAK` ends a sentence, which depends on the words around it."""
     mark = match.group()
-    if not mark:
-        return True
     if mark[0] in "。！？":
         return not _in_title(text, match.start())
     before = _BEFORE.search(text, max(0, match.start() - _REACH), match.start())
