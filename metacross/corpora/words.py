@@ -229,11 +229,12 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
 
     A sentence ends
     1. after 。！？, with the closing quotes and brackets that follow;
-    2. after . ! ? (or their like in Arabic and Devanagari) before a line's end, or before a space and then an upper
-       case letter, a letter of a script without case or, unless the full stop follows a word (No. 5), a digit;
+    2. after . ! ? (or their like in Arabic and Devanagari) before a line's end that is no wrap, or before a space and
+       then an upper case letter, a letter of a script without case or, unless the full stop follows a word (No. 5), a
+       digit;
     3. after a full stop behind a word of five letters or more before a space and then any letter or digit, since
        abbreviations before small letters and digits (etc. and, Sept. 3) are shorter;
-    4. at a blank line.
+    4. at a blank line, and at the end of a line in a list or table (`metacross.corpora.lines.unwrap`).
 
     Quotes, brackets or a dash may stand before the letter or digit.
 
