@@ -21,7 +21,9 @@ _CONTINUED = tuple(",،、，/&([（-‐‑–—")
 _STOPPED = tuple(".!?؟।॥。！？:")
 _CLOSING = "\"'”’“»«)]」』）》】"
 # Characters as wide as two: Chinese, Japanese and Korean ones (Unicode's East Asian Width is W or F).
-_WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\U00020000-\U0003fffd]")
+_WIDE = re.compile(
+    "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\U00020000-\U0003fffd]"
+)
 
 _NARROWEST = 40  # columns; text is seldom wrapped at fewer, and names are seldom longer
 _WIDEST = 120  # columns; a longer line was not wrapped at all
@@ -130,9 +132,7 @@ def _breaks(lines: Sequence[_Line | None]) -> list[_Break]:
 def _wraps(block: Sequence[_Line]) -> list[bool]:
     """For each line of a block but the last, whether the break behind it is a wrap."""
     long_enough = [
-        _columns_with(line, after) >= _NARROWEST
-        and line.columns <= _WIDEST
-        and not (line.tabular and after.tabular)
+        _columns_with(line, after) >= _NARROWEST and line.columns <= _WIDEST and not (line.tabular and after.tabular)
         for line, after in pairwise(block)
     ]
     wraps: list[bool] = []

@@ -166,6 +166,14 @@ def test_sentences_cover_every_visible_character(text: str) -> None:
         ("Yahoo! Japan said no! Yes", ["Yahoo! Japan said no!", "Yes"]),
         ("《你好！安娜》是一本书。《书》很好！她说。", ["《你好！安娜》是一本书。", "《书》很好！", "她说。"]),
         ("《没有结尾！她说。", ["《没有结尾！", "她说。"]),  # a bracket that is never closed holds nothing together
+        ("Angela Merkel\nBarack Obama", ["Angela Merkel", "Barack Obama"]),
+        ("Martin L. King Jr.\r\nB. Obama", ["Martin L. King Jr.", "B. Obama"]),
+        ("\ufeffAna left.\u200b Bo\u2060\n\u200b\nDr\u2060. Li", ["Ana left.", "Bo", "Dr\u2060. Li"]),
+        # A full stop at the end of a wrapped line is one before a space.
+        (
+            "It was seen there by them, the others etc.\nand by us",
+            ["It was seen there by them, the others etc.\nand by us"],
+        ),
         (" \n ", []),
     ],
 )
@@ -174,7 +182,26 @@ def test_split_sentences(text: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["! ", "a. ", ". - ", "longer. a ", ".- ", "- ", '."', ". (", "(. ", "A.b. ", "a \n", "《！", "EE. "]
+    "unit",
+    [
+        "! ",
+        "a. ",
+        ". - ",
+        "longer. a ",
+        ".- ",
+        "- ",
+        '."',
+        ". (",
+        "(. ",
+        "A.b. ",
+        "a \n",
+        "《！",
+        "EE. ",
+        "A\n",
+        ".)",
+        "  ",
+        "\t",
+    ],
 )
 def test_split_sentences_is_linear(unit: str) -> None:
     text = "a" + unit * 20_000  # quadratic time would be minutes
