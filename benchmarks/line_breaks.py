@@ -46,8 +46,8 @@ RULES: dict[str, Split] = {
     "every": lambda text: [sentence for line in text.split("\n") for sentence in our_sentences(line)],
     "none": lambda text: our_sentences(text.replace("\n", " ")),
 }
-RAGGED = "ragged"
-WRAPS = {"60 columns": (60, 60), "72 columns": (72, 72), "80 columns": (80, 80), RAGGED: (40, 80)}
+SIZES = (2, 10)  # sentences of a paragraph
+WRAPS = {"60 columns": (60, 60), "72 columns": (72, 72), "80 columns": (80, 80), "ragged": (40, 80)}
 # A word with the space before it, or one Chinese or Japanese character: lines may be broken between these.
 _UNIT = re.compile("\\s*(?:[\u2e80-\uffef]|[^\\s\u2e80-\uffef]+)")
 
@@ -84,33 +84,39 @@ def names(sentences: Iterable[Labelled]) -> Iterator[str]:
             yield sentence.text[places[start] : places[end - 1] + 1]
 
 
-def lists(sentences: Sequence[Labelled]) -> Iterator[Paragraph]:
+def lists(sentences: Iterable[Labelled]) -> Iterator[Paragraph]:
     """Lists of names, one a line."""
-    chance = random.Random(0)
-    return _lists(iter(names(sentences)), lambda following: [next(following)], lambda: chance.choice((2, 3, 4, 6, 10, 20)))
+    return _lists(names(sentences), lambda following: [next(following)], lengths=(2, 3, 4, 6, 10, 20))
 
 
-def addresses(sentences: Sequence[Labelled], *, line_end: str) -> Iterator[Paragraph]:
-    """Addresses below each other: a name, a street with its number, a town with its code; `line_end` between these."""
+def addresses(sentences: Iterable[Labelled], *, between: str) -> Iterator[Paragraph]:
+    """Addresses below each other: a name, a street with its number, and a town with its code, joined by `between`."""
     chance = random.Random(0)
 
     def address(following: Iterator[str]) -> list[str]:
         name, street, town = next(following), next(following), next(following)
         parts = [name, f"{street} {chance.randint(1, 99)}", f"{chance.randint(1000, 99999)} {town}"]
-        return line_end.join(parts).split("\n")
+        return between.join(parts).split("\n")
 
-    return _lists(iter(names(sentences)), address, lambda: chance.choice((2, 3, 5, 8)))
+    return _lists(names(sentences), address, lengths=(2, 3, 5, 8))
 
 
 def _lists(
-    following: Iterator[str], make: Callable[[Iterator[str]], list[str]], length: Callable[[], int]
+    following: Iterator[str], item: Callable[[Iterator[str]], list[str]], *, lengths: Sequence[int]
 ) -> Iterator[Paragraph]:
-    """Lists of items until the names are used up; every line's end is a break."""
+    """Lists of random lengths, as long as there are names for a complete one; every line break in them is a break.
+
+    Args:
+        following: the names.
+        item: takes the names of an item and returns its lines.
+        lengths: the numbers of items to choose from.
+    """
+    chance = random.Random(0)
     while True:
         lines: list[str] = []
         try:
-            for _ in range(length()):
-                lines += make(following)
+            for _ in range(chance.choice(lengths)):
+                lines += item(following)
         except StopIteration:
             return
         ends = [len(visible("".join(lines[: number + 1]))) for number in range(len(lines) - 1)]
@@ -130,7 +136,6 @@ def measure(texts: dict[str, list[Paragraph]]) -> dict[str, dict[str, Score]]:
 
 def main(
     data: Annotated[list[str], typer.Option(help="LANGUAGE=FILE, IOB2 with its texts in comments")],
-    size: Annotated[list[int], typer.Option(min=2, help="sentences of a paragraph; may be given several times")] = [2, 10],  # noqa: B006
 ) -> None:
     """Measures our splitter and the two rules on wrapped prose and on lists."""
     try:
@@ -139,7 +144,7 @@ def main(
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     prose = Table("wrapped prose", "names", *(f"{rule}: F1, names cut" for rule in RULES))
-    for sentences in size:
+    for sentences in SIZES:
         paragraphs = {
             language: make_paragraphs(found, language=language, size=sentences) for language, found in labelled.items()
         }
@@ -147,10 +152,10 @@ def main(
             found = measure({language: list(wrapped(group, least, most)) for language, group in paragraphs.items()})
             count = sum(len(paragraph.names) for group in paragraphs.values() for paragraph in group)
             prose.add_row(f"{sentences} sentences, {label}", str(count), *map(_prose_cell, found.values()))
-    kinds: dict[str, Callable[[Sequence[Labelled]], Iterator[Paragraph]]] = {
+    kinds: dict[str, Callable[[Iterable[Labelled]], Iterator[Paragraph]]] = {
         "names": lists,
-        "addresses of three lines": lambda sentences: addresses(sentences, line_end="\n"),
-        "addresses of one line": lambda sentences: addresses(sentences, line_end=", "),
+        "addresses of three lines": lambda sentences: addresses(sentences, between="\n"),
+        "addresses of one line": lambda sentences: addresses(sentences, between=", "),
     }
     separated = Table("lists", "line breaks", *(f"{rule}: separated" for rule in RULES))
     for label, make in kinds.items():

@@ -1,8 +1,8 @@
 """Line breaks in raw text: which of them end a sentence, and which only wrap one.
 
-In a list of names a line's end must end the sentence, or two names become one. In text that was wrapped at a fixed width,
-as in e-mails, a line may end inside a name, and then nothing may end there. In doubt a line break is a wrap: a sentence
-that is too long costs less than a name that is cut. `benchmarks/sentence_splitting.py` measures both mistakes.
+In a list of names a line's end must end the sentence, or two names become one. In text that was wrapped at a fixed
+width, as in e-mails, a line may end inside a name, and then nothing may end there. In doubt a line break is a wrap: a
+sentence that is too long costs less than a name that is cut. `benchmarks/line_breaks.py` measures both mistakes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Joining words into text, and finding words and sentences in raw text.
 
-No character is changed: a word is always a slice of its text. Offsets count code points. Neither words nor sentences begin
-or end with characters that nobody sees (`metacross.corpora.characters`).
+No character is changed: a word is always a slice of its text. Offsets count code points. Neither words nor sentences of
+raw text begin or end with characters that nobody sees (`metacross.corpora.characters`).
 """
 
 import re

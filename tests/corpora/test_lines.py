@@ -12,7 +12,7 @@ from metacross.corpora.lines import unwrap
 from metacross.corpora.words import split_sentences
 
 PROSE = (
-    "On Monday the chancellor received the foreign ministers of all the member states in Berlin , among them Jean Martin "
+    "On Monday the chancellor received the foreign ministers of all member states in Berlin , among them Jean Martin "
     "and the new minister from Helsinki , and spoke with them about the treaty that Maria Lopez had brought from New "
     "York and about what would have to follow it in the course of the coming year"
 )
