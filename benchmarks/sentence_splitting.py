@@ -225,6 +225,21 @@ def read_labelled(path: Path) -> list[Labelled]:
     return found
 
 
+def read_data(arguments: Iterable[str]) -> dict[str, list[Labelled]]:
+    """The sentences of arguments LANGUAGE=FILE by language.
+
+    Raises:
+        UserError: another kind of argument, or a file that cannot be used.
+    """
+    sentences: dict[str, list[Labelled]] = {}
+    for argument in arguments:
+        language, _, path = argument.partition("=")
+        if not path:
+            raise UserError(f"--data {argument}: expected LANGUAGE=FILE, such as pt=dev.iob2.")
+        sentences.setdefault(language, []).extend(read_labelled(Path(path)))
+    return sentences
+
+
 def _names(rows: Sequence[tuple[str, str]]) -> tuple[tuple[int, int], ...]:
     names: list[tuple[int, int]] = []
     place = 0
@@ -295,7 +310,7 @@ class Found:
 
 def measure(data: dict[str, list[Paragraph]], *, repeats: int) -> tuple[list[Found], list[str]]:
     """Scores and times our splitter and every installed one; also returns the names of those not installed."""
-    splitters: dict[str, dict[str, Split]] = {OURS: dict.fromkeys(data, _ours)}
+    splitters: dict[str, dict[str, Split]] = {OURS: dict.fromkeys(data, our_sentences)}
     found = {OURS: Found(OURS, "", {}, {}, [])}
     missing = []
     for peer in PEERS:
@@ -322,7 +337,8 @@ def measure(data: dict[str, list[Paragraph]], *, repeats: int) -> tuple[list[Fou
     return list(found.values()), missing
 
 
-def _ours(text: str) -> list[str]:
+def our_sentences(text: str) -> list[str]:
+    """The sentences that our splitter finds."""
     return [text[start:end] for start, end in split_sentences(text)]
 
 
@@ -373,17 +389,14 @@ def main(
     json_path: Annotated[Path | None, typer.Option("--json", help="write all figures here")] = None,
 ) -> None:
     """Measures our splitter and every installed one on the same paragraphs."""
-    paragraphs: dict[str, list[Paragraph]] = {}
     try:
-        for argument in data:
-            language, _, path = argument.partition("=")
-            if not path:
-                raise UserError(f"--data {argument}: expected LANGUAGE=FILE, such as pt=dev.iob2.")
-            made = make_paragraphs(read_labelled(Path(path)), language=language, size=size)
-            paragraphs.setdefault(language, []).extend(made)
+        labelled = read_data(data)
     except UserError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
+    paragraphs = {
+        language: make_paragraphs(sentences, language=language, size=size) for language, sentences in labelled.items()
+    }
     found, missing = measure(paragraphs, repeats=repeats)
     characters = sum(len(paragraph.text) for group in paragraphs.values() for paragraph in group)
     breaks = sum(len(paragraph.breaks) for group in paragraphs.values() for paragraph in group)

@@ -11,5 +11,6 @@ Modules:
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
     characters   what nobody sees at the edge of a word
+    lines        line breaks in raw text: which end a sentence
     words        words joined into text; words and sentences found in raw text
 """

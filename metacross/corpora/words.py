@@ -1,12 +1,16 @@
 """Joining words into text, and finding words and sentences in raw text.
 
-No character is changed: a word is always a slice of its text. Offsets count code points.
+No character is changed: a word is always a slice of its text. Offsets count code points. Neither words nor sentences of
+raw text begin or end with characters that nobody sees (`metacross.corpora.characters`).
 """
 
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from metacross.corpora.characters import INVISIBLE, visible_part
+from metacross.corpora.lines import unwrap
 
 # Scripts written without spaces between words, as code point ranges (first, last), in ascending order: Thai, Lao,
 # Myanmar, Khmer, Han, Hiragana, Katakana, with their extensions and the Han characters among the CJK symbols.
@@ -90,21 +94,24 @@ def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, 
 
 # --- raw text -> words -----------------------------------------------------------------------------------------------
 
+# Without width, so they separate nothing: words and sentences are the same with and without them. The other invisible
+# characters are white space and controls, which separate words.
+_ZERO_WIDTH = re.compile(f"[{''.join(c for c in sorted(INVISIBLE) if unicodedata.category(c) == 'Cf')}]")
 _KEPT = {"’": "'", "‐": "-", "‑": "-"} | {character: character for character in ".,:/-'"}
 
 
 def _shape(character: str) -> str:
     """Reduces a character to a letter for what split_words has to know of it; re cannot match Unicode categories.
 
-    s space, u letter of an unspaced script, A upper case, a other letter, d number, m mark or invisible joiner,
-    . , : / - ' themselves, p anything else (symbols, emoji, control characters, lone surrogates).
+    s white space or control, u letter of an unspaced script, A upper case, a other letter, d number, m mark,
+    . , : / - ' themselves, p anything else (symbols, emoji, lone surrogates).
     """
-    if character.isspace():
+    if character in INVISIBLE:
         return "s"
     if character in _KEPT:
         return _KEPT[character]
     category = unicodedata.category(character)
-    if category[0] == "M" or category == "Cf":
+    if category[0] == "M" or category == "Cf":  # of Cf, the tags of flags and the Arabic signs of numbers are left
         return "m"
     if category[0] == "N":
         return "d"
@@ -131,19 +138,41 @@ _ELISION = re.compile(r"(?:[cdjlmnst]|(?:jus|lors|puis|quoi)?qu|un|(?:d|n|a|su|d
 
 
 def split_words(text: str) -> list[tuple[int, int]]:
-    """Finds the words of raw text, much as newswire corpora divide it. Returns (start, end) of each, in order.
+    r"""Finds the words of raw text, much as newswire corpora divide it. Returns (start, end) of each, in order.
 
-    1. White space separates words. Every other character is in exactly one word.
+    1. White space and control characters separate words. Every visible character is in exactly one word.
     2. Every letter of a script written without spaces (Chinese, Japanese kana, Thai, ...) is a word, with its marks.
     3. Letters, marks and digits form words. Hyphens and apostrophes inside stay (well-known, O'Brien), and so do
        . , : / between digits (3.5, 1,000, 12:30) and the full stops of abbreviations (U.S., J. Smith, Dr.).
     4. English clitics are cut off (John|'s, do|n't), and so are French and Italian elisions (l'|Europe, dell'|arte).
     5. Every other punctuation mark or symbol is a word, except that runs of full stops or hyphens stay together.
+    6. Characters without width (byte-order mark, joiners, marks of direction) make no difference to the words. Between
+       the letters of a word they stay in it (Persian می\u200cروم); at its ends they are in no word.
 
     >>> text = "Dr. Li's U.S.-based firm didn't pay $3.5 in 北京."
     >>> [text[start:end] for start, end in split_words(text)]
     ['Dr.', 'Li', "'s", 'U.S.-based', 'firm', 'did', "n't", 'pay', '$', '3.5', 'in', '北', '京', '.']
     """
+    plain, places = _without_zero_width(text)
+    return _placed(text, places, _split_plain(plain))
+
+
+def _without_zero_width(text: str) -> tuple[str, Sequence[int]]:
+    """The text without characters that have no width, and where each of the others, and the end, is in the text."""
+    if not _ZERO_WIDTH.search(text):
+        return text, range(len(text) + 1)
+    places = [place for place, character in enumerate(text) if not _ZERO_WIDTH.match(character)]
+    return _ZERO_WIDTH.sub("", text), [*places, len(text)]
+
+
+def _placed(text: str, places: Sequence[int], spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The visible parts, in the text, of spans in the text without zero-width characters."""
+    parts = (visible_part(text, places[start], places[end]) for start, end in spans)
+    return [(start, end) for start, end in parts if start < end]
+
+
+def _split_plain(text: str) -> list[tuple[int, int]]:
+    """The words of a text without zero-width characters."""
     shapes = "".join(map(_shape, text))
     spans: list[tuple[int, int]] = []
     end = 0
@@ -171,7 +200,6 @@ _BREAK = re.compile(
     # needs one, and a look at what follows; a run of stops is tried once, from its first, or time grows as its square.
     # Stops alone in brackets, (...) or [?], are an aside. Before a space every quotation mark closes: languages differ.
     | (?<![.!?؟।॥۔…(\[])[.!?؟।॥۔…]++[”“’‘»«›‹"')\]]*+(?=\s)
-    | (?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)                   # a blank line
     """,
     re.VERBOSE,
 )
@@ -197,15 +225,16 @@ _REACH = 12  # characters before a full stop that are looked at: enough for abbr
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
-    r"""Finds the sentences of raw text. Returns (start, end) of each, without the white space around it.
+    r"""Finds the sentences of raw text. Returns (start, end) of each, without the invisible characters around it.
 
     A sentence ends
     1. after 。！？, with the closing quotes and brackets that follow;
-    2. after . ! ? (or their like in Arabic and Devanagari) before a line's end, or before a space and then an upper
-       case letter, a letter of a script without case or, unless the full stop follows a word (No. 5), a digit;
+    2. after . ! ? (or their like in Arabic and Devanagari) before a line's end that is no wrap, or before a space and
+       then an upper case letter, a letter of a script without case or, unless the full stop follows a word (No. 5), a
+       digit;
     3. after a full stop behind a word of five letters or more before a space and then any letter or digit, since
        abbreviations before small letters and digits (etc. and, Sept. 3) are shorter;
-    4. at a blank line.
+    4. at a blank line, and at the end of a line in a list or table (`metacross.corpora.lines.unwrap`).
 
     Quotes, brackets or a dash may stand before the letter or digit.
 
@@ -218,21 +247,16 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     >>> [text[start:end] for start, end in split_sentences(text)]
     ['Dr. J. Smith left.', '"Why?"', 'He said no.', '他走了。', '再见']
     """
-    ends = [mark.end() for mark in _BREAK.finditer(text) if _ends_sentence(text, mark)]
-    spans = []
-    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
-        inner = text[start:end].strip()
-        if inner:
-            first = start + len(text[start:end]) - len(text[start:end].lstrip())
-            spans.append((first, first + len(inner)))
-    return spans
+    plain, places = _without_zero_width(text)
+    unwrapped, line_borders = unwrap(plain)
+    stops = (mark.end() for mark in _BREAK.finditer(unwrapped) if _ends_sentence(unwrapped, mark))
+    ends = sorted({*stops, *line_borders})
+    return _placed(text, places, zip([0, *ends], [*ends, len(plain)], strict=True))
 
 
 def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     """Whether a match of `_BREAK` ends a sentence, which depends on the words around it."""
     mark = match.group()
-    if not mark:
-        return True
     if mark[0] in "。！？":
         return not _in_title(text, match.start())
     before = _BEFORE.search(text, max(0, match.start() - _REACH), match.start())

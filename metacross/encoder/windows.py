@@ -85,8 +85,7 @@ class PieceEncoder:
 
     def windows(self, sentences: Sequence[Sentence]) -> list[Window]:
         """The windows of all sentences, in order; a sentence without words has none."""
-        # The tokenizer's strings cannot hold lone surrogates; one stand-in per code point keeps the offsets.
-        texts = [s.text.translate(LONE_SURROGATES) for s in sentences]
+        texts = [_readable(sentence) for sentence in sentences]
         windows: list[Window] = []
         for chunk in groups(range(len(sentences)), size=lambda i: 1, most=CHUNK):
             encoded = self.tokenizer(
@@ -200,6 +199,23 @@ class PieceEncoder:
             i = word - window.start
             piece_ids[window.first_pieces[i] : ends[i]] = [self.mask] * (ends[i] - window.first_pieces[i])
         return replace(window, piece_ids=tuple(piece_ids))
+
+
+def _readable(sentence: Sentence) -> str:
+    """A sentence's text for the tokenizer, with one stand-in per code point, so that offsets stay.
+
+    The tokenizer's strings cannot hold lone surrogates. Between words it gets spaces only: of controls and marks of
+    direction there, which belong to no word, it would make pieces, and the next word would be tagged on them.
+    """
+    text = sentence.text.translate(LONE_SURROGATES)
+    if text.isprintable():  # then only spaces are between words
+        return text
+    parts: list[str] = []
+    done = 0
+    for start, end in [*sentence.spans, (len(text), len(text))]:
+        parts += [" " * (start - done), text[start:end]]
+        done = end
+    return "".join(parts)
 
 
 def _borders(words: Sequence[Sequence[int]], offsets: Sequence[int], stretches: Sequence[tuple[int, int]]) -> list[int]:

@@ -10,7 +10,7 @@ from metacross.corpora.sentence import Sentence
 
 @dataclass(frozen=True)
 class TaggedEntity:
-    """An entity of a text. Offsets count code points.
+    """An entity of a text. It neither begins nor ends with invisible characters. Offsets count code points.
 
     Attributes:
         type: such as PER.
@@ -66,7 +66,7 @@ class TaggedSentence:
 
     Attributes:
         sentence: as it was given.
-        tags: one IOB2 tag a word.
+        tags: one IOB2 tag a word; words without a visible character have O at the ends of entities.
         entities: what the tags mark, in order; offsets count in the sentence's text.
         windows: how many windows it was tagged in; 0 without words.
         adapted: whether the weights were adapted to it.

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from metacross.corpora.sentence import Sentence
+from metacross.corpora.sentence import Sentence, tags_of
 from metacross.encoder.windows import Window
 from metacross.retrieval.pools import Candidate, Neighbour
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedSentence
-from metacross.tagging.decoding import decode, found_entities, labelled_entities
+from metacross.tagging.decoding import decode, found_entities, labelled_entities, visible_entities
 from metacross.tagging.window_tagger import TaggedWindow
 
 
@@ -56,7 +56,9 @@ def _decoded(
     if not parts:
         return (), ()
     decoded = decode(torch.cat(list(parts)), tags, shared)
-    return tuple(decoded.tags), found_entities(sentence, decoded)
+    # The tags agree with the entities: neither count words that nobody sees at an entity's ends.
+    seen = tags_of(visible_entities(decoded.tags, sentence.words), len(sentence.words))
+    return tuple(seen), found_entities(sentence, decoded)
 
 
 def _support_sentence(tagged: Sentence, window: int, found: Neighbour, candidate: Candidate) -> SupportSentence:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from metacross.corpora.characters import INVISIBLE, visible
 from metacross.corpora.sentence import EntitySpan, entities, sentence_from_text, sentence_from_words, tags_of
 from metacross.errors import UserError
-from tests.helpers.corpora import ANY_TEXT, tagged, written
+from tests.helpers.corpora import ANY_TEXT, ODD, tagged, written
 
 
 @given(tagged())
@@ -48,12 +49,17 @@ def test_words_and_tags_must_match() -> None:
         sentence_from_words(["a", ""])
 
 
-@given(ANY_TEXT)
+@given(st.text(st.one_of(st.sampled_from(ODD + "\ufeff\u200c\u200d\u202b\u2069\x1b\u094d"), st.characters())))
 @example("a.b.'s-1,2:'")
 def test_every_visible_character_is_in_exactly_one_word(text: str) -> None:
     sentence = sentence_from_text(text)
     assert sentence.text == text and not sentence.presplit
     assert [text[start:end] for start, end in sentence.spans] == list(sentence.words)
+    assert all(visible(word) == word != "" for word in sentence.words)
     covered = [place for start, end in sentence.spans for place in range(start, end)]
-    assert covered == [place for place, character in enumerate(text) if not character.isspace()]
-    assert all(sentence.words)
+    assert covered == sorted(set(covered))
+    # Invisible characters may be inside words.
+    assert [place for place in covered if text[place] not in INVISIBLE] == [
+        place for place, character in enumerate(text) if character not in INVISIBLE
+    ]
+    assert not any(text[place].isspace() for place in covered)

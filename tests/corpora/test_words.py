@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metacross.corpora.characters import INVISIBLE, visible
 from metacross.corpora.schemes import to_iob2
 from metacross.corpora.sentence import entities, sentence_from_words
 from metacross.corpora.words import sentence_breaks, split_sentences, split_words
@@ -70,6 +73,13 @@ def test_korean_keeps_its_spaces() -> None:
         ("می\u200cروم خانه", "می\u200cروم خانه"),
         ("e\u0301te\u0301 été", "e\u0301te\u0301 été"),
         ("👍🏽x", "👍 🏽 x"),
+        ("\ufeffAna\u200b, \u202bלוד\u202c. Ana\xa0Roth", "Ana , לוד . Ana Roth"),
+        ("Dr.\u200b Li\u200f's\u2060 l'\u200bEurope", "Dr. Li 's l' Europe"),
+        ("3\u200b.5 no\x00 \x1b[31mred", "3\u200b.5 no [ 31mred"),
+        ("Ana\x00Roth", "Ana Roth"),
+        ("北\u200b京 👩\u200d🚀", "北 京 👩 🚀"),
+        ("മോഹന്\u200d വന്നു", "മോഹന്\u200d വന്നു"),
+        ("\ufeff \u200b\x00\xa0", ""),
         ("", ""),
     ],
 )
@@ -77,9 +87,38 @@ def test_split_words(text: str, expected: str) -> None:
     assert [text[start:end] for start, end in split_words(text)] == expected.split()
 
 
-def test_split_words_is_linear() -> None:
-    text = "a.b.c'd-e 1,2" * 20_000  # quadratic time would be minutes
-    assert len(split_words(text)) > 20_000
+ZERO_WIDTH = "\ufeff\u200b\u200c\u200d\u200e\u200f\u202b\u202c\u2060\u2067\u2069\xad"
+
+
+@st.composite
+def sprinkled(draw: st.DrawFn) -> tuple[str, str]:
+    """A text, and the same with characters without width between its own."""
+    words = st.sampled_from(["Dr.", "Li's", "l'Eau", "3.5", "...", "U.S.", "北京", "हिन्दी", "\x00", "«", " ", "\n"])
+    plain = "".join(draw(st.lists(words | st.text(st.characters(), max_size=3), max_size=12)))
+    plain = "".join(character for character in plain if unicodedata.category(character) != "Cf")
+    between = draw(
+        st.lists(st.text(st.sampled_from(ZERO_WIDTH), max_size=2), min_size=len(plain) + 1, max_size=len(plain) + 1)
+    )
+    return plain, "".join(extra + character for extra, character in zip(between, [*plain, ""], strict=True))
+
+
+def _without_zero_width(text: str) -> str:
+    return text.translate(dict.fromkeys(map(ord, ZERO_WIDTH)))
+
+
+@given(sprinkled())
+def test_characters_without_width_change_neither_words_nor_sentences(texts: tuple[str, str]) -> None:
+    plain, odd = texts
+    for split in (split_words, split_sentences):
+        expected = [plain[start:end] for start, end in split(plain)]
+        assert [_without_zero_width(odd[start:end]) for start, end in split(odd)] == expected
+        assert all(visible(odd[start:end]) == odd[start:end] for start, end in split(odd))
+
+
+@pytest.mark.parametrize("unit", ["a.b.c'd-e 1,2", "a\u200b.\ufeff", "\u200b"])
+def test_split_words_is_linear(unit: str) -> None:
+    text = unit * 20_000 + "a" * 20_000  # quadratic time would be minutes
+    assert len(split_words(text)) > 0
 
 
 # --- sentences -------------------------------------------------------------------------------------------------------
@@ -88,9 +127,9 @@ def test_split_words_is_linear() -> None:
 @given(st.text(st.one_of(st.sampled_from(ODD + "?!\r"), st.characters())))
 def test_sentences_cover_every_visible_character(text: str) -> None:
     spans = split_sentences(text)
-    covered = [place for start, end in spans for place in range(start, end) if not text[place].isspace()]
-    assert covered == [place for place, character in enumerate(text) if not character.isspace()]
-    assert all(text[start:end].strip() == text[start:end] != "" for start, end in spans)
+    covered = [place for start, end in spans for place in range(start, end) if text[place] not in INVISIBLE]
+    assert covered == [place for place, character in enumerate(text) if character not in INVISIBLE]
+    assert all(visible(text[start:end]) == text[start:end] != "" for start, end in spans)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +166,14 @@ def test_sentences_cover_every_visible_character(text: str) -> None:
         ("Yahoo! Japan said no! Yes", ["Yahoo! Japan said no!", "Yes"]),
         ("《你好！安娜》是一本书。《书》很好！她说。", ["《你好！安娜》是一本书。", "《书》很好！", "她说。"]),
         ("《没有结尾！她说。", ["《没有结尾！", "她说。"]),  # a bracket that is never closed holds nothing together
+        ("Angela Merkel\nBarack Obama", ["Angela Merkel", "Barack Obama"]),
+        ("Martin L. King Jr.\r\nB. Obama", ["Martin L. King Jr.", "B. Obama"]),
+        ("\ufeffAna left.\u200b Bo\u2060\n\u200b\nDr\u2060. Li", ["Ana left.", "Bo", "Dr\u2060. Li"]),
+        # A full stop at the end of a wrapped line is one before a space.
+        (
+            "It was seen there by them, the others etc.\nand by us",
+            ["It was seen there by them, the others etc.\nand by us"],
+        ),
         (" \n ", []),
     ],
 )
@@ -135,7 +182,26 @@ def test_split_sentences(text: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["! ", "a. ", ". - ", "longer. a ", ".- ", "- ", '."', ". (", "(. ", "A.b. ", "a \n", "《！", "EE. "]
+    "unit",
+    [
+        "! ",
+        "a. ",
+        ". - ",
+        "longer. a ",
+        ".- ",
+        "- ",
+        '."',
+        ". (",
+        "(. ",
+        "A.b. ",
+        "a \n",
+        "《！",
+        "EE. ",
+        "A\n",
+        ".)",
+        "  ",
+        "\t",
+    ],
 )
 def test_split_sentences_is_linear(unit: str) -> None:
     text = "a" + unit * 20_000  # quadratic time would be minutes

@@ -54,6 +54,15 @@ def test_a_word_is_tagged_on_its_first_piece(tokenizer) -> None:  # type: ignore
     assert int((ids_T != IGNORED).sum()) == 4
 
 
+@pytest.mark.parametrize("odd", ["\x00", "\x85", "\xad", "\u202b", "\u2060", "\u2067", "\ufeff"])
+def test_invisible_characters_between_words_make_no_pieces(tokenizer, odd: str) -> None:  # type: ignore[no-untyped-def]
+    encoder = PieceEncoder(tokenizer, max_pieces=64)
+    texts = [f"They met {odd}Merkel{odd} in {odd} Berlin.", "They met Merkel in Berlin."]
+    windows = encoder.windows([sentence_from_text(text) for text in texts])
+    assert windows[0].piece_ids == windows[1].piece_ids
+    assert windows[0].first_pieces == windows[1].first_pieces
+
+
 def test_given_words_keep_their_borders_and_raw_words_may_share_a_piece(tokenizer) -> None:  # type: ignore[no-untyped-def]
     encoder = PieceEncoder(tokenizer, max_pieces=64)
     (given_words,) = encoder.windows([sentence_from_words(["中", "国", "人民", "在", "北京"])])

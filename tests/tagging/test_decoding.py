@@ -7,7 +7,7 @@ import torch
 
 from metacross.corpora.sentence import sentence_from_words
 from metacross.tagging.answers import TaggedEntity
-from metacross.tagging.decoding import decode, found_entities, labelled_entities
+from metacross.tagging.decoding import Decoded, decode, found_entities, labelled_entities
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
@@ -28,6 +28,26 @@ def test_entities_have_the_mean_probability_of_their_tags() -> None:
 def test_words_that_share_a_piece_continue_its_entity() -> None:
     probabilities_WC = torch.tensor([[0.1, 0.9, 0, 0, 0], [0.1, 0.9, 0, 0, 0], [0.1, 0.9, 0, 0, 0]])
     assert decode(probabilities_WC, TAGS, [False, True, False]).tags == ["B-LOC", "I-LOC", "B-LOC"]
+
+
+@pytest.mark.parametrize(
+    ("words", "tags", "expected"),
+    [
+        (["\xa0", "Ada", " ", "King", "\u200b", "left"], "B I I I I O", [("Ada   King", "PER")]),
+        (["\ufeffAda\u200f", "left"], "B O", [("Ada", "PER")]),
+        (["Ada", "\u200b", "\u3000", "King"], "B B I O", [("Ada", "PER")]),
+        (["\x00", "\u2028"], "B I", []),
+        (["می\u200cروم"], "B", [("می\u200cروم", "PER")]),
+    ],
+)
+def test_entities_neither_begin_nor_end_with_what_nobody_sees(
+    words: list[str], tags: str, expected: list[tuple[str, str]]
+) -> None:
+    sentence = sentence_from_words(words, [{"B": "B-PER", "I": "I-PER", "O": "O"}[letter] for letter in tags.split()])
+    decoded = Decoded(list(sentence.tags or ()), torch.ones(len(words)))
+    for found in (found_entities(sentence, decoded), labelled_entities(sentence)):
+        assert [(entity.text, entity.type) for entity in found] == expected
+        assert all(sentence.text[entity.start : entity.end] == entity.text for entity in found)
 
 
 def test_a_sentence_without_words_has_no_entities() -> None:

@@ -23,6 +23,7 @@ from metacross import AdaptiveTagger
 from metacross.algorithm import InnerLoop, adapt, tag
 from metacross.bundle import Bundle, load_bundle, save_bundle
 from metacross.config import FILE_NAME, load_config
+from metacross.corpora.characters import visible
 from metacross.corpora.sentence import Sentence, entities, sentence_from_text, sentence_from_words
 from metacross.corpora.words import split_sentences, split_words
 from metacross.encoder import loading
@@ -55,6 +56,7 @@ def check(text: str, found: list[dict[str, Any]]) -> None:
         assert list(entity)[:5] == KEYS
         assert end <= entity["start"] < entity["end"] <= len(text)
         assert entity["word"] == text[entity["start"] : entity["end"]]
+        assert visible(entity["word"]) == entity["word"] != ""
         assert 0 < entity["score"] <= 1
         end = entity["end"]
 
@@ -84,6 +86,30 @@ def test_given_words_keep_their_borders(tagger: AdaptiveTagger) -> None:
     for found, entity in zip(tagged.entities, entities(tagged.tags), strict=True):
         assert (found.type, found.text) == (entity.type, " ".join(sentence.words[entity.start : entity.end]))
         assert sentence.text[found.start : found.end] == found.text
+
+
+def test_names_on_lines_of_their_own_are_entities_of_their_own(tagger: AdaptiveTagger) -> None:
+    names = ["Anna Berg", "Otto Klein", "Maria Lopez"]
+    assert [entity["word"] for entity in tagger("\n".join(names))] == names
+    wrapped = "Nothing happened in Bergen , Berlin , Paris , Leiden , Lima , Oslo , and in New\nYork ."
+    assert tagger(wrapped)[-1]["word"] == "New\nYork"
+
+
+def test_invisible_characters_around_names_change_nothing(tagger: AdaptiveTagger) -> None:
+    text = "Anna Berg left Oslo . Jan Smit lives in Lima ."
+    odd = "\ufeff\u202aAnna Berg\u202c\u200b left\xa0Oslo\xa0. \u2068Jan\xa0Smit\u2069 lives in \u200fLima\x00 ."
+    found = tagger(odd)
+    check(odd, found)
+    assert [e["word"].replace("\xa0", " ") for e in found] == [e["word"] for e in tagger(text)]
+
+
+def test_given_words_that_nobody_sees_end_no_entity(tagger: AdaptiveTagger) -> None:
+    words = ["\xa0", "Anna", "\u200b", "Berg", " ", "\ufeff", "left", "Oslo", "\x00", "."]
+    (tagged,) = tagger.tag_sentences([sentence_from_words(words)])
+    assert len(tagged.tags) == len(words)
+    assert all(visible(entity.text) == entity.text for entity in tagged.entities)
+    marked = [(e.type, words[e.start], words[e.end - 1]) for e in entities(tagged.tags)]
+    assert len(marked) == len(tagged.entities) and all(visible(first) and visible(last) for _, first, last in marked)
 
 
 def test_adaptation_is_what_the_algorithm_says(tagger: AdaptiveTagger, tiny_bundle: Path) -> None:
