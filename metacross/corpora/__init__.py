@@ -10,6 +10,7 @@ Modules:
     reader       `read_corpus`: both together -> sentences, and what was odd
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
+    offsets      offsets in other units than code points
     characters   what nobody sees at the edge of a word
     lines        line breaks in raw text: which end a sentence
     words        words joined into text; words and sentences found in raw text
