@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,6 +191,12 @@ def test_what_cannot_be_meant_is_refused(content: str, message: str) -> None:
 )
 def test_what_is_no_table(content: str) -> None:
     assert not looks(content)
+
+
+@pytest.mark.parametrize("path", [*CORPORA.glob("*.*"), *(CORPORA.parents[2] / "samples").glob("*/*.conll")], ids=str)
+def test_no_file_of_another_format_is_taken_for_a_table(path: Path) -> None:
+    with Source(str(path)) as source:
+        assert looks(source.text()) is (path.suffix == ".csv")
 
 
 def test_memory_is_flat() -> None:
