@@ -28,6 +28,7 @@ from typing import IO, Literal
 from metacross.corpora.raw import Oddities, Problems, RawSentence, Reading, ReadOptions, Row
 from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import without_surrogates
 from metacross.errors import UserError
 
 # Names of columns as `_plain` gives them. Where a header has several, the first of these counts.
@@ -39,7 +40,7 @@ _NUMBER = ("sentence#", "sentenceid", "sentenceidx", "sentencenumber", "sentid",
 _HEAD = 8  # lines that are looked at to find out what a table is like
 _EXPECTED = "expected a table as its header says. Repair the rows, or write the table again with a CSV library."
 _LINE_BREAK = re.compile(r"[\r\n]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_ENCLOSED = re.compile(r'"(?:[^"]|"")*"')
 _BLANK = re.compile(r"[ \t\r\n]+")  # no other white space: words may hold it
 # An item of a list, quoted or not, and what follows it. Lists of numpy are printed without commas.
 _ITEM = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^\s,'"]+))(?:\s*,|(?=\s)|$)""", re.DOTALL)
@@ -53,7 +54,6 @@ class _Table:
     Attributes:
         names: of all columns.
         separator: between fields.
-        quoting: whether fields can be quoted, as the csv module says it.
         words: the column of the words.
         tags: the column of the tags; None if there is none.
         number: the column that shows where a sentence begins; None if there is none.
@@ -62,7 +62,6 @@ class _Table:
 
     names: list[str]
     separator: str
-    quoting: Literal[0, 3]
     words: int
     tags: int | None
     number: int | None
@@ -83,14 +82,11 @@ def looks_like_csv_table(lines: Sequence[str], options: ReadOptions) -> bool:
 def _find_table(lines: Sequence[str], options: ReadOptions) -> _Table | None:
     """What a file's first lines are; None if they are no table."""
     lines = list(itertools.dropwhile(lambda line: not line.strip(), lines))[:_HEAD]
-    for separator in ",;\t" if lines else "":
-        # In a table with tabs, a quotation mark that has no partner in its line is a word.
-        alone = any(line.count('"') % 2 and line.count("\t") == lines[0].count("\t") for line in lines)
-        quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" and alone else csv.QUOTE_MINIMAL
+    for separator in ",;\t":
         rows: list[list[str]] = []
         with suppress(csv.Error):  # a row that cannot be read is refused later, if this is a table
-            for row in csv.reader(_ended(lines), delimiter=separator, quoting=quoting):
-                rows.append(row)
+            for _, fields in _read(lines, separator):
+                rows.append(fields)
         if not rows:
             continue
         names = [name.strip() for name in rows[0]]
@@ -98,20 +94,40 @@ def _find_table(lines: Sequence[str], options: ReadOptions) -> _Table | None:
         chosen = _chosen(names, options.tag_column)
         tags = chosen if chosen is not None else _first(plain, _TAG)
         words, by_sentence = _first(plain, _WORD), False
-        if words is None:
+        if words is None and tags is not None:
             words = _first(plain, _WORDS)
-            by_sentence = tags is not None and any(_is_several(row[tags]) for row in rows[1:] if len(row) > tags)
+            by_sentence = any(_is_several(row[tags]) for row in rows[1:] if len(row) > tags)
         number = _first(plain, _NUMBER)
         number = None if number == words else number
         if words is None or words == tags or (tags is None and (options.labelled or number is None)):
             continue
-        return _Table(names, separator, quoting, words, tags, number, by_sentence)
+        return _Table(names, separator, words, tags, number, by_sentence)
     return None
 
 
-def _ended(lines: Iterable[str]) -> Iterator[str]:
-    """Lines with their ends, which a quoted field needs that goes on in the next line."""
-    return (f"{line}\n" for line in lines)
+def _read(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table, each with the number of its first line.
+
+    Raises:
+        csv.Error: a row that cannot be read; its arguments are the number of its line, and the reason.
+    """
+    # The ends of lines are needed where a quoted field goes on in the next one.
+    ended = (f"{line}\n" for line in lines)
+    # In a table with tabs, a quotation mark is mostly a word, and would quote all that follows.
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    reader = csv.reader(ended, delimiter=separator, quoting=quoting)
+    line = 1
+    try:
+        for fields in reader:
+            yield line, [_unquoted(value) for value in fields] if separator == "\t" else fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise csv.Error(line, str(error)) from None
+
+
+def _unquoted(value: str) -> str:
+    """A field of a table with tabs, without the quotation marks that enclose it."""
+    return value[1:-1].replace('""', '"') if _ENCLOSED.fullmatch(value) else value
 
 
 def _plain(name: str) -> str:
@@ -218,27 +234,22 @@ class _Rows:
 
     def _fields(self) -> Iterator[tuple[int, list[str]]]:
         """The rows after the header, each with its first line's number; no fields for a row without any content."""
-        reader = csv.reader(_ended(self.lines), delimiter=self.table.separator, quoting=self.table.quoting)
         width = len(self.table.names)
         header_seen = False
-        while True:
-            line = reader.line_num + 1
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                self._problem(line, f"found what is no row ({error})")
-                return
-            if not header_seen:
-                header_seen = any(fields)
-            elif not any(fields):
-                yield line, []
-            elif len(fields) < width or any(fields[width:]):  # a separator at the end of a row does no harm
-                shown = ", ".join(self.table.names)
-                self._problem(line, f"found {len(fields)} fields in a row; the header has {width} ({shown})")
-            else:
-                yield line, fields
+        try:
+            for line, fields in _read(self.lines, self.table.separator):
+                if not header_seen:
+                    header_seen = any(fields)
+                elif not any(fields):
+                    yield line, []
+                elif len(fields) < width or any(fields[width:]):  # a separator at the end of a row does no harm
+                    shown = ", ".join(self.table.names)
+                    self._problem(line, f"found {len(fields)} fields in a row; the header has {width} ({shown})")
+                else:
+                    yield line, fields
+        except csv.Error as error:
+            line, reason = error.args
+            self._problem(line, f"found what is no row ({reason})")
 
     def _problem(self, line: int, problem: str) -> None:
         self.problems.add(self.source.place(line), problem)
@@ -306,10 +317,7 @@ def write_csv_table(items: Iterable[Sentence], file: IO[bytes], oddities: Odditi
 
 def _storable(word: str, place: str, oddities: Oddities) -> str:
     """A word as a row of a table in UTF-8 can hold it."""
-    word, replaced = _SURROGATE.subn("\ufffd", word)
-    if replaced:
-        oddities.count("lone surrogates written as U+FFFD, since UTF-8 has none", place, replaced)
-    word, replaced = _LINE_BREAK.subn(" ", word)
+    word, replaced = _LINE_BREAK.subn(" ", without_surrogates(word, place, oddities))
     if replaced:
         oddities.count("line breaks within words written as spaces", place, replaced)
     return word

@@ -9,18 +9,17 @@ Source: spaCy's documentation, "DocBin" and "Data formats". A file is a zlib str
 from __future__ import annotations
 
 import importlib
-import re
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import IO, Any
 
 from metacross.corpora.characters import visible_part
 from metacross.corpora.raw import Document, Marked, Oddities, Reading, ReadOptions
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import without_surrogates
 from metacross.corpora.words import split_words
-from metacross.errors import UserError
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from metacross.errors import UserError, first_line
 
 
 def looks_like_doc_bin(start: bytes) -> bool:
@@ -33,7 +32,7 @@ def looks_like_doc_bin(start: bytes) -> bool:
 
 
 def _spacy(path: str) -> tuple[Any, Any, Any]:
-    """SpaCy's classes DocBin, Doc and Vocab. They need no model."""
+    """The classes of spaCy: DocBin, Doc and Vocab. They need no model."""
     try:
         tokens = importlib.import_module("spacy.tokens")
         return tokens.DocBin, tokens.Doc, importlib.import_module("spacy.vocab").Vocab
@@ -66,8 +65,8 @@ def _documents(source: Source) -> Iterator[Document]:
         raise
     except Exception as error:  # whatever spaCy meets in a damaged file: its readers check nothing
         raise UserError(
-            f"{source.path}: found no DocBin that spaCy can read ({type(error).__name__}: {error}); write it again with "
-            "DocBin.to_disk."
+            f"{source.path}: found no DocBin that spaCy can read ({type(error).__name__}: {first_line(error)}); "
+            "write it again with DocBin.to_disk."
         ) from error
     for number, doc in enumerate(docs, 1):
         yield _document(doc, f"{source.path}: text {number}", source.oddities)
@@ -84,7 +83,7 @@ def _document(doc: Any, place: str, oddities: Oddities) -> Document:
         if missing:
             oddities.count("words whose annotation is missing, read as outside of entities", place, missing)
     # spaCy makes words of white space where there is more of it than one space.
-    words = tuple((token.idx, token.idx + len(token)) for token in doc if not token.is_space)
+    words = tuple((token.idx, token.idx + len(token)) for token in doc if not token.text.isspace())
     return Document(doc.text, marked, words, place)
 
 
@@ -109,9 +108,7 @@ def write_doc_bin(items: Iterable[Document], file: IO[bytes], oddities: Oddities
 
 def _doc(document: Document, doc_class: Any, vocab: Any, oddities: Oddities) -> Any:
     """A text as spaCy's Doc."""
-    text, replaced = _SURROGATE.subn("\ufffd", document.text)
-    if replaced:
-        oddities.count("lone surrogates written as U+FFFD, since UTF-8 has none", document.place, replaced)
+    text = without_surrogates(document.text, document.place, oddities)
     words = document.words if document.words is not None else split_words(text)
     marked = _without_overlaps(document, oddities)
     edges = {edge for word in words for edge in word}
@@ -131,7 +128,7 @@ def _tokens(text: str, edges: set[int]) -> tuple[list[str], list[bool]]:
     cuts = sorted({0, len(text), *edges})
     tokens: list[str] = []
     spaces: list[bool] = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         piece = text[start:end]
         if piece.startswith(" ") and tokens and not spaces[-1] and piece.isspace():
             spaces[-1] = True

@@ -114,9 +114,11 @@ class _Task:
     types: list[tuple[str, ...]] = field(default_factory=list)  # of each stretch
 
     def problem(self, text: str) -> None:
+        """Adds what cannot be meant in this task."""
         self.problems.add(self.place, text)
 
     def count(self, what: str, number: int = 1) -> None:
+        """Counts what is odd in this task; nothing if the number is 0."""
         if number:
             self.oddities.count(what, self.place, number)
 
@@ -153,7 +155,7 @@ def _tasks(source: Source, problems: Problems) -> Iterator[_Task]:
         task = _Task(place, record, record, source.oddities, problems)
         if isinstance(record.get("data"), dict):
             task.data = record["data"]
-            task.regions = _annotation(record, task)
+            task.regions = _chosen_regions(record, task)
         else:
             task.data = {key: value for key, value in record.items() if key not in _OF_A_MIN_RECORD}
             task.regions = _min_regions(record)
@@ -180,7 +182,7 @@ def _records(source: Source) -> Iterator[object]:
         yield from value if isinstance(value, list) else [value]
 
 
-def _annotation(record: Mapping[str, Any], task: _Task) -> list[Mapping[str, Any]] | None:
+def _chosen_regions(record: Mapping[str, Any], task: _Task) -> list[Mapping[str, Any]] | None:
     """The regions of the annotation that counts; None if there is none."""
     given = record.get("annotations", record.get("completions")) or []
     if not isinstance(given, list) or not all(isinstance(annotation, dict) for annotation in given):
@@ -189,8 +191,8 @@ def _annotation(record: Mapping[str, Any], task: _Task) -> list[Mapping[str, Any
     finished = [each for each in given if each.get("was_cancelled") is not True and each.get("skipped") is not True]
     task.count("cancelled annotations left out", len(given) - len(finished))
     if not finished:
-        only_predicted = bool(record.get("predictions"))
-        task.count("tasks that have only predictions of a model, read as not annotated", only_predicted)
+        if record.get("predictions"):
+            task.count("tasks that have only predictions of a model, read as not annotated")
         return None
     task.count("annotations beside the first of their task left out", len(finished) - 1)
     chosen = next((each for each in finished if each.get("ground_truth") is True), finished[0])
@@ -237,8 +239,8 @@ def _add_stretches(region: Mapping[str, Any], task: _Task) -> None:
     start, end = _offset(offsets.get("start")), _offset(offsets.get("end"))
     if start is None or end is None:
         task.problem(
-            f"found a region from {_short(offsets.get('start'))} to {_short(offsets.get('end'))}; a place in HTML "
-            "(HyperText) is none in a text"
+            f"found a region from {_short(offsets.get('start'))} to {_short(offsets.get('end'))}, which are no offsets "
+            "in a text (HyperText has places in HTML, audio has seconds)"
         )
         return
     quoted = value.get("text")
@@ -272,7 +274,8 @@ def _document(task: _Task, usual: str | None) -> Document | None:
                 else "regions left out that are empty or reach outside of the text"
             )
             continue
-        task.count(f"regions moved, whose offsets count {located.unit}", located.unit != CODE_POINTS)
+        if located.unit != CODE_POINTS:
+            task.count(f"regions moved, whose offsets count {located.unit}")
         marked += [Marked(located.start, located.end, kind) for kind in types]
     return Document(text, tuple(marked), place=task.place, record=task.record)
 

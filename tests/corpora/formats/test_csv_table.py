@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +130,7 @@ def test_a_column_that_is_not_there_is_refused(choice: int | str) -> None:
 
 def test_words_that_are_quotation_marks_in_a_table_with_tabs() -> None:
     assert read('word\ttag\n"\tO\nRio\tB-LOC\n"\tO\n') == [[('"', "O"), ("Rio", "B-LOC"), ('"', "O")]]
+    assert read("word\ttag\n" + "a\tO\n" * 500 + '"\tO\n' * 3)[0][-4:] == [("a", "O"), *[('"', "O")] * 3]
     assert read('word\ttag\n""""\tO\n"a ""b"" c"\tO\n') == [[('"', "O"), ('a "b" c', "O")]]
 
 
@@ -148,6 +150,7 @@ def test_what_is_to_be_tagged_needs_no_tags() -> None:
         [("a", "O"), ("b", "O")],
     ]
     assert not looks("Sentence #,Word\n1,Rio\n")
+    assert not looks("sentence_id,text\n1,a complete text\n", labelled=False)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +193,12 @@ def test_what_cannot_be_meant_is_refused(content: str, message: str) -> None:
 )
 def test_what_is_no_table(content: str) -> None:
     assert not looks(content)
+
+
+@pytest.mark.parametrize("path", [*CORPORA.glob("*.*"), *(CORPORA.parents[2] / "samples").glob("*/*.conll")], ids=str)
+def test_no_file_of_another_format_is_taken_for_a_table(path: Path) -> None:
+    with Source(str(path)) as source:
+        assert looks(source.text()) is (path.suffix == ".csv")
 
 
 def test_memory_is_flat() -> None:

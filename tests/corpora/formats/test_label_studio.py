@@ -125,7 +125,7 @@ def test_hypertext_is_read_where_its_global_offsets_fit() -> None:
     html = region("/p[1]/text()[1]", "/p[1]/text()[1]", "Lima", globalOffsets={"start": 0, "end": 4})
     documents, _ = read([task("Lima", html)])
     assert entities(documents[0]) == [("LOC", "Lima")]
-    with pytest.raises(UserError, match=r"task 1: found a region from '/p' to '/p'; a place in HTML"):
+    with pytest.raises(UserError, match=r"task 1: found a region from '/p' to '/p', which are no offsets in a text"):
         read([task("<p>Lima</p>", region("/p", "/p", "Lima"))])
 
 
@@ -181,6 +181,12 @@ def test_what_cannot_be_meant_is_refused(content: object, message: str) -> None:
 )
 def test_it_is_recognised_by_its_content(start: str, expected: bool) -> None:
     assert looks_like_label_studio(start) is expected
+
+
+@pytest.mark.parametrize("path", [*CORPORA.glob("*.*")], ids=str)
+def test_no_file_of_another_format_is_taken_for_tasks(path: Path) -> None:
+    with Source(str(path)) as source:
+        assert looks_like_label_studio(source.text()) is (path.name == "label_studio.json")
 
 
 def written(documents: list[Document], *, predictions: bool) -> tuple[bytes, list[str]]:
