@@ -6,9 +6,11 @@ Modules:
     source       a file opened: compression, encoding, lines
     formats      a module for each file format, recognised by content
     schemes      IOB1, IOBES, BILOU and others -> IOB2
+    scheme_writer  IOB2 -> IOBES and BILOU
     reader       `read_corpus`: both together -> sentences, and what was odd
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
     characters   what nobody sees at the edge of a word
+    spans        texts with marked entities -> sentences, and back
     words        words joined into text; words and sentences found in raw text
 """
