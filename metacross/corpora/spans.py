@@ -1,7 +1,7 @@
 """From a text with marked entities to sentences with words and tags, and back.
 
-Annotation tools mark characters, the model tags words. What does not fit is cut or left out, and counted: an edge inside a
-word cuts the word, a sentence never ends inside an entity, and of overlapping entities the longest is kept.
+Annotation tools mark characters, the model tags words. What does not fit is cut or left out, and counted: an edge inside
+a word cuts the word, a sentence never ends inside an entity, and of overlapping entities the longest is kept.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from metacross.corpora.characters import visible_part
 from metacross.corpora.raw import Document, Marked, Oddities
@@ -18,6 +19,7 @@ from metacross.corpora.words import split_sentences, split_words
 Span = tuple[int, int]
 """Start and end of a stretch of text, in code points."""
 
+_Stretch = TypeVar("_Stretch", Span, Marked)
 _NO_TYPES = frozenset({"", "O", "-", "_"})  # as the type in a tag, these mean that nothing is marked
 
 
@@ -207,7 +209,8 @@ def _tags(words: Sequence[Span], marked: Iterable[Marked]) -> tuple[str, ...]:
     return tuple(tags_of(spans, len(words)))
 
 
-def _between(stretches: Sequence[Span], start: int, end: int) -> list[Span]:
+def _between(stretches: Sequence[_Stretch], start: int, end: int) -> list[_Stretch]:
+    """Those that begin in a part of the text."""
     return list(stretches[bisect_left(stretches, start, key=_start) : bisect_left(stretches, end, key=_start)])
 
 
