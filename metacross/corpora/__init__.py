@@ -8,6 +8,7 @@ Modules:
     schemes      IOB1, IOBES, BILOU and others -> IOB2
     scheme_writer  IOB2 -> IOBES and BILOU
     reader       `read_corpus`: both together -> sentences, and what was odd
+    conversion   a corpus written in another format, and read back
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
     characters   what nobody sees at the edge of a word

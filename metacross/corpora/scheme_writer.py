@@ -8,11 +8,12 @@ from typing import Literal
 from metacross.corpora.sentence import entities
 
 Scheme = Literal["iob2", "iobes", "bilou"]
+# The letters of the last word of an entity, and of the only one.
 _LAST_AND_ONLY = {
-    "iob2": "IB",
-    "iobes": "ES",
+    "iob2": ("I", "B"),
+    "iobes": ("E", "S"),
     "bilou": "LU",
-}  # the letters of an entity's last word, and of its only one
+}
 
 
 def in_scheme(tags: Iterable[str], scheme: Scheme) -> tuple[str, ...]:
@@ -24,6 +25,6 @@ def in_scheme(tags: Iterable[str], scheme: Scheme) -> tuple[str, ...]:
     written = list(tags)
     last, only = _LAST_AND_ONLY[scheme]
     for kind, start, end in entities(written):
-        letters = only if end - start == 1 else f"B{'I' * (end - start - 2)}{last}"
+        letters = [only] if end - start == 1 else ["B", *["I"] * (end - start - 2), last]
         written[start:end] = [f"{letter}-{kind}" for letter in letters]
     return tuple(written)

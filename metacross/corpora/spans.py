@@ -1,7 +1,7 @@
 """From a text with marked entities to sentences with words and tags, and back.
 
-Annotation tools mark characters, the model tags words. What does not fit is cut or left out, and counted: an edge inside
-a word cuts the word, a sentence never ends inside an entity, and of overlapping entities the longest is kept.
+Annotation tools mark characters, the model tags words. What does not fit is cut or left out, and counted: an edge
+inside a word cuts the word, a sentence never ends inside an entity, and of overlapping entities the longest is kept.
 """
 
 from __future__ import annotations

@@ -1,0 +1,64 @@
+"""The formats that a corpus can be written in, by name, and what each of them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from metacross.corpora.raw import Document, Oddities
+from metacross.corpora.sentence import Sentence
+
+FormatName = Literal["conll", "conll-4", "conllu"]
+
+
+@dataclass(frozen=True)
+class WordFormat:
+    """A format of words with tags, which may be written in any tagging scheme.
+
+    Attributes:
+        write: writes sentences into a file.
+        is_text: whether the file is text, which may go to a terminal or a pipe.
+    """
+
+    write: Callable[[Iterable[Sentence], IO[bytes], Oddities], None]
+    is_text: bool = True
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """A format of texts with marked entities.
+
+    Attributes:
+        write: writes documents into a file.
+        is_text: as of `WordFormat`.
+    """
+
+    write: Callable[[Iterable[Document], IO[bytes], Oddities], None]
+    is_text: bool = True
+
+
+@dataclass(frozen=True)
+class FolderFormat:
+    """A format of texts with marked entities that needs several files.
+
+    Attributes:
+        write: writes documents into an empty folder.
+    """
+
+    write: Callable[[Iterable[Document], Path, Oddities], None]
+
+
+Format = WordFormat | TextFormat | FolderFormat
+
+
+def formats() -> dict[FormatName, Format]:
+    """All formats. Their modules are imported here, so that the names alone cost nothing."""
+    from metacross.corpora.formats.conll_writer import write_conll, write_conll_2003, write_conllu
+
+    return {
+        "conll": WordFormat(write_conll),
+        "conll-4": WordFormat(write_conll_2003),
+        "conllu": WordFormat(write_conllu),
+    }
