@@ -4,4 +4,9 @@ Modules:
     recognise     which format a file is in
     writing       which formats can be written
     conll_writer  sentences written as columns, and as CoNLL-U
+    json_lines    JSON lines and JSON documents
+    arrow         Parquet and Arrow files
+    hub           datasets of the Hugging Face hub
+    records       one JSON object or table row: words with tags, or a text with entities
+    offsets       entities with offsets, in the shapes that annotation tools write
 """
