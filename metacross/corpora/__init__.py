@@ -11,6 +11,7 @@ Modules:
     conversion   a corpus written in another format, and read back
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
+    offsets      offsets in other units than code points
     characters   what nobody sees at the edge of a word
     spans        texts with marked entities -> sentences, and back
     words        words joined into text; words and sentences found in raw text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
 from metacross.corpora.raw import Document, Oddities
 from metacross.corpora.sentence import Sentence
 
-FormatName = Literal["conll", "conll-4", "conllu"]
+FormatName = Literal["conll", "conll-4", "conllu", "jsonl", "jsonl-spans", "prodigy", "label-studio", "brat"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,22 @@ Format = WordFormat | TextFormat | FolderFormat
 
 def formats() -> dict[FormatName, Format]:
     """All formats. Their modules are imported here, so that the names alone cost nothing."""
+    from metacross.corpora.formats.brat import write_brat
     from metacross.corpora.formats.conll_writer import write_conll, write_conll_2003, write_conllu
+    from metacross.corpora.formats.json_lines import (
+        write_json_lines_prodigy,
+        write_json_lines_spans,
+        write_json_lines_tokens,
+    )
+    from metacross.corpora.formats.label_studio import write_label_studio
 
     return {
         "conll": WordFormat(write_conll),
         "conll-4": WordFormat(write_conll_2003),
         "conllu": WordFormat(write_conllu),
+        "jsonl": WordFormat(write_json_lines_tokens),
+        "jsonl-spans": TextFormat(write_json_lines_spans),
+        "prodigy": TextFormat(write_json_lines_prodigy),
+        "label-studio": TextFormat(partial(write_label_studio, predictions=False)),
+        "brat": FolderFormat(write_brat),
     }
