@@ -120,8 +120,7 @@ class RecordReader:
     ) -> RawSentence | Document | None:
         tokens = record[words_key]
         are_objects = bool(tokens) and isinstance(tokens[0], dict)
-        words = [token.get("text") if isinstance(token, dict) else token for token in tokens] if are_objects else tokens
-        _strings(words, words_key, "a list of strings")
+        words = _strings(_texts(tokens) if are_objects else tokens, words_key, "a list of strings")
         tags_key = self._tags_key(record)
         # Without tags, the entities of the text say more than words alone. Words to be tagged stay words.
         if text_key is not None and tags_key is None and (are_objects or self._options.labelled):
@@ -136,18 +135,18 @@ class RecordReader:
         if self._options.tag_column is not None:
             key = str(self._options.tag_column)
             return key if record.get(key) is not None else None
-        key = next((key for key in TAG_KEYS if isinstance(record.get(key), list)), None)
+        first = next((key for key in TAG_KEYS if isinstance(record.get(key), list)), None)
         keys = tuple(record)
-        if key is not None and keys not in self._known_keys:
+        if first is not None and keys not in self._known_keys:
             self._known_keys.add(keys)
             tag_keys = [
                 other
                 for other, value in record.items()
-                if isinstance(value, list) and len(value) == len(record[key])
+                if isinstance(value, list) and len(value) == len(record[first])
                 if other in TAG_KEYS or _NER_KEY.fullmatch(other)
             ]
-            self._note_choice(key, tag_keys, "tags")
-        return key
+            self._note_choice(first, tag_keys, "tags")
+        return first
 
     def _note_choice(self, key: str, candidates: Sequence[str], what: str) -> None:
         if len(candidates) > 1:
@@ -236,6 +235,10 @@ class RecordReader:
             return None
         self._note_choice(candidates[0], candidates, "entities")
         return candidates[0]
+
+
+def _texts(tokens: Sequence[Any]) -> list[Any]:
+    return [token.get("text") if isinstance(token, dict) else token for token in tokens]
 
 
 def _word_spans(tokens: Sequence[Any], text: str) -> tuple[tuple[int, int], ...] | None:
