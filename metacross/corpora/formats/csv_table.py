@@ -1,0 +1,315 @@
+r"""Tables with a header, separated by commas, semicolons or tabs: a row for every word, or one for every sentence.
+
+The first is the form of the Groningen Meaning Bank as it is shared on Kaggle (ner_dataset.csv, in latin-1):
+
+    Sentence #,Word,POS,Tag
+    Sentence: 1,Thousands,NNS,O
+    ,",",",",O
+
+There the first column is filled in the first row of a sentence only; in other tables it is in every row. The second has
+the words of a sentence separated by spaces or as a Python list, and its tags likewise ("Sentence,Tag", "text,labels").
+Columns are found by their names.
+
+Source: RFC 4180, and the csv module of Python's documentation; headers of published tables.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Literal
+
+from metacross.corpora.raw import Oddities, Problems, RawSentence, Reading, ReadOptions, Row
+from metacross.corpora.sentence import Sentence
+from metacross.corpora.source import Source
+from metacross.errors import UserError
+
+# Names of columns as `_plain` gives them. Where a header has several, the first of these counts.
+_WORD = ("word", "token")
+_WORDS = ("words", "tokens", "text", "sentence")
+_TAG = ("nertag", "nertags", "ner", "tag", "tags", "label", "labels", "wordlabels", "iob", "bio")
+_NUMBER = ("sentence#", "sentenceid", "sentenceidx", "sentencenumber", "sentid", "sentidx", "sent", "sentence")
+
+_HEAD = 8  # lines that are looked at to find out what a table is like
+_EXPECTED = "expected a table as its header says. Repair the rows, or write the table again with a CSV library."
+_LINE_BREAK = re.compile(r"[\r\n]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BLANK = re.compile(r"[ \t\r\n]+")  # no other white space: words may hold it
+# An item of a list, quoted or not, and what follows it. Lists of numpy are printed without commas.
+_ITEM = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^\s,'"]+))(?:\s*,|(?=\s)|$)""", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5})|(.))", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What a header and the first rows say; columns are counted from 0.
+
+    Attributes:
+        names: of all columns.
+        separator: between fields.
+        quoting: whether fields can be quoted, as the csv module says it.
+        words: the column of the words.
+        tags: the column of the tags; None if there is none.
+        number: the column that shows where a sentence begins; None if there is none.
+        by_sentence: whether a row is a sentence.
+    """
+
+    names: list[str]
+    separator: str
+    quoting: Literal[0, 3]
+    words: int
+    tags: int | None
+    number: int | None
+    by_sentence: bool
+
+
+def looks_like_csv_table(lines: Sequence[str], options: ReadOptions) -> bool:
+    """Whether a file's first lines begin with a header that names a column of words and one of tags.
+
+    Args:
+        lines: the file's first lines; more than a few are not looked at.
+        options: the name or number of the tags' column, if it is none of the usual ones. If no tags are needed, a
+            column that numbers the sentences does as well.
+    """
+    return _find_table(lines, options) is not None
+
+
+def _find_table(lines: Sequence[str], options: ReadOptions) -> _Table | None:
+    """What a file's first lines are; None if they are no table."""
+    lines = list(itertools.dropwhile(lambda line: not line.strip(), lines))[:_HEAD]
+    for separator in ",;\t" if lines else "":
+        # In a table with tabs, a quotation mark that has no partner in its line is a word.
+        alone = any(line.count('"') % 2 and line.count("\t") == lines[0].count("\t") for line in lines)
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" and alone else csv.QUOTE_MINIMAL
+        rows: list[list[str]] = []
+        with suppress(csv.Error):  # a row that cannot be read is refused later, if this is a table
+            for row in csv.reader(_ended(lines), delimiter=separator, quoting=quoting):
+                rows.append(row)
+        if not rows:
+            continue
+        names = [name.strip() for name in rows[0]]
+        plain = [_plain(name) for name in names]
+        chosen = _chosen(names, options.tag_column)
+        tags = chosen if chosen is not None else _first(plain, _TAG)
+        words, by_sentence = _first(plain, _WORD), False
+        if words is None:
+            words = _first(plain, _WORDS)
+            by_sentence = tags is not None and any(_is_several(row[tags]) for row in rows[1:] if len(row) > tags)
+        number = _first(plain, _NUMBER)
+        number = None if number == words else number
+        if words is None or words == tags or (tags is None and (options.labelled or number is None)):
+            continue
+        return _Table(names, separator, quoting, words, tags, number, by_sentence)
+    return None
+
+
+def _ended(lines: Iterable[str]) -> Iterator[str]:
+    """Lines with their ends, which a quoted field needs that goes on in the next line."""
+    return (f"{line}\n" for line in lines)
+
+
+def _plain(name: str) -> str:
+    """A column's name in small letters, without what separates words: "NER_Tag" is "nertag"."""
+    return re.sub(r"[\s_.:-]", "", name.casefold())
+
+
+def _first(plain: Sequence[str], wanted: Sequence[str]) -> int | None:
+    return next((plain.index(name) for name in wanted if name in plain), None)
+
+
+def _chosen(names: Sequence[str], tag_column: int | str | None) -> int | None:
+    """The column that the user chose, by number or by name; None if there is no such column."""
+    if isinstance(tag_column, int):
+        return tag_column - 1 if 1 <= tag_column <= len(names) else None
+    return names.index(tag_column) if tag_column in names else None
+
+
+def _is_several(tags: str) -> bool:
+    """Whether a field has the tags of a sentence, not the one of a word."""
+    return tags.startswith("[") or len(tags.split()) > 1
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_csv_table(source: Source, options: ReadOptions) -> Reading:
+    """Reads a table for which `looks_like_csv_table` is true, row by row.
+
+    Args:
+        source: the file.
+        options: `tag_column` is the name or number of the tags' column.
+
+    Raises:
+        UserError: no such column, or rows that do not fit the header.
+    """
+    lines = source.lines()
+    head = list(itertools.islice(lines, _HEAD))
+    table = _find_table(head, options)
+    if table is None:
+        raise UserError(f"{source.place(1)}: found no header; expected one such as Sentence #,Word,Tag.")
+    if options.tag_column is not None and _chosen(table.names, options.tag_column) is None:
+        raise UserError(
+            f"{source.place(1)}: found no column {options.tag_column!r}; the header has {', '.join(table.names)}."
+        )
+    rows = _Rows(source, table, itertools.chain(head, lines))
+    items = rows.sentences(labelled=options.labelled) if table.by_sentence else rows.words()
+    return Reading("csv", items, breaks_given=table.by_sentence or table.number is not None)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a table, from its header on, and what cannot be meant in them."""
+
+    source: Source
+    table: _Table
+    lines: Iterator[str]
+    problems: Problems = field(default_factory=lambda: Problems(_EXPECTED))
+
+    def words(self) -> Iterator[RawSentence]:
+        """The sentences of a table with a row for every word."""
+        sentence: list[Row] = []
+        number, numbered = "", True  # the sentence's number, and whether the row before has one
+        for line, fields in self._fields():
+            new = not fields
+            if fields and self.table.number is not None:
+                this = fields[self.table.number].strip()
+                new = bool(this) and (this != number or not numbered)
+                number, numbered = this or number, bool(this)
+            if new and sentence:
+                yield RawSentence(sentence)
+                sentence = []
+            if fields:
+                sentence.append(self._row(line, fields))
+        if sentence:
+            yield RawSentence(sentence)
+        self.problems.refuse()
+
+    def _row(self, line: int, fields: list[str]) -> Row:
+        word = fields[self.table.words]
+        # One quotation mark too few makes a word of several rows.
+        if _LINE_BREAK.search(word) and self.table.separator in word:
+            self._problem(line, f"found {_short(word)} as a word, which begins at a quotation mark without a partner")
+        return Row(word, "" if self.table.tags is None else fields[self.table.tags].strip(), line)
+
+    def sentences(self, *, labelled: bool) -> Iterator[RawSentence]:
+        """The sentences of a table with a row for each of them."""
+        for line, fields in self._fields():
+            if not fields or self.table.tags is None:
+                continue
+            text, written = fields[self.table.words].strip(), fields[self.table.tags].strip()
+            # A text may begin with a bracket; in a list the words are quoted.
+            words = _items(text) if re.match(r"\[\s*['\"]", text) else _BLANK.split(text) if text else []
+            tags = _items(written) if written.startswith("[") else _BLANK.split(written) if written else []
+            if not labelled and not written:
+                tags = [""] * len(words or [])
+            if words is None or tags is None or len(words) != len(tags):
+                self._problem(line, f"found {_short(text)} and {_short(written)}, which are not as many words as tags")
+            elif words:
+                yield RawSentence([Row(word, tag, line) for word, tag in zip(words, tags, strict=True)])
+            else:
+                self.source.oddities.count("rows without words left out", self.source.place(line))
+        self.problems.refuse()
+
+    def _fields(self) -> Iterator[tuple[int, list[str]]]:
+        """The rows after the header, each with its first line's number; no fields for a row without any content."""
+        reader = csv.reader(_ended(self.lines), delimiter=self.table.separator, quoting=self.table.quoting)
+        width = len(self.table.names)
+        header_seen = False
+        while True:
+            line = reader.line_num + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self._problem(line, f"found what is no row ({error})")
+                return
+            if not header_seen:
+                header_seen = any(fields)
+            elif not any(fields):
+                yield line, []
+            elif len(fields) < width or any(fields[width:]):  # a separator at the end of a row does no harm
+                shown = ", ".join(self.table.names)
+                self._problem(line, f"found {len(fields)} fields in a row; the header has {width} ({shown})")
+            else:
+                yield line, fields
+
+    def _problem(self, line: int, problem: str) -> None:
+        self.problems.add(self.source.place(line), problem)
+
+
+def _items(written: str) -> list[str] | None:
+    """The items of a list as Python, numpy or JSON write it; None if it is none.
+
+    >>> _items('''['O', "it's"]'''), _items("['O' 'B-geo']"), _items("[O, B-geo]")
+    (['O', "it's"], ['O', 'B-geo'], ['O', 'B-geo'])
+    """
+    if not written.endswith("]"):
+        return None
+    with suppress(ValueError, RecursionError):  # JSON has escapes of its own
+        strings = json.loads(written)
+        if isinstance(strings, list) and all(isinstance(item, str) for item in strings):
+            return strings
+    inside, at, items = written[1:-1].rstrip(), 0, []
+    while at < len(inside):
+        match = _ITEM.match(inside, at)
+        if match is None:
+            return None
+        single, double, bare = match.groups()
+        items.append(bare if bare is not None else _ESCAPE.sub(_unescaped, single if single is not None else double))
+        at = match.end()
+    return items
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1] or match[2] or match[3]
+    if code:
+        return chr(int(code, 16))
+    return {"n": "\n", "t": "\t", "r": "\r"}.get(match[4], match[4])
+
+
+def _short(value: str, limit: int = 60) -> str:
+    return repr(value if len(value) <= limit else value[: limit - 3] + "...")
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_csv_table(items: Iterable[Sentence], file: IO[bytes], oddities: Oddities) -> None:
+    """Writes a row for every word, in the form of the Groningen Meaning Bank without its column of parts of speech.
+
+    Args:
+        items: the sentences; one that has not been annotated is written with empty tags.
+        file: where the table goes, in UTF-8.
+        oddities: what is counted while writing.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["Sentence #", "Word", "Tag"])
+        for number, sentence in enumerate(items, 1):
+            if sentence.tags is None:
+                oddities.count("sentences that have not been annotated, written with empty tags", sentence.place)
+            first = f"Sentence: {number}"
+            for word, tag in zip(sentence.words, sentence.tags or [""] * len(sentence.words), strict=True):
+                writer.writerow([first, _storable(word, sentence.place, oddities), tag])
+                first = ""
+    finally:
+        text.detach()  # else the file would be closed with the wrapper
+
+
+def _storable(word: str, place: str, oddities: Oddities) -> str:
+    """A word as a row of a table in UTF-8 can hold it."""
+    word, replaced = _SURROGATE.subn("\ufffd", word)
+    if replaced:
+        oddities.count("lone surrogates written as U+FFFD, since UTF-8 has none", place, replaced)
+    word, replaced = _LINE_BREAK.subn(" ", word)
+    if replaced:
+        oddities.count("line breaks within words written as spaces", place, replaced)
+    return word
