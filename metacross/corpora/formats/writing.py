@@ -11,7 +11,19 @@ from typing import IO, Literal
 from metacross.corpora.raw import Document, Oddities
 from metacross.corpora.sentence import Sentence
 
-FormatName = Literal["conll", "conll-4", "conllu", "jsonl", "jsonl-spans", "prodigy", "label-studio", "brat"]
+FormatName = Literal[
+    "conll",
+    "conll-4",
+    "conllu",
+    "csv",
+    "jsonl",
+    "parquet",
+    "arrow",
+    "jsonl-spans",
+    "prodigy",
+    "label-studio",
+    "brat",
+]
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,10 @@ Format = WordFormat | TextFormat | FolderFormat
 
 def formats() -> dict[FormatName, Format]:
     """All formats. Their modules are imported here, so that the names alone cost nothing."""
+    from metacross.corpora.formats.arrow import write_arrow, write_parquet
     from metacross.corpora.formats.brat import write_brat
     from metacross.corpora.formats.conll_writer import write_conll, write_conll_2003, write_conllu
+    from metacross.corpora.formats.csv_table import write_csv_table
     from metacross.corpora.formats.json_lines import (
         write_json_lines_prodigy,
         write_json_lines_spans,
@@ -69,7 +83,10 @@ def formats() -> dict[FormatName, Format]:
         "conll": WordFormat(write_conll),
         "conll-4": WordFormat(write_conll_2003),
         "conllu": WordFormat(write_conllu),
+        "csv": WordFormat(write_csv_table),
         "jsonl": WordFormat(write_json_lines_tokens),
+        "parquet": WordFormat(write_parquet, is_text=False),
+        "arrow": WordFormat(write_arrow, is_text=False),
         "jsonl-spans": TextFormat(write_json_lines_spans),
         "prodigy": TextFormat(write_json_lines_prodigy),
         "label-studio": TextFormat(partial(write_label_studio, predictions=False)),
