@@ -4,7 +4,7 @@ JSON lines, Arrow files and Hugging Face datasets hold the same kinds of records
 
     words     "tokens" or "words": a list of strings; with "text" also a list of {"text", "start", "end"} (Prodigy)
     tags      "ner_tags", "tags", "labels" or "ner": strings, or integers whose names are known
-    text      "text", or "data" (doccano before version 1.6)
+    text      "text", or "data" (older versions of doccano)
     entities  "entities", "spans", "label" or "labels", in the shapes of `formats.offsets`
 
 Words with tags win over a text with entities, since `metacross tag` writes both for given words. Other keys carry no
@@ -105,6 +105,8 @@ class RecordReader:
             return None
         words_key = next((key for key in WORD_KEYS if isinstance(record.get(key), list)), None)
         text_key = next((key for key in TEXT_KEYS if isinstance(record.get(key), str)), None)
+        if words_key is not None and text_key is not None and not _has_first(record[words_key], str, dict):
+            words_key = None  # no words at all, or the numbers of a model's word pieces
         if words_key is None and text_key is None:
             if record.keys() == {LABEL_NAMES}:
                 return None
@@ -121,36 +123,41 @@ class RecordReader:
         tokens = record[words_key]
         are_objects = bool(tokens) and isinstance(tokens[0], dict)
         words = _strings(_texts(tokens) if are_objects else tokens, words_key, "a list of strings")
-        tags_key = self._tags_key(record)
+        tags_key = self._tags_key(record, len(words))
         # Without tags, the entities of the text say more than words alone. Words to be tagged stay words.
         if text_key is not None and tags_key is None and (are_objects or self._options.labelled):
             return self._document(record, text_key, tokens, number)
+        if tags_key is None and self._options.tag_column is None:  # none fits: the message is about the first
+            tags_key = next((key for key in TAG_KEYS if isinstance(record.get(key), list)), None)
         if not words and not self._options.labelled:
             return Document("", words=(), place=self._place(number), record=record)
         tags = self._tags(record, tags_key, words, words_key, number)
         rows = list(map(Row, words, tags, repeat(number)))
         return RawSentence(rows, record, words_key) if rows else None
 
-    def _tags_key(self, record: Mapping[str, Any]) -> str | None:
+    def _tags_key(self, record: Mapping[str, Any], n_words: int) -> str | None:
+        """The key of the tags: the user's, or the first with as many strings or integers as there are words."""
         if self._options.tag_column is not None:
-            key = str(self._options.tag_column)
-            return key if record.get(key) is not None else None
-        first = next((key for key in TAG_KEYS if isinstance(record.get(key), list)), None)
+            return self._given_key(record)
+        first = next((key for key in TAG_KEYS if _are_tags(record.get(key), n_words)), None)
         keys = tuple(record)
         if first is not None and keys not in self._known_keys:
             self._known_keys.add(keys)
-            tag_keys = [
-                other
-                for other, value in record.items()
-                if isinstance(value, list) and len(value) == len(record[first])
-                if other in TAG_KEYS or _NER_KEY.fullmatch(other)
+            others = [
+                key
+                for key, value in record.items()
+                if key != first and (key in TAG_KEYS or _NER_KEY.fullmatch(key)) and _are_tags(value, n_words)
             ]
-            self._note_choice(first, tag_keys, "tags")
+            self._note_choice("tags", first, others)
         return first
 
-    def _note_choice(self, key: str, candidates: Sequence[str], what: str) -> None:
-        if len(candidates) > 1:
-            self._oddities.note(f"the keys {' and '.join(candidates)} hold {what}: {key} was read")
+    def _given_key(self, record: Mapping[str, Any]) -> str | None:
+        key = str(self._options.tag_column)
+        return key if record.get(key) is not None else None
+
+    def _note_choice(self, what: str, key: str, others: Sequence[str]) -> None:
+        if others:
+            self._oddities.note(f"the keys {', '.join([key, *others])} hold {what}: {key} was read")
 
     def _tags(
         self, record: Mapping[str, Any], key: str | None, words: Sequence[str], words_key: str, number: int
@@ -188,7 +195,10 @@ class RecordReader:
         return [names[tag] for tag in tags]
 
     def _no_annotation(self, record: Mapping[str, Any], number: int) -> UserError:
-        """The error of a record whose words or text have no annotation. Hardly ever is it the only one of its file."""
+        """The error of a record whose words or text have no annotation.
+
+        It is raised at once and not gathered, since most often no record of the file has one under a known key.
+        """
         expected = _EXPECTED
         if self._options.tag_column is not None:
             expected = f"expected the key {str(self._options.tag_column)!r} in every record, as tag_column says."
@@ -203,7 +213,7 @@ class RecordReader:
         place = self._place(number)
         if not text and self._options.labelled:
             return None
-        words = None if tokens is None else _word_spans(tokens, text)
+        words = _word_spans(tokens, text) if tokens else None
         if tokens and words is None:
             self._oddities.count("records whose words do not stand in their text; words are found anew", place)
         return Document(text, self._marked(record, text, words, number), words, place, record)
@@ -213,8 +223,8 @@ class RecordReader:
     ) -> tuple[Marked, ...] | None:
         key = self._entities_key(record)
         if key is None:
-            # Prodigy leaves "spans" out where a text was accepted and nothing in it marked.
-            if record.get(ANSWER) == "accept" and self._options.tag_column is None:
+            # Prodigy leaves "spans" out where nothing was marked. With "label" a text as such was classified.
+            if record.get(ANSWER) == "accept" and "label" not in record and self._options.tag_column is None:
                 return ()
             if self._options.labelled:
                 raise self._no_annotation(record, number)
@@ -228,13 +238,26 @@ class RecordReader:
 
     def _entities_key(self, record: Mapping[str, Any]) -> str | None:
         if self._options.tag_column is not None:
-            key = str(self._options.tag_column)
-            return key if record.get(key) is not None else None
-        candidates = [key for key in ENTITY_KEYS if isinstance(record.get(key), list | dict)]
+            return self._given_key(record)
+        # Lists of strings under these keys classify a text.
+        candidates = [
+            key
+            for key in ENTITY_KEYS
+            if isinstance(value := record.get(key), dict) or value == [] or _has_first(value, list, tuple, dict)
+        ]
         if not candidates:
             return None
-        self._note_choice(candidates[0], candidates, "entities")
+        self._note_choice("entities", candidates[0], candidates[1:])
         return candidates[0]
+
+
+def _has_first(value: object, *types: type) -> bool:
+    """Whether the value is a list whose first item is of one of these types."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], types)
+
+
+def _are_tags(value: object, n_words: int) -> bool:
+    return isinstance(value, list) and len(value) == n_words and (not value or isinstance(value[0], str | int))
 
 
 def _texts(tokens: Sequence[Any]) -> list[Any]:

@@ -87,7 +87,7 @@ def test_of_several_tags_the_first_are_read_and_the_choice_is_told() -> None:
     }
     items, oddities = read(record, record)
     assert [words_of(item) for item in items] == [TAGGED, TAGGED]
-    assert oddities == ["the keys fine_ner_tags and tags and ner_tags hold tags: ner_tags was read"]
+    assert oddities == ["the keys ner_tags, fine_ner_tags, tags hold tags: ner_tags was read"]
 
 
 def test_the_user_names_the_key_of_tags() -> None:
@@ -217,10 +217,20 @@ def test_empty_annotation_and_none() -> None:
         read({"text": "x", "entities": None})
 
 
+def test_labels_of_a_text_as_such_are_no_tags() -> None:
+    record = {"text": "Ana left", "tokens": ["Ana", "left"], "labels": ["news"], "spans": [[0, 3, "PER"]]}
+    items, oddities = read(record, {**record, "tokens": [101, 7]}, {**record, "tokens": []})
+    assert [marked_in(item) for item in items] == [[("PER", "Ana")]] * 3
+    assert [item.words for item in items if isinstance(item, Document)] == [((0, 3), (4, 8)), None, None]
+    assert oddities == []
+    items, _ = read({"text": "Ana", "tokens": []}, options=TO_BE_TAGGED)
+    assert isinstance(items[0], Document) and items[0].text == "Ana"
+
+
 def test_of_several_entity_keys_the_first_is_read() -> None:
     items, oddities = read({"text": "Ana", "label": [[0, 1, "X"]], "entities": [[0, 3, "PER"]]})
     assert marked_in(items[0]) == [("PER", "Ana")]
-    assert oddities == ["the keys entities and label hold entities: entities was read"]
+    assert oddities == ["the keys entities, label hold entities: entities was read"]
 
 
 def test_entities_that_are_not_in_the_text_are_counted() -> None:
@@ -280,7 +290,13 @@ BROKEN: dict[str, tuple[object, str]] = {
     "wrong name": ({"tokens": ["a"], "tags": [1], "label_names": ["O"]}, "found 1 in tags; expected 0 to 0"),
     "negative": ({"tokens": ["a", "b"], "tags": [-100, 0], "label_names": ["O"]}, "found -100 in tags"),
     "names": ({"tokens": ["a"], "tags": [1], "label_names": 3}, "found 3 in label_names"),
-    "another task": ({"text": "a", "label": ["news"]}, r"found the entity 'news'; expected \[start, end, type\]"),
+    "another task": ({"text": "a", "label": ["news"]}, r"found the keys \['label', 'text'\]; expected words with tags"),
+    "classified": ({"text": "a", "label": "news", "answer": "accept"}, "found the keys"),
+    "entity as text": (
+        {"text": "a", "label": [[0, 1, "X"], "Y"]},
+        r"found the entity 'Y'; expected \[start, end, type\]",
+    ),
+    "entities of words": ({"tokens": ["a"], "ner": [[0, 0, "X"]]}, r"found \[\[0, 0, 'X'\]\] in ner"),
     "short entity": ({"text": "a", "label": [[0, 1]]}, r"found the entity \[0, 1\]"),
     "no type": ({"text": "a", "spans": [{"start": 0, "end": 1}]}, "found the entity .*start"),
     "blank type": ({"text": "a", "spans": [[0, 1, " "]]}, "found the entity"),
@@ -331,7 +347,7 @@ def test_words_to_be_tagged_need_no_tags(record: dict[str, Any]) -> None:
 
 def test_texts_to_be_tagged_need_no_entities_but_a_wrong_record_is_refused_at_once() -> None:
     oddities = Oddities()
-    items = RecordReader("file", TO_BE_TAGGED, oddities).items(enumerate([{"text": "a", "label": ["news"]}, 3, 4], 1))
+    items = RecordReader("file", TO_BE_TAGGED, oddities).items(enumerate([{"text": "a", "label": [3]}, 3, 4], 1))
     assert marked_in(next(items)) is None
     with pytest.raises(UserError, match="file:2: found 3; expected a JSON object"):
         next(items)
