@@ -12,6 +12,7 @@ Modules:
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
     offsets      offsets in other units than code points
+    utf8         what a file in UTF-8 can hold
     characters   what nobody sees at the edge of a word
     spans        texts with marked entities -> sentences, and back
     words        words joined into text; words and sentences found in raw text

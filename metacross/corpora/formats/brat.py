@@ -18,6 +18,7 @@ from typing import NamedTuple
 from metacross.corpora.offsets import CODE_POINTS, Stretch, locate
 from metacross.corpora.raw import Document, Marked, Oddities, Problems, Reading, ReadOptions
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import without_surrogates
 from metacross.errors import UserError
 from metacross.storage.files import write_file
 
@@ -37,7 +38,6 @@ _OTHERS = {
     "N": "normalisations",
     "#": "notes",
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE = re.compile(r"[^\r\n]+")
 
 
@@ -188,9 +188,7 @@ def write_brat(items: Iterable[Document], folder: Path, oddities: Oddities) -> N
             raise UserError(f"{folder}: has files already; name a new directory, so that none of them is mixed in.")
         types: dict[str, None] = {}  # in the order in which they come
         for number, document in enumerate(items, 1):
-            text, replaced = _SURROGATE.subn("\ufffd", document.text)
-            if replaced:
-                oddities.count("lone surrogates written as U+FFFD, since UTF-8 has none", document.place, replaced)
+            text = without_surrogates(document.text, document.place, oddities)
             lines: list[str] = []
             for start, end, kind in document.marked or ():
                 if not _LINE.search(text[start:end]) or not 0 <= start < end <= len(text):

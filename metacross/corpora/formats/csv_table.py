@@ -28,6 +28,7 @@ from typing import IO, Literal
 from metacross.corpora.raw import Oddities, Problems, RawSentence, Reading, ReadOptions, Row
 from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import without_surrogates
 from metacross.errors import UserError
 
 # Names of columns as `_plain` gives them. Where a header has several, the first of these counts.
@@ -39,7 +40,6 @@ _NUMBER = ("sentence#", "sentenceid", "sentenceidx", "sentencenumber", "sentid",
 _HEAD = 8  # lines that are looked at to find out what a table is like
 _EXPECTED = "expected a table as its header says. Repair the rows, or write the table again with a CSV library."
 _LINE_BREAK = re.compile(r"[\r\n]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANK = re.compile(r"[ \t\r\n]+")  # no other white space: words may hold it
 # An item of a list, quoted or not, and what follows it. Lists of numpy are printed without commas.
 _ITEM = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^\s,'"]+))(?:\s*,|(?=\s)|$)""", re.DOTALL)
@@ -306,10 +306,7 @@ def write_csv_table(items: Iterable[Sentence], file: IO[bytes], oddities: Odditi
 
 def _storable(word: str, place: str, oddities: Oddities) -> str:
     """A word as a row of a table in UTF-8 can hold it."""
-    word, replaced = _SURROGATE.subn("\ufffd", word)
-    if replaced:
-        oddities.count("lone surrogates written as U+FFFD, since UTF-8 has none", place, replaced)
-    word, replaced = _LINE_BREAK.subn(" ", word)
+    word, replaced = _LINE_BREAK.subn(" ", without_surrogates(word, place, oddities))
     if replaced:
         oddities.count("line breaks within words written as spaces", place, replaced)
     return word
