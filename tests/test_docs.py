@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from metacross.corpora.formats.writing import formats
+from tests.helpers.commands import run
+
 
 def tree(readme: str) -> list[str]:
     """Paths named by the README's annotated tree."""
@@ -79,6 +82,20 @@ def readers_place(root: Path, tmp_path: Path) -> Path:
     (tmp_path / "samples").symlink_to(root / "samples")
     (tmp_path / "ray_config.yaml").write_bytes((root / "ray_config.yaml").read_bytes())
     return tmp_path
+
+
+def test_the_readme_converts_into_every_format(
+    root: Path, readers_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (root / "README.md").read_text(encoding="utf-8").split("## Converting")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")][1:]
+    assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} == set(formats())
+    monkeypatch.chdir(readers_place)
+    commands = [shlex.split(line) for line in section.splitlines() if line.startswith("    metacross convert")]
+    assert len(commands) == 2
+    for command in commands:
+        done = run(*command[1:])
+        assert done.status == 0, done.err
 
 
 @pytest.mark.ray

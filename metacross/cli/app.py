@@ -1,4 +1,4 @@
-"""The command line: `metacross train`, `tune`, `evaluate`, `tag`, `data`, `index`, `serve`.
+"""The command line: `metacross train`, `tune`, `evaluate`, `tag`, `data`, `convert`, `index`, `serve`.
 
 Each command is a module of this package. What it needs is imported when it runs, so that help comes at once. Exit
 status: 0 done; 2 the user can fix it; 1 a run failed, or the program has a fault; 130 interrupted.
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from metacross.cli import data, evaluate, index, serve, tag, train, tune
+from metacross.cli import convert, data, evaluate, index, serve, tag, train, tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ app.command(short_help="Measure a tagger on labelled corpora.")(evaluate.evaluat
 app.command(short_help="Tag text, JSON lines or columns.")(tag.tag)
 app.command(short_help="Answer over HTTP, with a page to try it.")(serve.serve)
 app.command(short_help="Show what the reader makes of corpora.")(data.data)
+app.command(short_help="Write a corpus in another format.")(convert.convert)
 app.command(short_help="Encode and index a source once, for many runs.")(index.index)
 
 

@@ -7,12 +7,15 @@ Modules:
     formats      a module for each file format, recognised by content
     schemes      IOB1, IOBES, BILOU and others -> IOB2
     types        names of entity types that mean the same
+    scheme_writer IOB2 -> IOBES and BILOU
     reader       `read_corpus`: both together -> sentences, and what was odd
+    conversion   a corpus written in another format, and read back
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
     offsets      offsets in other units than code points
     utf8         what a file in UTF-8 can hold
     characters   what nobody sees at the edge of a word
     lines        line breaks in raw text: which end a sentence
+    spans        texts with marked entities -> sentences, and back
     words        words joined into text; words and sentences found in raw text
 """

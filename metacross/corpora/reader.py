@@ -11,14 +11,15 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metacross.corpora.characters import INVISIBLE, visible
 from metacross.corpora.formats.recognise import opened
-from metacross.corpora.raw import Oddities, RawSentence, ReadOptions, Row
+from metacross.corpora.raw import Document, Oddities, RawSentence, ReadOptions, Row
 from metacross.corpora.schemes import Converted, to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words
 from metacross.corpora.source import Source
+from metacross.corpora.spans import sentences_of, type_name
 from metacross.corpora.types import same_type
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
@@ -33,12 +34,14 @@ class Corpus:
 
     Attributes:
         path: the path or `hf:` name that it was read from.
-        format: conll-2003, conll-2002, universal-ner, numbered-columns, wikiann, characters, word-tab-tag, columns-tab,
-            jsonl or huggingface.
-        scheme: of the tags in the file: IOB1, IOB2, IOBES, BILOU, IO, or none where there are no entities.
+        format: conll-2003, conll-2002, universal-ner, numbered-columns, wikiann, characters, word-tab-tag, columns-tab
+            or columns-spaces; csv, jsonl, json, parquet, arrow, huggingface, label-studio, brat or spacy.
+        scheme: of the tags in the file: IOB1, IOB2, IOBES, BILOU, IO, or none where there are no entities; spans if
+            the file has no tags, but marks entities in texts.
         encoding: utf-8, utf-8-sig, utf-16 (-le, -be) or latin-1, with "+gzip" or the like if the file was compressed.
         language: the language that the caller gave, else the one the file marks its words with (WikiANN), else None.
         sentences: with IOB2 tags, none of them empty.
+        documents: the texts that they come from, in formats of texts with marked entities, else None.
         counts: entities per type, most frequent first.
         dropped: entities per type that the tag map turned into O.
         oddities: one line for each kind of unusual thing, with counts.
@@ -50,6 +53,7 @@ class Corpus:
     encoding: str
     language: str | None
     sentences: list[Sentence]
+    documents: list[Document] | None
     counts: dict[str, int]
     dropped: dict[str, int]
     oddities: list[str]
@@ -119,17 +123,23 @@ def read_corpus(
     if not reading.breaks_given:
         blocks = _break_up(blocks, max_words, oddities)
     sentences = [_sentence(block, source.path, language) for block in blocks]
+    documents = [_mapped_document(item, tag_map, dropped) for item in items if isinstance(item, Document)]
+    if documents and sentences:
+        oddities.note("some records have words, others text: sentences of words come first")
+    for document in documents:
+        sentences += sentences_of(document, oddities=oddities)
     if not sentences:
-        raise UserError(f"{source.path}: found no words, only empty ones; expected at least one sentence.")
+        raise UserError(f"{source.path}: found no words; expected at least one sentence.")
     _count_odd_sentences(sentences, oddities)
     counts = Counter(entity.type for sentence in sentences for entity in entities(sentence.tags or ()))
     return Corpus(
         path=source.path,
         format=reading.format,
-        scheme=scheme,
+        scheme=scheme if blocks else "spans",
         encoding="+".join(filter(None, [source.encoding, source.compression])),
         language=language,
         sentences=sentences,
+        documents=documents or None,
         counts=dict(counts.most_common()),
         dropped=dict(dropped.most_common()),
         oddities=oddities.lines(),
@@ -310,6 +320,21 @@ def _mapped(block: list[Row], tag_map: Mapping[str, str], dropped: Counter[str])
         else:
             rows.append(row._replace(tag=f"{letter}-{new}") if new != kind else row)
     return rows
+
+
+def _mapped_document(document: Document, tag_map: Mapping[str, str], dropped: Counter[str]) -> Document:
+    """Renames and drops the types of a document's entities; adds to `dropped`."""
+    if not tag_map or document.marked is None:
+        return document
+    marked = []
+    for entity in document.marked:
+        kind = type_name(entity.type)
+        new = tag_map.get(kind, entity.type)
+        if kind in tag_map and new in ("O", ""):
+            dropped[kind] += 1
+        else:
+            marked.append(entity._replace(type=new))
+    return replace(document, marked=tuple(marked))
 
 
 def _sentence(block: Sequence[Row], path: str, language: str | None) -> Sentence:

@@ -2,7 +2,9 @@
 
 Modules:
     recognise      which format a file is in
-    columns        a word a line
+    columns        a word a line, read
+    conll_writer   a word a line, written; and CoNLL-U
+    writing        which formats can be written
     json_lines     JSON lines and JSON documents
     arrow          Parquet and Arrow files
     hub            datasets of the Hugging Face hub

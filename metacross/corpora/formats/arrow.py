@@ -190,9 +190,11 @@ def _table(items: Iterable[Sentence], oddities: Oddities) -> pa.Table:
 
 
 def _tag_names(sentences: Iterable[Sentence]) -> list[str]:
-    """O, then B- and I- of each type in the order in which the types first occur."""
-    types = dict.fromkeys(tag[2:] for sentence in sentences for tag in sentence.tags or () if tag != "O")
-    return ["O", *(f"{letter}-{kind}" for kind in types for letter in "BI")]
+    """O, then B- and I- of each type in the order in which the types first occur, and E-, S-, L-, U- if used."""
+    tags = dict.fromkeys(tag for sentence in sentences for tag in sentence.tags or () if tag != "O")
+    letters = ["B", "I", *sorted({tag[0] for tag in tags} - {"B", "I"})]
+    types = dict.fromkeys(tag[2:] for tag in tags)
+    return ["O", *(f"{letter}-{kind}" for kind in types for letter in letters)]
 
 
 def _schema(names: Sequence[str]) -> pa.Schema:
