@@ -324,7 +324,7 @@ def _misc_key(rows: Sequence[Sequence[str]], layout: Layout) -> str:
             values.setdefault(key, set()).add(value)
     for wanted in _MISC_KEYS:
         for key, tags in values.items():
-            if key.casefold() == wanted and any(map(_ENTITY.fullmatch, tags)):
+            if key.casefold() == wanted and (any(map(_ENTITY.fullmatch, tags)) or all(map(is_tag, tags))):
                 return key
     return ""
 

@@ -34,8 +34,8 @@ class Corpus:
 
     Attributes:
         path: the path or `hf:` name that it was read from.
-        format: conll-2003, conll-2002, universal-ner, numbered-columns, wikiann, characters, word-tab-tag, columns-tab
-            or columns-spaces; csv, jsonl, json, parquet, arrow, huggingface, label-studio, brat or spacy.
+        format: conll-2003, conll-2002, universal-ner, numbered-columns, wikiann, characters, word-tab-tag, columns-tab;
+            csv, jsonl, json, parquet, arrow, huggingface, label-studio, brat or spacy.
         scheme: of the tags in the file: IOB1, IOB2, IOBES, BILOU, IO, or none where there are no entities; spans if
             the file has no tags, but marks entities in texts.
         encoding: utf-8, utf-8-sig, utf-16 (-le, -be) or latin-1, with "+gzip" or the like if the file was compressed.

@@ -209,7 +209,7 @@ def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hub_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"pip install 'metacross\[hub\]'"):
+    with pytest.raises(UserError, match=r'pip install -e "\.\[hub\]"'):
         read_corpus("hf:corpus")
 
 
@@ -219,7 +219,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "the file is empty"),
     "blank": (" \n\t\n\r\n", "the file is empty"),
     "only document marks": ("-DOCSTART- -X- O O\n\n", "found no words"),
-    "only empty words": ("\tO\n\u3000\tO\n", "found no words, only empty ones"),
+    "only empty words": ("\tO\n\u3000\tO\n", "found no words; expected at least one"),
     "prose": ((CORPORA / "plain.txt").read_bytes(), ":1: found 'Ana Rey left Rome .* most lines have no tag"),
     "one column": ("Ana\nleft\n", ":1: found 'Ana', and most lines have no tag"),
     "too many columns": ("a O\nb c O\nd O\n", ":2: found 3 columns in the line 'b c O'; expected 2 columns"),
@@ -241,9 +241,12 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "broken gzip": (gzip.compress(b"a O\n" * 100)[:-12], "damaged gzip file"),
     "wrong gzip": (b"\x1f\x8b\x00", "damaged gzip file"),
     "not JSON": ('{"tokens": [], "tags": []}\n{"tokens": [\n', ":2: found .* not JSON"),
-    "JSON, no object": ('{"tokens": [], "tags": []}\n3\n', ":2: found '3'; expected a JSON object"),
+    "JSON, no object": ('{"tokens": [], "tags": []}\n3\n', ":2: found 3; expected a JSON object"),
     "JSON, no words": ('{"tokens": [], "tags": []}\n', "found no words"),
-    "JSON, keys": ('{"words": ["a"], "tags": ["O"]}', r":1: found the keys \['tags', 'words'\]; expected \"tokens\""),
+    "JSON, keys": (
+        '{"wrds": ["a"], "tags": ["O"]}',
+        r":1: found the keys \['tags', 'wrds'\]; expected words",
+    ),
     "JSON, lengths": ('{"tokens": ["a"], "tags": ["O", "O"]}', ":1: found 1 tokens and 2 tags"),
     "JSON, types": ('{"tokens": ["a", 3], "tags": ["O", "O"]}', ":1: found .* in tokens; expected a list of strings"),
     "JSON, mixed tags": ('{"tokens": ["a", "b"], "tags": ["O", 1]}', ":1: found .* in tags; expected a list"),

@@ -37,7 +37,7 @@ def _spacy(path: str) -> tuple[Any, Any, Any]:
         tokens = importlib.import_module("spacy.tokens")
         return tokens.DocBin, tokens.Doc, importlib.import_module("spacy.vocab").Vocab
     except ImportError as error:
-        raise UserError(f"{path}: spaCy's files need spaCy itself ({error}): pip install -e '.[spacy]'") from None
+        raise UserError(f'{path}: spaCy\'s files need spaCy itself ({error}): pip install -e ".[spacy]"') from None
 
 
 def read_doc_bin(source: Source, options: ReadOptions) -> Reading:

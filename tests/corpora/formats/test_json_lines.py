@@ -190,7 +190,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "no object": ("3\n", "file:1: found 3; expected a JSON object"),
     "several": ('{"text": 3}\n', r"file:1: found the keys \['text'\]"),
     "infinite": ('{"text": "a", "label": [[0, Infinity, "X"]]}', "file:1: found the entity"),
-    "lone bracket": ("{]\n}\n", "2 places cannot be read; correct the file there.\nfile:1: .*\nfile:2: "),
+    "lone bracket": ("{]\n}\n", "file: 2 places cannot be read; correct the file there.\nfile:1: .*\nfile:2: "),
 }
 
 

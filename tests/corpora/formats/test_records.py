@@ -325,7 +325,7 @@ def test_all_that_cannot_be_read_is_said_at_once() -> None:
     with pytest.raises(UserError) as error:
         read(good, {"tokens": ["a"], "tags": []}, good, 3)
     assert str(error.value).splitlines() == [
-        "2 places cannot be read; correct the file there.",
+        "file: 2 places cannot be read; correct the file there.",
         "file:2: found 1 tokens and 0 tags; expected as many of both",
         "file:4: found 3; expected a JSON object, in braces",
     ]
