@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from tests.helpers.corpora import ANY_TEXT, entity_texts, tagged, write
 FORMATS = formats()
 WORD_FORMATS = [name for name, form in FORMATS.items() if isinstance(form, WordFormat)]
 TEXT_FORMATS = [name for name in FORMATS if name not in WORD_FORMATS]
+if importlib.util.find_spec("spacy") is None:
+    TEXT_FORMATS.remove("docbin")
 
 # Words of one letter, numbers and signs can make columns ambiguous; these cannot.
 PLAIN = st.text(st.sampled_from("abcxyzéßЖдעשعم北京東กखが"), min_size=2, max_size=6)
