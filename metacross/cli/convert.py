@@ -58,7 +58,7 @@ def convert(
     with _output(out) as path:
         if isinstance(form, FolderFormat):
             path.mkdir()
-        written = write_corpus(corpus, path, form, scheme=scheme, tag_map=settings.tag_map)
+        written = write_corpus(corpus, path, form, scheme=scheme)
     for oddity in written.oddities:
         say(f"{out}: {oddity}")
     say(f"wrote {out}: {to}, {written.items} {written.unit}, {written.entities} entities")
@@ -66,10 +66,7 @@ def convert(
 
 def _description(corpus: Corpus) -> str:
     """What was read, in one line."""
-    from metacross.corpora.conversion import documents_of
-
-    documents = documents_of(corpus)
-    parts = [corpus.format, corpus.scheme, *([f"{len(documents)} documents"] if documents is not None else [])]
+    parts = [corpus.format, corpus.scheme, *([f"{len(corpus.documents)} documents"] if corpus.documents else [])]
     parts += [f"{len(corpus.sentences)} sentences", *(f"{kind} {number}" for kind, number in corpus.counts.items())]
     parts += [f"{kind} {number} (dropped)" for kind, number in corpus.dropped.items()]
     return ", ".join(parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from metacross.corpora.formats.writing import FolderFormat, Format, WordFormat
-from metacross.corpora.raw import Document, Marked, Oddities
+from metacross.corpora.raw import Document, Oddities
 from metacross.corpora.reader import Corpus, read_corpus
 from metacross.corpora.scheme_writer import Scheme, in_scheme
 from metacross.corpora.sentence import Sentence, entities
-from metacross.corpora.spans import document_of, type_name
+from metacross.corpora.spans import document_of
 from metacross.errors import UserError
 
 
@@ -42,14 +42,7 @@ class Written:
     oddities: list[str]
 
 
-def documents_of(corpus: Corpus) -> list[Document] | None:
-    """The documents of a corpus whose format is one of texts, as they were read; else None."""
-    return getattr(corpus, "documents", None)
-
-
-def write_corpus(
-    corpus: Corpus, path: Path, form: Format, *, scheme: Scheme = "iob2", tag_map: Mapping[str, str] | None = None
-) -> Written:
+def write_corpus(corpus: Corpus, path: Path, form: Format, *, scheme: Scheme = "iob2") -> Written:
     """Writes a corpus in another format, and reads it back.
 
     In a format of words, sentences that nobody has annotated are left out and counted. In one of texts, each sentence
@@ -57,12 +50,10 @@ def write_corpus(
     counted if the format has counted what it could not hold.
 
     Args:
-        corpus: the corpus, read with `tag_map`.
+        corpus: the corpus.
         path: where nothing is yet; for a format of several files, an empty folder.
         form: the format to write.
         scheme: of the tags, in a format of words.
-        tag_map: entity type -> its new name, or "O" or "" to drop its entities; needed for documents. Types stand in it
-            as in tags, without white space.
 
     Raises:
         UserError: the format cannot hold the corpus, or a reader would take the file for something else.
@@ -76,15 +67,13 @@ def write_corpus(
         _compare_sentences(sentences, _read_again(path, corpus.path).sentences)
         number = sum(len(entities(s.tags or ())) for s in sentences)
         return Written(len(sentences), "sentences", number, oddities.lines())
-    documents = _documents(corpus, tag_map or {}, oddities)
+    documents = corpus.documents or [document_of(sentence) for sentence in corpus.sentences]
     if isinstance(form, FolderFormat):
         form.write(documents, path, oddities)
     else:
         with _new_file(path) as file:
             form.write(documents, file, oddities)
-    again = documents_of(_read_again(path, corpus.path))
-    if again is not None:
-        _compare_documents(documents, again, oddities)
+    _compare_documents(documents, _read_again(path, corpus.path).documents or [], oddities)
     return Written(len(documents), "documents", sum(len(d.marked or ()) for d in documents), oddities.lines())
 
 
@@ -104,26 +93,6 @@ def _annotated(corpus: Corpus, oddities: Oddities) -> list[Sentence]:
     if missing := len(corpus.sentences) - len(sentences):
         oddities.count("sentences that nobody has annotated, left out", number=missing)
     return sentences
-
-
-def _documents(corpus: Corpus, tag_map: Mapping[str, str], oddities: Oddities) -> list[Document]:
-    documents = documents_of(corpus)
-    if documents is None:
-        return [document_of(sentence) for sentence in corpus.sentences]
-    return [_mapped(document, tag_map, oddities) for document in documents]
-
-
-def _mapped(document: Document, tag_map: Mapping[str, str], oddities: Oddities) -> Document:
-    if document.marked is None:
-        return document
-    marked: list[Marked] = []
-    for entity in document.marked:
-        new = tag_map.get(type_name(entity.type), entity.type)
-        if new in ("O", ""):
-            oddities.count("entities dropped by the tag map", document.place)
-        else:
-            marked.append(entity._replace(type=new))
-    return replace(document, marked=tuple(marked))
 
 
 def _read_again(path: Path, place: str) -> Corpus:

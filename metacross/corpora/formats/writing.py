@@ -23,6 +23,7 @@ FormatName = Literal[
     "prodigy",
     "label-studio",
     "brat",
+    "docbin",
 ]
 
 
@@ -72,6 +73,7 @@ def formats() -> dict[FormatName, Format]:
     from metacross.corpora.formats.brat import write_brat
     from metacross.corpora.formats.conll_writer import write_conll, write_conll_2003, write_conllu
     from metacross.corpora.formats.csv_table import write_csv_table
+    from metacross.corpora.formats.doc_bin import write_doc_bin
     from metacross.corpora.formats.json_lines import (
         write_json_lines_prodigy,
         write_json_lines_spans,
@@ -91,4 +93,5 @@ def formats() -> dict[FormatName, Format]:
         "prodigy": TextFormat(write_json_lines_prodigy),
         "label-studio": TextFormat(partial(write_label_studio, predictions=False)),
         "brat": FolderFormat(write_brat),
+        "docbin": TextFormat(write_doc_bin, is_text=False),
     }
