@@ -87,7 +87,7 @@ def test_without_spacy_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     data, _ = written(Document("Lima", ()))
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(UserError, match=r"a\.spacy: spaCy's files need spaCy itself .*: pip install -e '\.\[spacy\]'"):
+    with pytest.raises(UserError, match=r'a\.spacy: spaCy\'s files need spaCy itself .*: pip install -e "\.\[spacy\]"'):
         read(data)
 
 
