@@ -178,7 +178,7 @@ def _ready(
         except ImportError as error:
             for timing in timings:
                 if timing.name == kind.name:
-                    timing.error = f"not installed ({error}): pip install 'metacross[bench]'"
+                    timing.error = f'not installed ({error}): pip install -e ".[bench]"'
     return ready
 
 

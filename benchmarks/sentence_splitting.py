@@ -13,7 +13,7 @@ a splitter cuts are counted as well.
 Our splitter is not told the language. Those that want to know it are told, or are told a related one that they know;
 which one is printed. Time is the processor's, for a call per paragraph, all splitters by turns; ratios are taken within
 a repeat.
-Splitters that are not installed are named: `pip install metacross[splitters]` brings them.
+Splitters that are not installed are named: `pip install -e ".[splitters]"` brings them.
 """
 
 from __future__ import annotations

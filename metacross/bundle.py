@@ -29,6 +29,7 @@ from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.loading import load_encoder, load_tokenizer
 from metacross.encoder.model import TagModel
+from metacross.encoder.quiet import quiet_transformers
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.errors import UserError
 from metacross.retrieval.index import VectorIndex
@@ -108,8 +109,9 @@ def save_bundle(
     def fill(folder: Path) -> None:
         # In fp32, half a gigabyte for the embedded encoder: its values are products of an fp16 scale and a small
         # integer, which fp16 cannot hold.
-        model.classifier.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with quiet_transformers():
+            model.classifier.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         save_model(sentence_encoder, str(folder / "sentence_encoder.safetensors"))
         index.save(folder / "index.faiss")
         with (folder / "source.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as file:

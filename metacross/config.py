@@ -121,7 +121,11 @@ class TrainConfig(Section):
     steps: Count
     plain_steps: CountOrZero
     lr: Positive
-    warmup: Ratio
+    warmup: Annotated[
+        Ratio | Annotated[int, Field(gt=1)],
+        Field(description="a number from 0 to 1 (a share of the steps), or a whole number above 1 (steps)"),
+    ]
+    decay: Ratio
     weight_decay: NonNegative
     clip_norm: Positive
     seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]  # numpy's range

@@ -40,9 +40,6 @@ COLOURS = {"PER": "bold cyan", "LOC": "bold green", "ORG": "bold magenta", "MISC
 
 def main() -> None:
     """Run the demo; METACROSS_DEMO_SVG names a file that gets a picture of its output."""
-    # Read by the library when it is imported: no bars and notices but our own.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from metacross import AdaptiveTagger
     from metacross.cli.display import Display
     from metacross.config import load_config

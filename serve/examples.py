@@ -327,7 +327,7 @@ def _engine(url: URL) -> Engine:
         arguments = {"client_encoding": "utf8", "connect_timeout": 10}
         return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
     except ImportError:
-        raise UserError("PostgreSQL needs the package psycopg: pip install 'metacross[postgres]'") from None
+        raise UserError('PostgreSQL needs the package psycopg: pip install -e ".[postgres]"') from None
 
 
 def _prepare_sqlite(connection: Connection, name: str) -> None:

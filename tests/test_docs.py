@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_the_architecture_names_files_that_exist(root: Path) -> None:
     assert len(named) > 40
     for path in named:
         assert (root / path).exists() or (root / "metacross" / path).exists(), f"architecture.md names {path}"
+
+
+def test_hints_to_install_name_extras_that_exist(root: Path) -> None:
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    files = [root / "README.md", root / "ray_config.yaml"]
+    for folder in ("metacross", "serve", "benchmarks", "docs"):
+        files += [*(root / folder).rglob("*.py"), *(root / folder).rglob("*.md")]
+    hints = [hint for file in files for hint in re.findall(r'pip install -e "\.\[(.*?)\]"', file.read_text("utf-8"))]
+    assert len(hints) >= 8
+    assert {name for hint in hints for name in hint.split(",")} <= extras.keys()
 
 
 def test_the_paper_map_names_things_that_exist(root: Path) -> None:

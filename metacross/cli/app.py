@@ -32,10 +32,9 @@ app.command(short_help="Encode and index a source once, for many runs.")(index.i
 
 def main() -> None:
     """The program's entry point."""
-    # The libraries read these when they are imported. They silence bars and notices that are not ours; a user who
-    # sets them keeps his own values.
+    # The libraries read these when they are imported. Bars of downloads would run into our own display; notices about
+    # forked processes mean nothing to users. A user who sets the variables keeps his own values.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     app(prog_name="metacross")
 

@@ -26,12 +26,14 @@ def train(
     """Train a tagger. A run is a directory; the last line names the bundle in it, which the other commands take.
 
     The first Ctrl-C stops after the step under way and leaves a checkpoint and a bundle; the second stops at once.
+    A run that is resumed with more steps ends as a new run of so many steps would, or is refused.
 
     \b
     metacross train train.name=en
     metacross train data.source=my/train.conll data.source_dev=my/dev.conll train.steps=1000
     metacross train --config quick.yaml model.encoder=/models/xlm-roberta-base
     metacross train --resume runs/en
+    metacross train --resume runs/en train.steps=6000
     metacross train --auto-resume train.name=en train.storage_path=/shared/runs
     """  # noqa: D301  # \b keeps the lines apart
     if resume and config:

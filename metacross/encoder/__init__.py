@@ -10,6 +10,7 @@ Modules:
     attention         attention that is fast in bf16 on a CPU too
     device            the choice of device and precision
     loading           an encoder by name or path, with all that belongs to it
+    quiet             transformers without its progress bars and notes
     embedded          the encoder that comes out of a wheel
     e5_file           the file in that wheel
 """

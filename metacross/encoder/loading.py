@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -24,6 +25,7 @@ from metacross.encoder import attention
 from metacross.encoder.embedded import embedded_encoder
 from metacross.encoder.families import refuse_family
 from metacross.encoder.model import TagModel
+from metacross.encoder.quiet import quiet_transformers
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError, first_line
@@ -85,30 +87,53 @@ def load_classifier(path: str | Path, tags: Sequence[str], *, seed: int) -> PreT
         seed: of a new head's random weights.
 
     Raises:
-        UserError: nothing can be loaded from there, or fast weights cannot follow this kind of encoder.
+        UserError: nothing can be loaded from there, weights of the encoder are missing, or fast weights cannot follow
+            this kind of encoder.
     """
     try:
         local = only_local(path)
-        config = AutoConfig.from_pretrained(path, local_files_only=local)
-        refuse_family(config.model_type)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            classifier: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
-                path,
-                num_labels=len(tags),
-                id2label=dict(enumerate(tags)),
-                label2id={tag: i for i, tag in enumerate(tags)},
-                attn_implementation=attention.NAME,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # the head of a tagger for other tags is replaced by a new one
-                local_files_only=local,
-            )
-            return classifier
+        classifier: PreTrainedModel
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(path, local_files_only=local)
+            refuse_family(config.model_type)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                classifier, report = AutoModelForTokenClassification.from_pretrained(
+                    path,
+                    num_labels=len(tags),
+                    id2label=dict(enumerate(tags)),
+                    label2id={tag: i for i, tag in enumerate(tags)},
+                    attn_implementation=attention.NAME,
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,  # the head of a tagger for other tags is replaced by a new one
+                    local_files_only=local,
+                    output_loading_info=True,
+                )
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.encoder={path}: not a directory with an encoder, and no hub was reached under that name "
             f"({first_line(error)}). Use model.encoder=embedded, or the path of a downloaded encoder."
         ) from error
+    _refuse_gaps(path, classifier, report)
+    return classifier
+
+
+def _refuse_gaps(path: str | Path, classifier: PreTrainedModel, report: Mapping[str, Any]) -> None:
+    """Raises UserError where weights of the encoder were not loaded, which transformers draws at random instead.
+
+    Args:
+        path: where the model was loaded from.
+        classifier: the model. Its head may be new; everything else must have been loaded.
+        report: transformers' report about loading it.
+    """
+    gaps = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    gaps = {key for key in gaps if key.startswith(f"{classifier.base_model_prefix}.")}
+    if gaps:
+        raise UserError(
+            f"model.encoder={path}: {len(gaps)} of the encoder's weights are missing or have another shape than its "
+            f"config.json says ({', '.join(sorted(gaps)[:3])}{', ...' if len(gaps) > 3 else ''}). Copy or download it "
+            "again."
+        )
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
@@ -118,7 +143,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         UserError: there is none.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=only_local(path))
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=only_local(path))
         return tokenizer
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no tokenizer found ({first_line(error)})") from error

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metacross.config import FILE_NAME, Config, differences, load_config
+from metacross.config import FILE_NAME, Config, TrainConfig, differences, load_config
 from metacross.errors import UserError
+from metacross.events import Note, Show
 from metacross.storage import addresses
 from metacross.storage.files import write_file
-from metacross.training import checkpoint
+from metacross.training import checkpoint, extension
 from metacross.training.progress import Progress
+from metacross.training.schedule import Schedule
 
 # Settings that a resumed run may change, since they do not decide its result.
 CHANGEABLE = (
@@ -53,13 +55,18 @@ class Run:
         """The step of the newest checkpoint, complete or not; 0 without one."""
         folder = checkpoint.FOLDER
         names = self.mirror.names(folder) if self.mirror else [path.name for path in checkpoint.paths(self.local)]
-        return int(names[-1].removeprefix("step-")) if names else 0
+        return checkpoint.step_of(names[-1]) if names else 0
 
     def progress(self) -> Progress | None:
         """The progress in the newest complete checkpoint; None without one."""
         if self.mirror:
             checkpoint.fetch(self.mirror)
         return checkpoint.latest_progress(self.local)
+
+    def fetch_checkpoints(self) -> None:
+        """Brings here all checkpoints of a run that is kept at an address."""
+        if self.mirror:
+            self.mirror.pull(checkpoint.FOLDER)
 
     def write(self, name: str, text: str) -> None:
         """Writes a small file atomically."""
@@ -104,15 +111,83 @@ def settings_file(run: Run) -> Path:
     return path
 
 
-def refuse_changes(run: Run, config: Config) -> None:
-    """Raises UserError where `config` differs from the run's own in what decides the result."""
+def refuse_changes(run: Run, config: Config) -> int | None:
+    """Refuses settings with which the run would end as no run with these settings does.
+
+    Args:
+        run: a run that is to go on.
+        config: the configuration that it is to go on with; it may have more steps than the run's own.
+
+    Returns:
+        The step to go back to where the run is made longer; None where it is not.
+
+    Raises:
+        UserError: a setting that decides the result is changed, or with more steps the run would not end as a fresh
+            run of so many steps; the message says why and what to do instead.
+    """
     began = load_config([settings_file(run)], alone=True)
-    changed = [name for name in differences(began, config) if name not in CHANGEABLE]
+    longer = config.train.steps > began.train.steps
+    changed = [
+        name for name in differences(began, config) if name not in CHANGEABLE and not (longer and name == "train.steps")
+    ]
     if changed:
         raise UserError(
             f"{', '.join(changed)}: cannot be changed in a run that goes on ({run.location}); only "
-            f"{', '.join(CHANGEABLE)} can. Leave it out, or start a new run."
+            f"{', '.join(CHANGEABLE)} can, and train.steps to more than {began.train.steps}. Leave it out, or start a "
+            "new run."
         )
+    if not longer:
+        return None
+    run.fetch_checkpoints()
+    step = extension.common_step(run.local, began.train, config.train)
+    if step is None:
+        raise UserError(_why_not_longer(run, began.train, config.train))
+    return step
+
+
+def _why_not_longer(run: Run, before: TrainConfig, now: TrainConfig) -> str:
+    """Why the run has no checkpoint that a run of more steps has too, and what to do instead."""
+    old, new = Schedule.of(before), Schedule.of(now)
+    common = old.steps_in_common(new)
+    reasons = []
+    if common < before.steps:
+        reasons.append(
+            f"step {common + 1} has learning rate {old.rate(common):.3g} in a run of {before.steps} steps and "
+            f"{new.rate(common):.3g} in one of {now.steps} (train.warmup={before.warmup}, train.decay={before.decay})"
+        )
+    if common:
+        reasons.append(f"the first {common} steps, which are the same, have left no checkpoint to go on from")
+    copy = " (copy these from the address first)" if run.mirror else ""
+    return (
+        f"train.steps={now.steps}: {run.location} cannot go on and end as a run of {now.steps} steps does: "
+        f"{', and '.join(reasons)}.\n"
+        f"Train one from its start: metacross train --config {run.below(FILE_NAME)} train.steps={now.steps} "
+        "train.name=NAME\n"
+        f"or, with another result, one that starts with the weights of this run: add "
+        f"model.encoder={run.below('bundle')}{copy}\n"
+        "A run that was started with train.warmup=STEPS (above 1) and train.decay=SHARE (below 1) can be made longer."
+    )
+
+
+def take_up(run: Run, config: Config, show: Show) -> None:
+    """Prepares a run to go on; where it is made longer, what a longer run would not have is removed.
+
+    Args:
+        run: the run.
+        config: the configuration that it is to go on with.
+        show: gets a note where the run goes back to an earlier checkpoint.
+
+    Raises:
+        UserError: as `refuse_changes` does.
+    """
+    step = refuse_changes(run, config)
+    if step is None:
+        return
+    if step < run.newest():
+        show(Note(f"going back to step {step}: after it, a run of {config.train.steps} steps has other learning rates"))
+        checkpoint.drop_newer(run.local, step, run.mirror)
+    # A run in MLflow cannot change its params and keeps every point, so the longer run is another one there.
+    run.remove("mlflow.json")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from metacross.errors import UserError
 from metacross.events import Measurement, Show, ignore
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked, submission_id
 from metacross.ray_training.attempts import attempt_until_done
-from metacross.ray_training.directory import Run, opened, refuse_changes, refuse_used, settings_file
+from metacross.ray_training.directory import Run, opened, refuse_changes, refuse_used, settings_file, take_up
 from metacross.ray_training.resources import worker_resources, worker_threads
 from metacross.ray_training.worker import Assignment
 from metacross.storage import addresses
@@ -74,9 +74,10 @@ def train(
         run_dir: where to write, a directory or an address; train.storage_path/train.name by default. Without a name, a
             run that is a Ray job takes the job's submission id, and `auto_resume` is on: a job that is submitted again
             goes on.
-        resume: go on from the newest checkpoint in `run_dir`.
-        auto_resume: where the directory holds a run with this configuration, go on with it, from the start if it has
-            no checkpoint, or return its result if it is done; else start it.
+        resume: go on from the newest checkpoint in `run_dir`; with a larger train.steps than the run had, from the
+            newest that a fresh run of so many steps would have too.
+        auto_resume: where the directory holds a run with this configuration, or with fewer steps, go on with it, from
+            the start if it has no checkpoint, or return its result if it is done; else start it.
         show: called, in the caller's thread, with every event of progress.jsonl as it happens.
         cpus_per_worker: CPUs that Ray reserves for a worker, and its threads. By default all of this machine's go to
             the workers where Ray was started here; elsewhere it is 1.
@@ -95,12 +96,12 @@ def train(
         run = Run(location, local, mirror)
         run.fetch_settings()
         if auto_resume and run.has(FILE_NAME):
-            refuse_changes(run, config)
+            take_up(run, config, show)
             if finished := _result_of_finished(run, config.train.steps):
                 return finished
             resume = run.newest() > 0
         elif resume:
-            refuse_changes(run, config)
+            take_up(run, config, show)
         else:
             refuse_used(run)
         with opened(run, config, fresh=not resume):
@@ -109,10 +110,10 @@ def train(
 
 
 def resume_config(run_dir: Path | str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration that a run goes on with: its own, with overrides of where it runs.
+    """The configuration that a run goes on with: its own, with overrides of where it runs and how long.
 
     Raises:
-        UserError: no run is there, or an override would change what the run computes (which ones).
+        UserError: no run is there, or an override would change what the run has computed (which ones).
     """
     with addresses.working_copy(run_dir) as (local, mirror):
         run = Run(run_dir, local, mirror)

@@ -53,7 +53,7 @@ class MLflow:
         except ImportError:
             raise UserError(
                 f"train.mlflow_uri={config.train.mlflow_uri} but MLflow is not installed where the training runs. "
-                "pip install 'metacross[mlflow]', or leave train.mlflow_uri empty."
+                'pip install -e ".[mlflow]", or leave train.mlflow_uri empty.'
             ) from None
         # Few and short retries, since what fails is tried again here. Values that the user has set stay.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

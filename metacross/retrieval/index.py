@@ -239,6 +239,6 @@ def _faiss() -> Any:
         import faiss  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
         raise UserError(
-            "FAISS is missing: pip install 'metacross[cpu]' or, on a GPU machine, 'metacross[gpu]'"
+            'FAISS is missing: pip install -e ".[cpu]" or, on a GPU machine, pip install -e ".[gpu]"'
         ) from error
     return faiss

@@ -6,8 +6,10 @@ Modules:
     learner      a meta-step, a measurement, a bundle
     loop         step after step: measurements, checkpoints, the best bundle
     dev_set      development sentences, scored at every measurement
-    optimizer    AdamW, its learning rate, the gradient in one buffer
+    optimizer    AdamW, the gradient in one buffer
+    schedule     the learning rate of every step
     checkpoint   what a run resumes from
+    extension    what a longer run has in common with a shorter one
     progress     how far a run has come
     pace         how fast it gets on
     profiler     a trace of ten steps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from metacross.storage.files import write_json
 from metacross.training.progress import Progress
 
 FOLDER = "checkpoints"
-KEPT = 2  # the newest ones; the one of the best measurement is kept as well
+KEPT = 2  # the newest ones; extension.needed_steps says which others are kept
 FORMAT = 1
 STATE_FILE = "state.safetensors"
 PROGRESS_FILE = "progress.json"
@@ -41,18 +41,27 @@ class RunWriter:
     Args:
         run_dir: the run's directory.
         tags: the tag set, IOB2.
+        needed: takes the history; returns the steps whose checkpoints are kept besides the newest ones.
         mirror: for a run that is kept at an address: carries what was written there, in the same thread.
     """
 
-    def __init__(self, run_dir: Path, *, tags: Sequence[str], mirror: Mirror | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        tags: Sequence[str],
+        needed: Callable[[Sequence[Measurement]], Collection[int]],
+        mirror: Mirror | None = None,
+    ) -> None:
         self._run_dir = run_dir
         self._tags = tags
+        self._needed = needed
         self._mirror = mirror
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="run-writer")
         self._pending: Future[None] | None = None
 
     def checkpoint(self, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Starts to write `checkpoints/step-N`; then older ones are removed but for the last few and the best.
+        """Starts to write `checkpoints/step-N`; then those are removed that are no longer kept.
 
         Raises:
             UserError: what was to be written before could not be.
@@ -83,15 +92,18 @@ class RunWriter:
 
     def _write_checkpoint(self, tensors: dict[str, Tensor], progress: Progress) -> None:
         path = save(self._run_dir, tensors, progress, self._tags)
+        needed = self._needed(progress.history)
+        for name in superseded([old.name for old in paths(self._run_dir)], needed):
+            shutil.rmtree(path.with_name(name), ignore_errors=True)
         if self._mirror:
             self._mirror.push(f"{FOLDER}/{path.name}")
-            for name in superseded(self._mirror.names(FOLDER), progress.history):
+            for name in superseded(self._mirror.names(FOLDER), needed):
                 self._mirror.remove(f"{FOLDER}/{name}")
 
 
 def save(run_dir: Path, tensors: dict[str, Tensor], progress: Progress, tags: Sequence[str]) -> Path:
-    """Writes `run_dir/checkpoints/step-N`, N being progress.step, and removes those that are no longer kept."""
-    path = run_dir / FOLDER / f"step-{progress.step:07d}"
+    """Writes `run_dir/checkpoints/step-N`, N being progress.step."""
+    path = path_of(run_dir, progress.step)
 
     def fill(folder: Path) -> None:
         save_file(tensors, folder / STATE_FILE)
@@ -99,19 +111,16 @@ def save(run_dir: Path, tensors: dict[str, Tensor], progress: Progress, tags: Se
         write_manifest(folder, FORMAT)
 
     write_directory(path, fill)
-    for name in superseded([old.name for old in paths(run_dir)], progress.history):
-        shutil.rmtree(path.with_name(name), ignore_errors=True)
     return path
 
 
-def superseded(names: Sequence[str], history: Sequence[Measurement]) -> list[str]:
-    """Which of these checkpoints, oldest first, are no longer kept.
+def superseded(names: Sequence[str], needed: Collection[int]) -> list[str]:
+    """Which of these checkpoints, oldest first, are no longer kept: all but the last few and the needed steps.
 
-    >>> superseded(["step-10", "step-20", "step-30", "step-40"], [Measurement(step=10, plain=72.0)])
+    >>> superseded(["step-10", "step-20", "step-30", "step-40"], {10})
     ['step-20']
     """
-    best = best_step(history)
-    return [name for name in names[:-KEPT] if int(name.removeprefix("step-")) != best]
+    return [name for name in names[:-KEPT] if step_of(name) not in needed]
 
 
 def fetch(mirror: Mirror) -> None:
@@ -132,15 +141,27 @@ def restore(
     Raises:
         UserError: there are checkpoints, but none is complete; or it belongs to another tag set.
     """
-    newest, damage = newest_complete(run_dir)
+    newest, damages = newest_complete(run_dir)
     if newest is None:
-        if damage:
-            raise UserError(f"no checkpoint in {run_dir / FOLDER} is complete ({damage[0]}). Start a new run.")
-        return damage
-    saved = read_progress(newest)
+        if damages:
+            raise UserError(f"no checkpoint in {run_dir / FOLDER} is complete ({damages[0]}). Start a new run.")
+        return damages
+    load(newest, model, optimizer, progress, tags=tags)
+    return damages
+
+
+def load(
+    path: Path, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress, *, tags: Sequence[str]
+) -> None:
+    """Sets theta, the optimizer and the progress to a checkpoint, which has to be complete.
+
+    Raises:
+        UserError: it belongs to another tag set.
+    """
+    saved = read_progress(path)
     if saved.tags != list(tags):
-        raise UserError(f"{newest}: trained for tags {saved.tags}, the data has {list(tags)}. Use another train.name")
-    tensors = load_file(newest / STATE_FILE)
+        raise UserError(f"{path}: trained for tags {saved.tags}, the data has {list(tags)}. Use another train.name")
+    tensors = load_file(path / STATE_FILE)
     for i, p in enumerate(model.theta()):
         with torch.no_grad():
             p.copy_(tensors[f"theta.{i}"])
@@ -150,30 +171,37 @@ def restore(
             if f"{key}.{i}" in tensors
         }
     progress.step, progress.best, progress.history = saved.progress.step, saved.progress.best, saved.progress.history
-    return damage
 
 
 def newest_complete(run_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files are as they were written, and what is wrong with those newer than it."""
-    damage: list[str] = []
+    damages: list[str] = []
     for path in reversed(paths(run_dir)):
-        try:
-            check_manifest(path, FORMAT, kind="checkpoint")
-        except UserError as error:
-            damage.append(str(error))
-        else:
-            return path, damage
-    return None, damage
+        what = damage(path)
+        if not what:
+            return path, damages
+        damages.append(what)
+    return None, damages
 
 
-def drop_damaged(run_dir: Path, mirror: Mirror | None = None) -> None:
-    """Removes the checkpoints newer than the newest complete one, which would count among the last few to be kept."""
-    newest, _ = newest_complete(run_dir)
+def damage(path: Path) -> str:
+    """What is wrong with a checkpoint's files; "" where they are as they were written."""
+    try:
+        check_manifest(path, FORMAT, kind="checkpoint")
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def drop_newer(run_dir: Path, step: int, mirror: Mirror | None = None) -> None:
+    """Removes the checkpoints of later steps, which would count among the last few to be kept."""
     for path in paths(run_dir):
-        if newest is not None and path > newest:
+        if step_of(path.name) > step:
             shutil.rmtree(path, ignore_errors=True)
-            if mirror:
-                mirror.remove(f"{FOLDER}/{path.name}")
+    if mirror:
+        for name in mirror.names(FOLDER):
+            if step_of(name) > step:
+                mirror.remove(f"{FOLDER}/{name}")
 
 
 def latest_progress(run_dir: Path) -> Progress | None:
@@ -193,6 +221,16 @@ def read_progress(path: Path) -> SavedProgress:
     """What a checkpoint says about the run."""
     content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
     return SavedProgress(Progress.from_json(content), content["tags"])
+
+
+def path_of(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return run_dir / FOLDER / f"step-{step:07d}"
+
+
+def step_of(name: str) -> int:
+    """The step of a checkpoint, by the name of its directory."""
+    return int(name.removeprefix("step-"))
 
 
 def paths(run_dir: Path) -> list[Path]:

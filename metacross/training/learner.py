@@ -26,9 +26,10 @@ from metacross.errors import RunError
 from metacross.events import Measurement, Show, ignore
 from metacross.tagging.adaptation import inner_loop
 from metacross.training.episodes import Episode, shares
-from metacross.training.optimizer import FlatGradient, learning_rate, make_optimizer
+from metacross.training.optimizer import FlatGradient, make_optimizer
 from metacross.training.preparation import SOURCE_DEV, Parts, prepare
 from metacross.training.progress import Progress
+from metacross.training.schedule import Schedule
 from metacross.training.team import Team
 
 
@@ -77,6 +78,7 @@ class Learner:
         self._plain = config.train.method == "base"
         self._max_weight = 0.0 if self._plain else config.loss.max_weight
         self._inner = inner_loop(config.inner, max_weight=self._max_weight, second_order=config.inner.second_order)
+        self._schedule = Schedule.of(config.train)
         self.optimizer = make_optimizer(self.model.theta(), config.train.weight_decay)
         self._gradient = FlatGradient(self.model.theta(), extra=2)  # the loss, and how many workers want to stop
 
@@ -128,7 +130,7 @@ class Learner:
         if norm > train.clip_norm:
             flat *= train.clip_norm / norm
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, train.lr, train.steps, train.warmup)
+            group["lr"] = self._schedule.rate(step)
         self.optimizer.step()
         self.progress.step += 1
         return StepResult(loss, sum(self._lengths(batch, without_support)), stops > 0)

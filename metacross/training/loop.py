@@ -7,14 +7,17 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+from metacross.config import FILE_NAME, load_config
 from metacross.errors import UserError
 from metacross.events import Measurement, Note, Start, to_fields
 from metacross.storage.addresses import Mirror
 from metacross.storage.directories import tidy
 from metacross.training import checkpoint
+from metacross.training.extension import is_measured, needed_steps
 from metacross.training.learner import Learner
 from metacross.training.pace import Pace
 from metacross.training.progress import Progress
+from metacross.training.schedule import Schedule
 
 AroundStep = Callable[[int], AbstractContextManager[None]]  # meta-steps done -> what the next one is taken inside of
 
@@ -42,8 +45,9 @@ def run(
 ) -> Outcome:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
 
-    A checkpoint is written every `train.checkpoint_every` steps, at every new best and when stopped; a run whose
-    `run_dir` has one goes on from it. Every worker calls this; all of them read `run_dir`, and the first one writes.
+    A checkpoint is written every `train.checkpoint_every` steps, at every new best, when stopped, and before the
+    learning rate falls, from where a longer run could go on. A run whose `run_dir` has one goes on from it. Every
+    worker calls this; all of them read `run_dir`, and the first one writes.
 
     Args:
         learner: this worker's.
@@ -57,9 +61,12 @@ def run(
         UserError: a file cannot be written or read, or workers do not see the same checkpoints.
         RunError: the loss is not finite.
     """
-    writer = checkpoint.RunWriter(run_dir, tags=learner.tags, mirror=mirror)
+    train = learner.config.train
+    writer = checkpoint.RunWriter(
+        run_dir, tags=learner.tags, needed=lambda history: needed_steps(history, train), mirror=mirror
+    )
     try:
-        _restore(learner, run_dir, mirror)
+        _restore(learner, run_dir, writer, mirror)
         stopped = _train(learner, writer, should_stop, on_eval, around_step)
         writer.wait()
     finally:
@@ -68,7 +75,7 @@ def run(
     return Outcome(learner.progress, stopped)
 
 
-def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
+def _restore(learner: Learner, run_dir: Path, writer: checkpoint.RunWriter, mirror: Mirror | None) -> None:
     """Brings all workers to the newest complete checkpoint, and reports the start."""
     progress = learner.progress
     if learner.team.rank == 0:
@@ -84,8 +91,40 @@ def _restore(learner: Learner, run_dir: Path, mirror: Mirror | None) -> None:
     for what in damage:
         learner.report(Note(f"warning: {what} Going on from step {progress.step}."))
     if damage and learner.team.rank == 0:
-        checkpoint.drop_damaged(run_dir, mirror)
+        checkpoint.drop_newer(run_dir, progress.step, mirror)
+    _lengthen(learner, run_dir, writer, mirror)
     learner.report(Start(progress.step, learner.config.train.steps, workers=learner.team.size))
+
+
+def _lengthen(learner: Learner, run_dir: Path, writer: checkpoint.RunWriter, mirror: Mirror | None) -> None:
+    """Brings progress and bundle to where a run of train.steps steps would have them; the run may have had fewer."""
+    train, progress = learner.config.train, learner.progress
+    history = [measured for measured in progress.history if is_measured(measured.step, train)]
+    best = checkpoint.best_step(history)
+    if learner.team.rank == 0 and best is not None and _bundle_steps(run_dir, mirror) not in (None, train.steps):
+        # The bundle is that of the shorter run: its settings are, and it may be from a step that was dropped.
+        newest = progress.step
+        if mirror:
+            mirror.pull(f"{checkpoint.FOLDER}/{checkpoint.path_of(run_dir, best).name}")
+        _load(learner, run_dir, best)
+        _write_bundle(learner, writer, dev_f1=progress.best)
+        _load(learner, run_dir, newest)
+    progress.history = history
+    progress.best = max((measured.score for measured in history), default=Progress.best)
+
+
+def _bundle_steps(run_dir: Path, mirror: Mirror | None) -> int | None:
+    """The steps of the run that the bundle was written by; None where there is no bundle."""
+    name = f"bundle/{FILE_NAME}"
+    if mirror:
+        mirror.pull(name)
+    path = run_dir / name
+    return load_config([path], alone=True).train.steps if path.exists() else None
+
+
+def _load(learner: Learner, run_dir: Path, step: int) -> None:
+    path = checkpoint.path_of(run_dir, step)
+    checkpoint.load(path, learner.model, learner.optimizer, learner.progress, tags=learner.tags)
 
 
 def _train(
@@ -97,6 +136,7 @@ def _train(
 ) -> bool:
     """Takes steps to the end or until someone stops the run; returns whether someone did before the last step."""
     train, progress, writes = learner.config.train, learner.progress, learner.team.rank == 0
+    open_steps = Schedule.of(train).open_steps
     stopped = False
     pace = Pace(learner)
     while progress.step < train.steps and not stopped:
@@ -104,9 +144,8 @@ def _train(
             result = learner.step(should_stop())
         pace.count(result)
         stopped = result.stop
-        last = progress.step == train.steps
         better = False
-        if progress.step % train.eval_every == 0 or last:
+        if is_measured(progress.step, train):
             measured = learner.evaluate()
             learner.report(measured)
             on_eval(measured)
@@ -115,7 +154,8 @@ def _train(
                 if writes:
                     _write_bundle(learner, writer, dev_f1=measured.score)
             pace.restart()
-        if writes and (progress.step % train.checkpoint_every == 0 or last or stopped or better):
+        due = progress.step % train.checkpoint_every == 0 or progress.step in (open_steps, train.steps)
+        if writes and (due or stopped or better):
             writer.checkpoint(learner.model, learner.optimizer, progress)
     if writes and progress.best < 0:  # stopped before the first measurement: a bundle that was not measured
         _write_bundle(learner, writer, dev_f1=None)

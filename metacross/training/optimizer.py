@@ -1,4 +1,4 @@
-"""The optimizer, its learning rate, and the buffer that holds the gradient."""
+"""The optimizer, and the buffer that holds the gradient."""
 
 from __future__ import annotations
 
@@ -30,21 +30,6 @@ class FlatGradient:
     def clear(self) -> None:
         """Sets the buffer to zero; later backward calls add to it."""
         self.flat.zero_()
-
-
-def learning_rate(step: int, peak: float, steps: int, warmup: float) -> float:
-    """The learning rate of a step: it rises linearly over the first `warmup` share of the steps, then falls to 0.
-
-    Args:
-        step: the step's number, from 0.
-        peak: the highest rate.
-        steps: meta-steps of the complete run.
-        warmup: share of the steps over which it rises, from 0 to 1.
-    """
-    rise = max(1, round(warmup * steps))
-    if step < rise:
-        return peak * (step + 1) / rise
-    return peak * (steps - step) / max(1, steps - rise)
 
 
 def make_optimizer(theta: Sequence[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

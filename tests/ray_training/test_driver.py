@@ -17,9 +17,10 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metacross.bundle import load_bundle
+from metacross.config import load_config
 from metacross.errors import RunError, UserError
 from metacross.event_files import read_events
-from metacross.events import Event, Measurement
+from metacross.events import Event, Measurement, Note, Start
 from metacross.ray_internals import PREEMPTION_WATCHER
 from metacross.ray_training import attempts, driver
 from metacross.ray_training.directory import Run, refuse_used
@@ -165,6 +166,37 @@ def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch:
         assert_same(state(local), state(alone))
     assert result.bundle is not None
     assert load_bundle(result.bundle).metrics["dev_f1"] == result.best
+
+
+@pytest.mark.ray
+def test_a_finished_run_at_an_address_is_made_longer(
+    local_ray: None, place: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends as a run of that length that was never shorter, without Ray and in a directory, does."""
+    monkeypatch.setattr(addresses, "FOLLOW_SECONDS", 0.1)
+    changes = {"train__storage_path": f"s3://metacross-runs/some{s3}", "train__warmup": 4, "train__decay": 0.5}
+    shorter = config("longer", train__steps=20, train__eval_every=5, **changes)
+    settings = config("longer", train__steps=40, train__eval_every=5, **changes)
+    fresh = place / "runs" / "never_shorter"
+    expected = run(Learner.from_config(settings, device=torch.device("cpu")), fresh)
+
+    address = str(driver.train(shorter).run_dir)
+    resumed = driver.resume_config(address, ["train.steps=40"])
+    assert resumed == settings
+    events: list[Event] = []
+    result = driver.train(resumed, run_dir=address, resume=True, show=events.append)
+    assert Note("going back to step 10: after it, a run of 40 steps has other learning rates") in events
+    assert Start(step=10, steps=40, workers=1) in events
+    assert (result.step, result.stopped) == (40, False)
+    assert result.history == expected.progress.history
+    with addresses.working_copy(address) as (local, mirror):
+        assert mirror is not None
+        checkpoint.fetch(mirror)
+        assert_same(state(local), state(fresh))
+        assert mirror.pull("bundle") and mirror.pull("ray_config.yaml")
+        assert (local / "bundle" / "manifest.json").read_text() == (fresh / "bundle" / "manifest.json").read_text()
+        assert load_config([local / "ray_config.yaml"], alone=True) == settings
+    assert driver.train(settings, auto_resume=True) == result  # it is done
 
 
 @pytest.mark.ray

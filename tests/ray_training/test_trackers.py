@@ -241,7 +241,7 @@ def test_mlflow_that_is_not_installed(place: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "mlflow", None)
     config = tiny_config(place, "train.mlflow_uri=http://localhost:5000")
     with (
-        pytest.raises(UserError, match=r"pip install 'metacross\[mlflow\]'"),
+        pytest.raises(UserError, match=r'pip install -e "\.\[mlflow\]"'),
         tracked(config, tmp_path, lambda event: None),
     ):
         pass

@@ -412,5 +412,5 @@ def test_a_lost_connection_is_made_again(url: str) -> None:
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(UserError, match=r"pip install 'metacross\[postgres\]'"):
+    with pytest.raises(UserError, match=r'pip install -e "\.\[postgres\]"'):
         ExampleStore("postgresql://ana:geheim@127.0.0.1:1/db")

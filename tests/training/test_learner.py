@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from metacross.errors import RunError, UserError
 from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.loop import run
-from metacross.training.optimizer import learning_rate
 from metacross.training.team import Team
 from tests.helpers.tiny_bundle import tiny_config, write_corpus, write_inputs
 
@@ -179,11 +177,3 @@ def test_target_languages_choose_where_there_are_development_sets(place: Path, t
 def test_more_neighbours_than_sentences(place: Path) -> None:
     with pytest.raises(UserError, match=r"episodes\.support_size|support_size=500"):
         learner(place, "episodes.support_size=500")
-
-
-def test_learning_rate_rises_and_falls() -> None:
-    rates = [learning_rate(step, 1.0, 100, 0.1) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9] == pytest.approx(1.0)
-    assert rates[-1] == pytest.approx(1 / 90)
-    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
