@@ -181,6 +181,14 @@ class AddedExamples:
 
 
 @dataclass(frozen=True)
+class ImportedExamples(AddedExamples):
+    """The examples that a file brought."""
+
+    oddities: tuple[str, ...] = ()
+    """What was unusual in the file, or mended while it was read, a line each."""
+
+
+@dataclass(frozen=True)
 class ExamplePage:
     """Some of the examples, by ascending id."""
 

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import IO
 
 from metacross.corpora.characters import INVISIBLE, visible
 from metacross.corpora.formats.recognise import opened
@@ -91,6 +92,7 @@ def read_corpus(
     language: str | None = None,
     max_words: int = 120,
     tag_column: int | str = "auto",
+    stream: IO[bytes] | None = None,
 ) -> Corpus:
     """Reads a tagged corpus; format, encoding and tagging scheme are recognised by the content.
 
@@ -103,6 +105,7 @@ def read_corpus(
         language: ISO 639-1 code; decides where the rebuilt text has spaces.
         max_words: the most words of a sentence if sentence breaks have to be found; at least 1.
         tag_column: where the tags are, see `raw.ReadOptions`; auto: where the reader finds them.
+        stream: the file's bytes; `path` is its name in messages then, and no file is opened.
 
     Raises:
         UserError: the file is missing, empty, unreadable or breaks its format or its tagging scheme; the message
@@ -111,7 +114,10 @@ def read_corpus(
     tag_map = _checked(tag_map or {})
     if max_words < 1:
         raise UserError(f"max_words={max_words}; expected at least 1.")
-    with opened(os.fspath(path), ReadOptions(None if tag_column == "auto" else tag_column)) as (source, reading):
+    with opened(os.fspath(path), ReadOptions(None if tag_column == "auto" else tag_column), stream) as (
+        source,
+        reading,
+    ):
         items = list(reading.items)
     oddities = source.oddities
     if language and reading.language and reading.language != language:

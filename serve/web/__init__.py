@@ -5,6 +5,7 @@ Modules:
     service   what they ask: the backend that tags, and the store of examples
     schemas   requests, checked strictly
     limits    what one request may ask for
+    imports   files of examples
     lines     NDJSON in and out
     envelope  what is done for every request: id, bound, count, log line
     auth      bearer tokens

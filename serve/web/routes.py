@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from metacross.client.contract import AddedExamples, EntitiesAnswer, Example, ExamplePage, Model, ModelName, Problem
+from metacross.client.contract import (
+    AddedExamples,
+    EntitiesAnswer,
+    Example,
+    ExamplePage,
+    ImportedExamples,
+    Model,
+    ModelName,
+    Problem,
+)
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
 from serve.annotations import sentence_of, sentence_of_words
@@ -19,6 +29,7 @@ from serve.web import problems, schemas
 from serve.web.auth import Token
 from serve.web.document import DocumentedAPI
 from serve.web.envelope import Envelope, Observed
+from serve.web.imports import read_examples
 from serve.web.limits import Limits, jobs_of
 from serve.web.lines import NDJSON, Lines, answered_lines
 from serve.web.page import PAGE, policy
@@ -32,6 +43,10 @@ WAIT = (503, 504)  # where the backend is asked
 STORE = (404, 503)  # where the store is asked; 404: there is none, or no such example
 
 _LINE = '{"id": 1, "text": "Otto moved from Bern to Quito."}\n'
+_FILES = {  # what `metacross tag` writes, and all else that `metacross data` reads as text
+    NDJSON: {"schema": {"type": "string"}, "example": '{"tokens": ["Quito", "espera"], "ner_tags": ["B-LOC", "O"]}\n'},
+    "text/plain": {"schema": {"type": "string"}, "example": "Quito\tB-LOC\nespera\tO\n"},
+}
 _LINKS = {  # of the answer to new examples: where the first of them is
     method: {
         "operationRef": f"#/paths/~1v1~1examples~1{{number}}/{method}",
@@ -150,6 +165,24 @@ def _add_examples(app: FastAPI, service: Service) -> None:
         languages = [example.language for example in request.examples]
         added = await service.stored(lambda store: store.add(sentences, languages))
         return AddedExamples(tuple(example.as_answer() for example in added))
+
+    @app.post(
+        "/v1/examples:import",
+        status_code=201,
+        summary="Add the sentences of a file",
+        responses={**_problems(*REFUSED, 413, *STORE, *WAIT), 201: {"links": _LINKS}},
+        dependencies=[may_write],
+        openapi_extra={"requestBody": {"required": True, "content": _FILES}},
+    )
+    async def import_file(
+        request: Request, language: Annotated[str, Query(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")] = ""
+    ) -> ImportedExamples:
+        labels = (await service.model()).labels
+        body = await request.body()
+        read = partial(read_examples, body, labels=labels, language=language, limits=service.limits)
+        sentences, oddities = await run_in_threadpool(read)
+        added = await service.stored(lambda store: store.add(sentences, [language] * len(sentences)))
+        return ImportedExamples(tuple(example.as_answer() for example in added), tuple(oddities))
 
     @app.get("/v1/examples", summary="List examples", responses=refusals, dependencies=[may_read])
     async def listed(

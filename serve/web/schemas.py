@@ -75,15 +75,30 @@ class EntitiesRequest(RequestOptions):
 
 
 class NewEntity(_Strict):
-    """An entity of an example; offsets count code points, and fall on the borders of words."""
+    """An entity of an example; offsets count code points, and fall on the borders of words.
+
+    With entity_group in place of label it is an entity as `metacross tag` writes it.
+    """
 
     start: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(ge=1)]
     label: Text
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_tag_writes(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "entity_group" not in value or "label" in value:
+            return value
+        rest = {key: value[key] for key in value if key not in ("entity_group", "score", "word")}
+        return {**rest, "label": value["entity_group"]}
+
 
 class NewExample(_Strict):
-    """A labelled sentence: a text with its entities, or words with their tags (IOB2)."""
+    """A labelled sentence: a text with its entities, or words with their tags (IOB2).
+
+    A line that `metacross tag` has written is one too: `tokens` and `ner_tags` are words and tags; what it says besides
+    about the same entities is left out.
+    """
 
     model_config = ConfigDict(
         json_schema_extra=_either(
@@ -98,6 +113,18 @@ class NewExample(_Strict):
     words: list[Text] | None = None
     tags: list[Text] | None = None
     language: Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_tag_writes(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        value = {key: value[key] for key in value if key not in ("plain_entities", "support")}
+        if "tokens" in value and "ner_tags" in value and not {"words", "tags"} & value.keys():
+            said_twice = ("tokens", "ner_tags", "text", "entities")
+            rest = {key: value[key] for key in value if key not in said_twice}
+            return {**rest, "words": value["tokens"], "tags": value["ner_tags"]}
+        return value
 
     @model_validator(mode="after")
     def _one_of_two(self) -> NewExample:

@@ -1,0 +1,64 @@
+"""Examples from a file: whatever `metacross data` reads as text, as the body of one request."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+
+from metacross.corpora.reader import read_corpus
+from metacross.corpora.sentence import Sentence, entities
+from metacross.corpora.types import same_type
+from metacross.errors import UserError
+from serve.annotations import refuse_unstorable
+from serve.web.limits import Limits
+from serve.web.problems import ProblemError
+
+MOST_SENTENCES = 1000
+
+
+def read_examples(
+    body: bytes, *, labels: Collection[str], language: str, limits: Limits
+) -> tuple[list[Sentence], list[str]]:
+    """The labelled sentences of a file, and what was odd in it.
+
+    Args:
+        body: the file. It has to be UTF-8 text: what is compressed could be of any size, once it is unpacked.
+        labels: the labels that an entity may have.
+        language: of the text, "" if it is not known.
+        limits: what a request may ask for.
+
+    Raises:
+        ProblemError: 422 where the file cannot be read, or has other labels, no entity, too many or too long sentences.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise ProblemError(
+            422,
+            f"The file is not UTF-8 text (byte {error.start}). Send it unpacked, or convert it to JSON lines first.",
+        ) from None
+    try:
+        corpus = read_corpus("body", stream=io.BytesIO(body), language=language or None)
+        for sentence in corpus.sentences:
+            _refuse_unfit(sentence, labels, limits)
+    except UserError as error:
+        raise ProblemError(422, str(error)) from None
+    if len(corpus.sentences) > MOST_SENTENCES:
+        raise ProblemError(
+            422, f"{len(corpus.sentences)} sentences, at most {MOST_SENTENCES} a call. Send several files."
+        )
+    return corpus.sentences, corpus.oddities
+
+
+def _refuse_unfit(sentence: Sentence, labels: Collection[str], limits: Limits) -> None:
+    refuse_unstorable(sentence.place, sentence.text)
+    if len(sentence.text) > limits.characters:
+        raise UserError(
+            f"{sentence.place}: {len(sentence.text)} characters, at most {limits.characters}; cut the text."
+        )
+    for entity in entities(sentence.tags or ()):
+        if entity.type not in labels:
+            known = ", ".join(sorted(labels))
+            same = same_type(entity.type, labels)
+            hint = f" Did you mean {same}?" if same else ""
+            raise UserError(f"{sentence.place}: the label {entity.type!r}; expected one of {known}.{hint}")
