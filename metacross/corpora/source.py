@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, cast
 
@@ -133,16 +134,18 @@ class Source:
         return line
 
     def _pieces(self) -> Iterator[bytes]:
-        piece = self.peek()  # a full piece: the encoding is found by it
-        self._peeked = b""
-        if piece:
+        if self._peeked:
+            piece, self._peeked = self._peeked, b""
             yield piece
-        while piece := self._read(PIECE):
+        # A pipe that is written to slowly gives what it has: whoever reads it need not wait for its end.
+        while piece := self._read(PIECE, some=not self.compression):
             yield piece
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int, *, some: bool = False) -> bytes:
+        """The next bytes; with `some` what is there already, but at least a byte unless the file ends."""
+        read = self._bytes.read1 if some else self._bytes.read  # type: ignore[attr-defined]  # of BufferedReader
         try:
-            return bytes(self._bytes.read(size))
+            return bytes(read(size))
         except _DAMAGED as error:
             kind = f"damaged {self.compression} file" if self.compression else "cannot be read"
             raise UserError(f"{self.path}: {kind} ({error}); copy or download it again.") from error
@@ -155,21 +158,22 @@ class Source:
         if self.encoding != "utf-8":
             yield from self._strict(first, pieces)
             return
-        pending, line = first, 1
+        pending, line = b"", 1
         sound = False  # whether characters beyond ASCII came before
-        while pending:
-            piece = next(pieces, b"")
+        for piece in chain([first], pieces, [b""]):
+            pending += piece
             try:
+                # The bytes of a character may be in two pieces; at the end they have to be complete.
                 text, used = codecs.utf_8_decode(pending, "strict", not piece)
             except UnicodeDecodeError as error:
                 self._latin_or_refuse(pending, error.start, line, sound=sound)
-                yield (pending + piece).decode("latin-1")
+                yield pending.decode("latin-1")
                 yield from (more.decode("latin-1") for more in pieces)
                 return
             sound = sound or not text.isascii()
             line += text.count("\n")
             yield text
-            pending = pending[used:] + piece
+            pending = pending[used:]
 
     def _strict(self, first: bytes, pieces: Iterator[bytes]) -> Iterator[str]:
         """Decodes by `self.encoding`, which a byte-order mark or the place of NULs told."""
