@@ -5,8 +5,6 @@ Who tags, a tagger here or a service (`metacross.cli.remote`), makes no differen
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from metacross.corpora.formats.recognise import opened
 from metacross.corpora.raw import Document, RawSentence, ReadOptions
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import json_bytes
 from metacross.errors import UserError
 from metacross.sequences import groups
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
@@ -38,8 +37,6 @@ _CORPUS = _COLUMNS | {".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow"
 # Items are tagged and written in groups, so that a file of any length needs little memory.
 GROUP_ITEMS = 128
 GROUP_CHARACTERS = 1 << 16
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -160,9 +157,7 @@ def as_json(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     if explain:
         record["plain_entities"] = [entity_keys(entity) for entity in answer.plain]
         record["support"] = [{**support_keys(s), "start": s.start, "end": s.end} for s in answer.support]
-    line = json.dumps(record, ensure_ascii=False)
-    # UTF-8 has no lone surrogates, JSON has.
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line).encode() + b"\n"
+    return json_bytes(record) + b"\n"
 
 
 def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:

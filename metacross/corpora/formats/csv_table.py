@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Literal
 
-from metacross.corpora.raw import Oddities, Problems, RawSentence, Reading, ReadOptions, Row
+from metacross.corpora.raw import Oddities, Problems, RawSentence, Reading, ReadOptions, Row, shortened
 from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source
 from metacross.corpora.utf8 import without_surrogates
@@ -210,7 +210,9 @@ class _Rows:
         word = fields[self.table.words]
         # One quotation mark too few makes a word of several rows.
         if _LINE_BREAK.search(word) and self.table.separator in word:
-            self._problem(line, f"found {_short(word)} as a word, which begins at a quotation mark without a partner")
+            self._problem(
+                line, f"found {shortened(word)} as a word, which begins at a quotation mark without a partner"
+            )
         return Row(word, "" if self.table.tags is None else fields[self.table.tags].strip(), line)
 
     def sentences(self, *, labelled: bool) -> Iterator[RawSentence]:
@@ -225,7 +227,9 @@ class _Rows:
             if not labelled and not written:
                 tags = [""] * len(words or [])
             if words is None or tags is None or len(words) != len(tags):
-                self._problem(line, f"found {_short(text)} and {_short(written)}, which are not as many words as tags")
+                self._problem(
+                    line, f"found {shortened(text)} and {shortened(written)}, which are not as many words as tags"
+                )
             elif words:
                 yield RawSentence([Row(word, tag, line) for word, tag in zip(words, tags, strict=True)])
             else:
@@ -283,10 +287,6 @@ def _unescaped(match: re.Match[str]) -> str:
     if code:
         return chr(int(code, 16))
     return {"n": "\n", "t": "\t", "r": "\r"}.get(match[4], match[4])
-
-
-def _short(value: str, limit: int = 60) -> str:
-    return repr(value if len(value) <= limit else value[: limit - 3] + "...")
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

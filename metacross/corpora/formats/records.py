@@ -5,7 +5,7 @@ JSON lines, Arrow files and Hugging Face datasets hold the same kinds of records
     words     "tokens" or "words": a list of strings; with "text" also a list of {"text", "start", "end"} (Prodigy)
     tags      "ner_tags", "tags", "labels" or "ner": strings, or integers whose names are known
     text      "text", or "data" (older versions of doccano)
-    entities  "entities", "spans", "label" or "labels", in the shapes of `formats.offsets`
+    entities  "entities", "spans", "label" or "labels", in the shapes of `formats.entity_shapes`
 
 Words with tags win over a text with entities, since `metacross tag` writes both for given words. Other keys carry no
 entities and are ignored. Sources: the documentation of doccano, Prodigy and Hugging Face's `datasets`.
@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from metacross.corpora.formats.offsets import RecordError, read_entities, shortened
-from metacross.corpora.raw import Document, Marked, Oddities, Problems, RawSentence, ReadOptions, Row
+from metacross.corpora.formats.entity_shapes import RecordError, read_entities
+from metacross.corpora.raw import Document, Marked, Oddities, Problems, RawSentence, ReadOptions, Row, shortened
 from metacross.errors import UserError
 
 WORD_KEYS = ("tokens", "words")
