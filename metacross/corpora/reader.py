@@ -19,7 +19,7 @@ from metacross.corpora.raw import Document, Oddities, RawSentence, ReadOptions, 
 from metacross.corpora.schemes import Converted, to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words
 from metacross.corpora.source import Source
-from metacross.corpora.spans import sentences_of, type_name
+from metacross.corpora.spans import document_of, sentences_of, type_name
 from metacross.corpora.types import same_type
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
@@ -41,10 +41,13 @@ class Corpus:
         encoding: utf-8, utf-8-sig, utf-16 (-le, -be) or latin-1, with "+gzip" or the like if the file was compressed.
         language: the language that the caller gave, else the one the file marks its words with (WikiANN), else None.
         sentences: with IOB2 tags, none of them empty.
-        documents: the texts that they come from, in formats of texts with marked entities, else None.
+        documents: the texts that they come from, if the file has texts with marked entities, else None. Sentences whose
+            words the file gives are documents of their own then, so that the documents hold all of the file.
         counts: entities per type, most frequent first.
         dropped: entities per type that the tag map turned into O.
         oddities: one line for each kind of unusual thing, with counts.
+        sentence_oddities: those of them that the sentences have and the documents have not, such as overlapping
+            entities that were left out and words that were cut.
     """
 
     path: str
@@ -57,6 +60,7 @@ class Corpus:
     counts: dict[str, int]
     dropped: dict[str, int]
     oddities: list[str]
+    sentence_oddities: list[str]
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,13 @@ def read_corpus(
     if not reading.breaks_given:
         blocks = _break_up(blocks, max_words, oddities)
     sentences = [_sentence(block, source.path, language) for block in blocks]
-    documents = [_mapped_document(item, tag_map, dropped) for item in items if isinstance(item, Document)]
-    if documents and sentences:
+    texts = [_mapped_document(item, tag_map, dropped) for item in items if isinstance(item, Document)]
+    documents = [*map(document_of, sentences), *texts] if texts else None
+    if texts and sentences:
         oddities.note("some records have words, others text: sentences of words come first")
-    for document in documents:
-        sentences += sentences_of(document, oddities=oddities)
+    sentence_oddities = Oddities()
+    for text in texts:
+        sentences += sentences_of(text, oddities=sentence_oddities)
     if not sentences:
         raise UserError(f"{source.path}: found no words; expected at least one sentence.")
     _count_odd_sentences(sentences, oddities)
@@ -139,10 +145,11 @@ def read_corpus(
         encoding="+".join(filter(None, [source.encoding, source.compression])),
         language=language,
         sentences=sentences,
-        documents=documents or None,
+        documents=documents,
         counts=dict(counts.most_common()),
         dropped=dict(dropped.most_common()),
-        oddities=oddities.lines(),
+        oddities=oddities.lines() + sentence_oddities.lines(),
+        sentence_oddities=sentence_oddities.lines(),
     )
 
 
