@@ -16,6 +16,7 @@ from metacross.corpora.characters import visible
 from metacross.corpora.formats.columns import read_columns
 from metacross.corpora.formats.json_lines import read_json_lines
 from metacross.corpora.formats.recognise import opened
+from metacross.corpora.formats.records import WORD_KEYS
 from metacross.corpora.raw import Document, RawSentence, ReadOptions
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.source import Source
@@ -198,7 +199,7 @@ def _answer(tagged: TaggedText) -> TaggedItem:
 def _item(item: RawSentence | Document, source: Source) -> Item:
     if isinstance(item, Document):
         if item.words == () and not item.text:  # a sentence without words stays one
-            key = "tokens" if "tokens" in item.record else "words"
+            key = next(key for key in WORD_KEYS if key in item.record)
             return Item("", sentence_from_words([]), item.record, key)
         return Item(item.text, record=item.record)
     given = [row.word for row in item.rows]
