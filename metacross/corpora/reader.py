@@ -118,9 +118,7 @@ def read_corpus(
     with opened(os.fspath(path), ReadOptions(None if tag_column == "auto" else tag_column)) as (source, reading):
         items = list(reading.items)
     oddities = source.oddities
-    if language and reading.language and reading.language != language:
-        oddities.note(f"words are marked {reading.language}:, but the language was given as {language}")
-    language = language or reading.language
+    language = _language(language, reading.language, oddities)
     dropped: Counter[str] = Counter()
     blocks = [item.rows for item in items if isinstance(item, RawSentence) and item.rows]
     scheme, blocks = _understood(blocks, tag_map, source, dropped)
@@ -132,8 +130,7 @@ def read_corpus(
     if texts and sentences:
         oddities.note("some records have words, others text: sentences of words come first")
     sentence_oddities = Oddities()
-    for text in texts:
-        sentences += sentences_of(text, oddities=sentence_oddities)
+    sentences += itertools.chain.from_iterable(sentences_of(text, oddities=sentence_oddities) for text in texts)
     if not sentences:
         raise UserError(f"{source.path}: found no words; expected at least one sentence.")
     _count_odd_sentences(sentences, oddities)
@@ -151,6 +148,13 @@ def read_corpus(
         oddities=oddities.lines() + sentence_oddities.lines(),
         sentence_oddities=sentence_oddities.lines(),
     )
+
+
+def _language(given: str | None, marked: str | None, oddities: Oddities) -> str | None:
+    """The language that the caller gave, else the one that words are marked with. Notes it if they differ."""
+    if given and marked and marked != given:
+        oddities.note(f"words are marked {marked}:, but the language was given as {given}")
+    return given or marked
 
 
 def _understood(
