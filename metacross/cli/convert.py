@@ -54,7 +54,9 @@ def convert(
     corpus = read_configured(source, settings)
     say(f"read {source}: {_description(corpus)}")
     for oddity in corpus.oddities:
-        say(f"{source}: {oddity}")
+        # A format of texts gets the documents, which lost nothing when sentences were made of them.
+        if isinstance(form, WordFormat) or oddity not in corpus.sentence_oddities:
+            say(f"{source}: {oddity}")
     with _output(out) as path:
         if isinstance(form, FolderFormat):
             path.mkdir()

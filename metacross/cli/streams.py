@@ -5,8 +5,6 @@ Who tags, a tagger here or a service (`metacross.cli.remote`), makes no differen
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +16,11 @@ from metacross.corpora.characters import visible
 from metacross.corpora.formats.columns import read_columns
 from metacross.corpora.formats.json_lines import read_json_lines
 from metacross.corpora.formats.recognise import opened
+from metacross.corpora.formats.records import WORD_KEYS
 from metacross.corpora.raw import Document, RawSentence, ReadOptions
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import json_bytes
 from metacross.errors import UserError
 from metacross.sequences import groups
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
@@ -38,8 +38,6 @@ _CORPUS = _COLUMNS | {".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow"
 # Items are tagged and written in groups, so that a file of any length needs little memory.
 GROUP_ITEMS = 128
 GROUP_CHARACTERS = 1 << 16
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -160,9 +158,7 @@ def as_json(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     if explain:
         record["plain_entities"] = [entity_keys(entity) for entity in answer.plain]
         record["support"] = [{**support_keys(s), "start": s.start, "end": s.end} for s in answer.support]
-    line = json.dumps(record, ensure_ascii=False)
-    # UTF-8 has no lone surrogates, JSON has.
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line).encode() + b"\n"
+    return json_bytes(record) + b"\n"
 
 
 def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
@@ -203,7 +199,7 @@ def _answer(tagged: TaggedText) -> TaggedItem:
 def _item(item: RawSentence | Document, source: Source) -> Item:
     if isinstance(item, Document):
         if item.words == () and not item.text:  # a sentence without words stays one
-            key = "tokens" if "tokens" in item.record else "words"
+            key = next(key for key in WORD_KEYS if key in item.record)
             return Item("", sentence_from_words([]), item.record, key)
         return Item(item.text, record=item.record)
     given = [row.word for row in item.rows]

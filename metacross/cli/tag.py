@@ -71,7 +71,7 @@ def tag(
     text    a text a line; sentences and words are found in it
     jsonl   an object a line with "text", or with "tokens" or "words"; its other keys are kept
     conll   a word a line, an empty line after each sentence
-    corpus  any file that `metacross data` reads; it needs no tags
+    corpus  any file that `metacross data` reads, without tags too; or a table with a column "text"
     Offsets count code points.
 
     \b

@@ -12,7 +12,7 @@ Modules:
     conversion   a corpus written in another format, and read back
     from_config  the corpora that a configuration names
     sentence     a sentence, its words and its entities
-    offsets      offsets in other units than code points
+    offset_units offsets in other units than code points
     utf8         what a file in UTF-8 can hold
     characters   what nobody sees at the edge of a word
     lines        line breaks in raw text: which end a sentence

@@ -46,8 +46,8 @@ def write_corpus(corpus: Corpus, path: Path, form: Format, *, scheme: Scheme = "
     """Writes a corpus in another format, and reads it back.
 
     In a format of words, sentences that nobody has annotated are left out and counted. In one of texts, each sentence
-    of a format of words becomes a document. Texts that come back changed are refused, or
-    counted if the format has counted what it could not hold.
+    whose words the old file gives becomes a document. Texts that come back changed are refused, or counted if the
+    format has counted what it could not hold.
 
     Args:
         corpus: the corpus.
@@ -118,14 +118,14 @@ def _compare_sentences(before: Sequence[Sentence], after: Sequence[Sentence]) ->
 
 def _compare_documents(before: Sequence[Document], after: Sequence[Document], oddities: Oddities) -> None:
     """Counts documents that did not come back the same; refuses them if the format has counted nothing itself."""
-    told = bool(oddities.lines())
+    has_counted = bool(oddities.lines())
     for one, other in zip_longest(before, after):
         if one is None or other is None:
             raise _refused(before[-1].place, f"would be read as {len(after)} documents in place of {len(before)}")
         # Some formats do not tell a text without entities from one that nobody has annotated.
         if one.text == other.text and sorted(one.marked or ()) == sorted(other.marked or ()):
             continue
-        if not told:
+        if not has_counted:
             raise _refused(one.place, f"would be read as {other.text[:40]!r}, or with other entities")
         oddities.count("documents that read back with another text or other entities", one.place)
 

@@ -128,6 +128,12 @@ class Oddities:
         return self._notes + counts
 
 
+def shortened(value: object, limit: int = 60) -> str:
+    """A value as Python writes it, cut to `limit` characters, for messages."""
+    written = repr(value)
+    return written if len(written) <= limit else written[: limit - 3] + "..."
+
+
 class Problems:
     """What cannot be meant in a file. It is refused in one message, so that all of it can be repaired in one go."""
 

@@ -20,7 +20,7 @@ from metacross.corpora.raw import Document, Oddities, RawSentence, ReadOptions, 
 from metacross.corpora.schemes import Converted, to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words
 from metacross.corpora.source import Source
-from metacross.corpora.spans import sentences_of, type_name
+from metacross.corpora.spans import document_of, sentences_of, type_name
 from metacross.corpora.types import same_type
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
@@ -42,10 +42,13 @@ class Corpus:
         encoding: utf-8, utf-8-sig, utf-16 (-le, -be) or latin-1, with "+gzip" or the like if the file was compressed.
         language: the language that the caller gave, else the one the file marks its words with (WikiANN), else None.
         sentences: with IOB2 tags, none of them empty.
-        documents: the texts that they come from, in formats of texts with marked entities, else None.
+        documents: the texts that they come from, if the file has texts with marked entities, else None. Sentences whose
+            words the file gives are documents of their own then, so that the documents hold all of the file.
         counts: entities per type, most frequent first.
         dropped: entities per type that the tag map turned into O.
         oddities: one line for each kind of unusual thing, with counts.
+        sentence_oddities: those of them that the sentences have and the documents have not, such as overlapping
+            entities that were left out and words that were cut.
     """
 
     path: str
@@ -58,6 +61,7 @@ class Corpus:
     counts: dict[str, int]
     dropped: dict[str, int]
     oddities: list[str]
+    sentence_oddities: list[str]
 
 
 @dataclass(frozen=True)
@@ -120,20 +124,19 @@ def read_corpus(
     ):
         items = list(reading.items)
     oddities = source.oddities
-    if language and reading.language and reading.language != language:
-        oddities.note(f"words are marked {reading.language}:, but the language was given as {language}")
-    language = language or reading.language
+    language = _language(language, reading.language, oddities)
     dropped: Counter[str] = Counter()
     blocks = [item.rows for item in items if isinstance(item, RawSentence) and item.rows]
     scheme, blocks = _understood(blocks, tag_map, source, dropped)
     if not reading.breaks_given:
         blocks = _break_up(blocks, max_words, oddities)
     sentences = [_sentence(block, source.path, language) for block in blocks]
-    documents = [_mapped_document(item, tag_map, dropped) for item in items if isinstance(item, Document)]
-    if documents and sentences:
+    texts = [_mapped_document(item, tag_map, dropped) for item in items if isinstance(item, Document)]
+    documents = [*map(document_of, sentences), *texts] if texts else None
+    if texts and sentences:
         oddities.note("some records have words, others text: sentences of words come first")
-    for document in documents:
-        sentences += sentences_of(document, oddities=oddities)
+    sentence_oddities = Oddities()
+    sentences += itertools.chain.from_iterable(sentences_of(text, oddities=sentence_oddities) for text in texts)
     if not sentences:
         raise UserError(f"{source.path}: found no words; expected at least one sentence.")
     _count_odd_sentences(sentences, oddities)
@@ -145,11 +148,19 @@ def read_corpus(
         encoding="+".join(filter(None, [source.encoding, source.compression])),
         language=language,
         sentences=sentences,
-        documents=documents or None,
+        documents=documents,
         counts=dict(counts.most_common()),
         dropped=dict(dropped.most_common()),
-        oddities=oddities.lines(),
+        oddities=oddities.lines() + sentence_oddities.lines(),
+        sentence_oddities=sentence_oddities.lines(),
     )
+
+
+def _language(given: str | None, marked: str | None, oddities: Oddities) -> str | None:
+    """The language that the caller gave, else the one that words are marked with. Notes it if they differ."""
+    if given and marked and marked != given:
+        oddities.note(f"words are marked {marked}:, but the language was given as {given}")
+    return given or marked
 
 
 def _understood(

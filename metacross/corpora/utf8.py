@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from metacross.corpora.raw import Oddities
 
@@ -21,3 +23,13 @@ def without_surrogates(text: str, place: str, oddities: Oddities) -> str:
     if replaced:
         oddities.count("lone surrogates written as U+FFFD, since UTF-8 has none", place, replaced)
     return text
+
+
+def json_bytes(record: Any) -> bytes:
+    r"""A value as JSON on one line, in UTF-8. JSON has escapes for lone surrogates, so they are kept.
+
+    >>> json_bytes({"text": "né \ud800"}).decode()
+    '{"text": "né \\ud800"}'
+    """
+    # Python's escape of a lone surrogate is also JSON's.
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
 import pytest
 
+from metacross.corpora.reader import read_corpus
 from tests.helpers.commands import run
 from tests.helpers.corpora import write
 
@@ -79,3 +81,14 @@ def test_the_new_file_may_be_read_by_those_who_may_read_new_files(tmp_path: Path
     run("convert", write(tmp_path, CORPUS), new, "--to", "conll")
     (tmp_path / "other").touch()
     assert stat.S_IMODE(new.stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+def test_convert_reports_what_sentences_lose_only_where_sentences_are_written(tmp_path: Path) -> None:
+    record = {"text": "Bank of Peru", "label": [[0, 12, "ORG"], [8, 12, "LOC"]]}
+    old, new = write(tmp_path, json.dumps(record)), tmp_path / "new"
+    lost = f"1 entities that overlap one at least as long, left out (first at {old}:1, characters 8 to 12)"
+    assert read_corpus(old).oddities == [lost]
+    assert f"{old}: {lost}" in run("convert", old, new, "--to", "conll").err.splitlines()
+    found = run("convert", old, new, "--to", "jsonl-spans", "--force")
+    assert (found.status, "left out" in found.err) == (0, False)
+    assert json.loads(new.read_text()) == record

@@ -74,6 +74,14 @@ def test_columns_in_and_out(tiny_bundle: Path, tmp_path: Path, columns: str, sep
     assert tagged(tiny_bundle, path).records[0]["ner_tags"] == list(read_corpus(out).sentences[0].tags or ())
 
 
+def test_the_rows_of_a_table_of_texts_keep_their_fields(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text('id,text\n7,"Anna Berg left, at last."\n', encoding="utf-8")
+    (record,) = tagged(tiny_bundle, path).records
+    assert (record["id"], record["text"]) == ("7", "Anna Berg left, at last.")
+    assert "entities" in record and "ner_tags" not in record
+
+
 def test_explain_tells_the_support(tiny_bundle: Path, tmp_path: Path) -> None:
     (record,) = tagged(tiny_bundle, "--explain", stdin=TEXT).records
     assert len(record["support"]) == 4, "two sentences with two neighbours each"

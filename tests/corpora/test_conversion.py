@@ -175,6 +175,17 @@ def test_entities_that_overlap_and_the_tag_map(tmp_path: Path) -> None:
     assert corpus.dropped == {"PER": 1}
 
 
+def test_words_beside_texts_are_converted_with_them(tmp_path: Path) -> None:
+    lines = ['{"text": "Ana left", "label": [[0, 3, "PER"]]}', '{"tokens": ["in", "Lima"], "ner_tags": ["O", "B-LOC"]}']
+    corpus = read_corpus(write(tmp_path, "\n".join(lines)))
+    written = write_corpus(corpus, tmp_path / "new", FORMATS["jsonl-spans"])
+    assert (written.items, written.entities) == (2, sum(corpus.counts.values()))
+    assert [json.loads(line) for line in (tmp_path / "new").read_text().splitlines()] == [
+        {"text": "in Lima", "label": [[3, 7, "LOC"]]},
+        {"text": "Ana left", "label": [[0, 3, "PER"]]},
+    ]
+
+
 def test_texts_become_sentences_for_formats_of_words(tmp_path: Path) -> None:
     record = {"text": "Das Berlinbuch. Ana las es.", "label": [[4, 10, "LOC"], [16, 19, "PER"]]}
     corpus = read_corpus(write(tmp_path, json.dumps(record)))

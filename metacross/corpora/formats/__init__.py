@@ -9,7 +9,7 @@ Modules:
     arrow          Parquet and Arrow files
     hub            datasets of the Hugging Face hub
     records        one JSON object or table row: words with tags, or a text with entities
-    offsets        entities with offsets, in the shapes that annotation tools write
+    entity_shapes  entities with offsets, in the shapes that annotation tools write
     label_studio   tasks of Label Studio, with annotations or for import
     brat           brat standoff: texts, and files of annotations beside them
     csv_table      tables with a header: a row per word, or per sentence

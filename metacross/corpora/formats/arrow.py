@@ -9,7 +9,6 @@ ClassLabel; a plain list of names may stand under "label_names". An Arrow file i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -20,6 +19,7 @@ from metacross.corpora.formats.records import LABEL_NAMES, RecordReader
 from metacross.corpora.raw import Oddities, Reading, ReadOptions
 from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import without_surrogates
 from metacross.errors import UserError, first_line
 
 _ROWS = 4096  # that are Python objects, or are written, at a time
@@ -28,7 +28,6 @@ _PARQUET_MAGIC = b"PAR1"
 _FILE_MAGIC = b"ARROW1"
 _CONTINUATION = b"\xff\xff\xff\xff"  # begins every message of an IPC stream; the length of its metadata follows
 _DAMAGED = (pa.ArrowException, OSError, ValueError)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -183,7 +182,7 @@ def _table(items: Iterable[Sentence], oddities: Oddities) -> pa.Table:
     batches = []
     for start in range(0, len(sentences), _ROWS):
         part = sentences[start : start + _ROWS]
-        words = [_without_surrogates(sentence, oddities) for sentence in part]
+        words = [[without_surrogates(word, s.place, oddities) for word in s.words] for s in part]
         tags = [None if sentence.tags is None else [numbers[tag] for tag in sentence.tags] for sentence in part]
         batches.append(pa.record_batch([pa.array(words, schema.types[0]), pa.array(tags, schema.types[1])], schema))
     return pa.Table.from_batches(batches, schema)
@@ -207,12 +206,3 @@ def _schema(names: Sequence[str]) -> pa.Schema:
         [("tokens", pa.list_(pa.string())), ("ner_tags", pa.list_(pa.int64()))],
         metadata={_FEATURES: json.dumps({"info": {"features": features}})},
     )
-
-
-def _without_surrogates(sentence: Sentence, oddities: Oddities) -> Sequence[str]:
-    if not _SURROGATE.search(sentence.text):
-        return sentence.words
-    for word in sentence.words:
-        if _SURROGATE.search(word):
-            oddities.count("words with lone surrogates, written as U+FFFD", sentence.place)
-    return [_SURROGATE.sub("\ufffd", word) for word in sentence.words]

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from metacross.corpora.offsets import CODE_POINTS, Stretch, locate
-from metacross.corpora.raw import Document, Marked, Oddities, Problems, Reading, ReadOptions
+from metacross.corpora.offset_units import CODE_POINTS, Stretch, locate
+from metacross.corpora.raw import Document, Marked, Oddities, Problems, Reading, ReadOptions, shortened
 from metacross.corpora.source import Source
+from metacross.corpora.spans import type_name
 from metacross.corpora.utf8 import without_surrogates
 from metacross.errors import UserError
 from metacross.storage.files import write_file
@@ -141,7 +142,7 @@ def _entities(source: Source, text: str, oddities: Oddities, problems: Problems)
             continue
         match = _ENTITY.fullmatch(line)
         if match is None:
-            problems.add(place, f"found {_short(line)}")
+            problems.add(place, f"found {shortened(line)}")
             continue
         parts = [tuple(map(int, part.split())) for part in match["parts"].split(";")]
         # The quotation consists of the parts. It fits the stretch that they span if only white space is between them.
@@ -161,10 +162,6 @@ def _reason(entity: _Entity, text: str) -> str:
     if entity.parts > 1:
         return "whose parts have other words between them"
     return "whose text is not at their offsets"
-
-
-def _short(line: str, limit: int = 60) -> str:
-    return repr(line if len(line) <= limit else line[: limit - 3] + "...")
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -194,7 +191,7 @@ def write_brat(items: Iterable[Document], folder: Path, oddities: Oddities) -> N
                 if not _LINE.search(text[start:end]) or not 0 <= start < end <= len(text):
                     oddities.count("entities left out that are empty or reach outside of the text", document.place)
                     continue
-                name = _type_name(kind, oddities, document.place)
+                name = _brat_type(kind, oddities, document.place)
                 types[name] = None
                 lines.append(f"T{len(lines) + 1}\t{name} {_parts(text, start, end)}\n")
             write_file(folder / f"{number:05}.txt", text)
@@ -205,9 +202,9 @@ def write_brat(items: Iterable[Document], folder: Path, oddities: Oddities) -> N
         raise UserError(f"{folder}: cannot be written: {error}") from error
 
 
-def _type_name(kind: str, oddities: Oddities, place: str) -> str:
+def _brat_type(kind: str, oddities: Oddities, place: str) -> str:
     """A type as it can stand in an .ann file: white space would end it."""
-    name = "_".join(kind.split())
+    name = type_name(kind)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         oddities.count("entities whose type brat does not show (it takes ASCII letters, digits, - and _)", place)
     elif name != kind:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from metacross.corpora.layout import Layout, find_layout, is_blank, is_document_start, most
-from metacross.corpora.raw import Problems, RawSentence, Reading, ReadOptions, Row
+from metacross.corpora.raw import Problems, RawSentence, Reading, ReadOptions, Row, shortened
 from metacross.corpora.source import Source
 from metacross.corpora.words import is_unspaced
 from metacross.errors import UserError
@@ -48,18 +48,13 @@ def read_columns(source: Source, options: ReadOptions) -> Reading:
     if layout is None:
         number, line = _first_line(head, source.path)
         raise UserError(
-            f"{source.path}:{number}: found {short(line)}, and most lines have no tag in any column; expected {KNOWN}. "
-            "Tags are O or like B-PER."
+            f"{source.path}:{number}: found {shortened(line)}, and most lines have no tag in any column; expected "
+            f"{KNOWN}. Tags are O or like B-PER."
         )
     for oddity in layout.oddities():
         source.oddities.note(oddity)
     sentences = _sentences(chain(head, lines), layout, source, options)
     return Reading(_name(layout, head), sentences, breaks_given=layout.numbered, language=layout.language)
-
-
-def short(line: str, limit: int = 60) -> str:
-    """A line as it is shown in a message."""
-    return repr(line if len(line) <= limit else line[: limit - 3] + "...")
 
 
 def _layout(head: Sequence[str], path: str, options: ReadOptions) -> Layout | None:
@@ -105,7 +100,7 @@ def _sentences(lines: Iterable[str], layout: Layout, source: Source, options: Re
             try:
                 rows.append(layout.row(line, number))
             except ValueError as error:
-                problems.add(source.place(number), f"found {error} in the line {short(line)}")
+                problems.add(source.place(number), f"found {error} in the line {shortened(line)}")
                 if not options.labelled:
                     problems.refuse()
     problems.refuse()

@@ -1,4 +1,4 @@
-r"""Tables with a header, separated by commas, semicolons or tabs: a row for every word, or one for every sentence.
+r"""Tables with a header, separated by commas, semicolons or tabs: a row for a word, for a sentence, or for a raw text.
 
 The first is the form of the Groningen Meaning Bank as it is shared on Kaggle (ner_dataset.csv, in latin-1):
 
@@ -8,7 +8,7 @@ The first is the form of the Groningen Meaning Bank as it is shared on Kaggle (n
 
 There the first column is filled in the first row of a sentence only; in other tables it is in every row. The second has
 the words of a sentence separated by spaces or as a Python list, and its tags likewise ("Sentence,Tag", "text,labels").
-Columns are found by their names.
+The third is read only to be tagged ("id,text"). Columns are found by their names.
 
 Source: RFC 4180, and the csv module of Python's documentation; headers of published tables.
 """
@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Literal
 
-from metacross.corpora.raw import Oddities, Problems, RawSentence, Reading, ReadOptions, Row
+from metacross.corpora.raw import Document, Oddities, Problems, RawSentence, Reading, ReadOptions, Row, shortened
 from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source
 from metacross.corpora.utf8 import without_surrogates
@@ -34,6 +34,7 @@ from metacross.errors import UserError
 # Names of columns as `_plain` gives them. Where a header has several, the first of these counts.
 _WORD = ("word", "token")
 _WORDS = ("words", "tokens", "text", "sentence")
+_TEXT = ("text", "sentence")
 _TAG = ("nertag", "nertags", "ner", "tag", "tags", "label", "labels", "wordlabels", "iob", "bio")
 _NUMBER = ("sentence#", "sentenceid", "sentenceidx", "sentencenumber", "sentid", "sentidx", "sent", "sentence")
 
@@ -54,10 +55,10 @@ class _Table:
     Attributes:
         names: of all columns.
         separator: between fields.
-        words: the column of the words.
+        words: the column of the words, or of the texts.
         tags: the column of the tags; None if there is none.
         number: the column that shows where a sentence begins; None if there is none.
-        by_sentence: whether a row is a sentence.
+        row: what a row is.
     """
 
     names: list[str]
@@ -65,7 +66,7 @@ class _Table:
     words: int
     tags: int | None
     number: int | None
-    by_sentence: bool
+    row: Literal["word", "sentence", "text"]
 
 
 def looks_like_csv_table(lines: Sequence[str], options: ReadOptions) -> bool:
@@ -74,7 +75,7 @@ def looks_like_csv_table(lines: Sequence[str], options: ReadOptions) -> bool:
     Args:
         lines: the file's first lines; more than a few are not looked at.
         options: the name or number of the tags' column, if it is none of the usual ones. If no tags are needed, a
-            column that numbers the sentences does as well.
+            column that numbers the sentences does as well, and so does one of raw texts.
     """
     return _find_table(lines, options) is not None
 
@@ -94,15 +95,27 @@ def _find_table(lines: Sequence[str], options: ReadOptions) -> _Table | None:
         chosen = _chosen(names, options.tag_column)
         tags = chosen if chosen is not None else _first(plain, _TAG)
         words, by_sentence = _first(plain, _WORD), False
+        if words is None and not options.labelled and (text := _text_column(rows, plain, tags, separator)) is not None:
+            return _Table(names, separator, text, None, None, "text")
         if words is None and tags is not None:
             words = _first(plain, _WORDS)
-            by_sentence = any(_is_several(row[tags]) for row in rows[1:] if len(row) > tags)
+            by_sentence = _has_several(rows, tags)
         number = _first(plain, _NUMBER)
         number = None if number == words else number
         if words is None or words == tags or (tags is None and (options.labelled or number is None)):
             continue
-        return _Table(names, separator, words, tags, number, by_sentence)
+        return _Table(names, separator, words, tags, number, "sentence" if by_sentence else "word")
     return None
+
+
+def _text_column(rows: Sequence[Sequence[str]], plain: Sequence[str], tags: int | None, separator: str) -> int | None:
+    """The column of raw texts, by its name and by spaces in them, which no word has; None if there is none."""
+    column = _first(plain, _TEXT)
+    if column is None or len(plain) < 2 or (tags is not None and _has_several(rows, tags)):
+        return None
+    # Words in columns are separated by tabs or spaces, so a header with commas is enough: Chinese texts have no spaces.
+    is_sure = tags is None and separator != "\t"
+    return column if is_sure or any(" " in row[column].strip() for row in rows[1:] if len(row) > column) else None
 
 
 def _read(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -146,9 +159,10 @@ def _chosen(names: Sequence[str], tag_column: int | str | None) -> int | None:
     return names.index(tag_column) if tag_column in names else None
 
 
-def _is_several(tags: str) -> bool:
-    """Whether a field has the tags of a sentence, not the one of a word."""
-    return tags.startswith("[") or len(tags.split()) > 1
+def _has_several(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Whether some row after the header has the tags of a sentence in a column, not the one of a word."""
+    fields = [row[column] for row in rows[1:] if len(row) > column]
+    return any(field.startswith("[") or len(field.split()) > 1 for field in fields)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -174,8 +188,14 @@ def read_csv_table(source: Source, options: ReadOptions) -> Reading:
             f"{source.place(1)}: found no column {options.tag_column!r}; the header has {', '.join(table.names)}."
         )
     rows = _Rows(source, table, itertools.chain(head, lines))
-    items = rows.sentences(labelled=options.labelled) if table.by_sentence else rows.words()
-    return Reading("csv", items, breaks_given=table.by_sentence or table.number is not None)
+    items: Iterator[RawSentence | Document]
+    if table.row == "text":
+        items = rows.texts()
+    elif table.row == "sentence":
+        items = rows.sentences(labelled=options.labelled)
+    else:
+        items = rows.words()
+    return Reading("csv", items, breaks_given=table.row != "word" or table.number is not None)
 
 
 @dataclass(frozen=True)
@@ -210,7 +230,9 @@ class _Rows:
         word = fields[self.table.words]
         # One quotation mark too few makes a word of several rows.
         if _LINE_BREAK.search(word) and self.table.separator in word:
-            self._problem(line, f"found {_short(word)} as a word, which begins at a quotation mark without a partner")
+            self._problem(
+                line, f"found {shortened(word)} as a word, which begins at a quotation mark without a partner"
+            )
         return Row(word, "" if self.table.tags is None else fields[self.table.tags].strip(), line)
 
     def sentences(self, *, labelled: bool) -> Iterator[RawSentence]:
@@ -225,11 +247,21 @@ class _Rows:
             if not labelled and not written:
                 tags = [""] * len(words or [])
             if words is None or tags is None or len(words) != len(tags):
-                self._problem(line, f"found {_short(text)} and {_short(written)}, which are not as many words as tags")
+                self._problem(
+                    line, f"found {shortened(text)} and {shortened(written)}, which are not as many words as tags"
+                )
             elif words:
                 yield RawSentence([Row(word, tag, line) for word, tag in zip(words, tags, strict=True)])
             else:
                 self.source.oddities.count("rows without words left out", self.source.place(line))
+        self.problems.refuse()
+
+    def texts(self) -> Iterator[Document]:
+        """The texts of a table with a row for each of them; their records are the rows by the header's names."""
+        for line, fields in self._fields():
+            if fields:
+                record = dict(zip(self.table.names, fields, strict=False))
+                yield Document(fields[self.table.words], place=self.source.place(line), record=record)
         self.problems.refuse()
 
     def _fields(self) -> Iterator[tuple[int, list[str]]]:
@@ -283,10 +315,6 @@ def _unescaped(match: re.Match[str]) -> str:
     if code:
         return chr(int(code, 16))
     return {"n": "\n", "t": "\t", "r": "\r"}.get(match[4], match[4])
-
-
-def _short(value: str, limit: int = 60) -> str:
-    return repr(value if len(value) <= limit else value[: limit - 3] + "...")
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from metacross.corpora.formats.offsets import shortened
 from metacross.corpora.formats.records import LABEL_NAMES, WORD_KEYS, RecordReader
-from metacross.corpora.raw import Document, Oddities, Reading, ReadOptions
+from metacross.corpora.raw import Document, Oddities, Reading, ReadOptions, shortened
 from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import json_bytes
 from metacross.errors import UserError
 
 _LIST_KEYS = ("data", "annotations")
@@ -26,7 +26,6 @@ _STRING = r'"(?:[^"\\\n]|\\.)*"'
 _OBJECT_START = re.compile(rf"\s*\{{\s*(?:{_STRING}\s*:|\}})")
 _DOCUMENT_START = re.compile(rf"\s*\[\s*(?:\[\s*\"|\{{\s*(?:{_STRING}\s*:|\}})|\]\s*\Z)")
 _SPACE = re.compile(r"[ \t\r\n]*")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -132,28 +131,18 @@ def _without_pair(item: object) -> object:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def json_line(record: Any) -> bytes:
-    r"""A record as a line of JSON in UTF-8. Lone surrogates, which UTF-8 cannot hold, are escaped.
-
-    >>> json_line({"text": "né \ud800"}).decode()
-    '{"text": "né \\ud800"}\n'
-    """
-    line = json.dumps(record, ensure_ascii=False)
-    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", line).encode() + b"\n"
-
-
 def write_json_lines_tokens(items: Iterable[Sentence], file: IO[bytes], oddities: Oddities) -> None:
     """Writes a line for each sentence: `tokens`, and `ner_tags` unless nobody has annotated it."""
     for sentence in items:
         tags = {} if sentence.tags is None else {"ner_tags": sentence.tags}
-        file.write(json_line({"tokens": sentence.words, **tags}))
+        file.write(json_bytes({"tokens": sentence.words, **tags}) + b"\n")
 
 
 def write_json_lines_spans(items: Iterable[Document], file: IO[bytes], oddities: Oddities) -> None:
     """Writes a line for each text as doccano imports it: `text`, and `label` with a [start, end, type] an entity."""
     for document in items:
         label = {} if document.marked is None else {"label": document.marked}
-        file.write(json_line({"text": document.text, **label}))
+        file.write(json_bytes({"text": document.text, **label}) + b"\n")
 
 
 def write_json_lines_prodigy(items: Iterable[Document], file: IO[bytes], oddities: Oddities) -> None:
@@ -167,7 +156,7 @@ def write_json_lines_prodigy(items: Iterable[Document], file: IO[bytes], odditie
             record["tokens"] = _tokens(document.text, document.words)
         if document.marked is not None:
             record["spans"] = _spans(document, oddities)
-        file.write(json_line(record))
+        file.write(json_bytes(record) + b"\n")
 
 
 def _tokens(text: str, words: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:

@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 from xml.sax.saxutils import quoteattr
 
-from metacross.corpora.offsets import CODE_POINTS, Stretch, locate
-from metacross.corpora.raw import Document, Marked, Oddities, Problems, Reading, ReadOptions
+from metacross.corpora.offset_units import CODE_POINTS, Stretch, locate
+from metacross.corpora.raw import Document, Marked, Oddities, Problems, Reading, ReadOptions, shortened
 from metacross.corpora.source import Source
+from metacross.corpora.utf8 import json_bytes
 from metacross.errors import UserError
 
 _EXPECTED = (
@@ -150,7 +151,7 @@ def _tasks(source: Source, problems: Problems) -> Iterator[_Task]:
     for number, record in enumerate(_records(source), 1):
         place = f"{source.path}: task {number}"
         if not isinstance(record, dict):
-            problems.add(place, f"found {_short(record)}")
+            problems.add(place, f"found {shortened(record)}")
             continue
         task = _Task(place, record, record, source.oddities, problems)
         if isinstance(record.get("data"), dict):
@@ -186,7 +187,7 @@ def _chosen_regions(record: Mapping[str, Any], task: _Task) -> list[Mapping[str,
     """The regions of the annotation that counts; None if there is none."""
     given = record.get("annotations", record.get("completions")) or []
     if not isinstance(given, list) or not all(isinstance(annotation, dict) for annotation in given):
-        task.problem(f"found the annotations {_short(given)}")
+        task.problem(f"found the annotations {shortened(given)}")
         return None
     finished = [each for each in given if each.get("was_cancelled") is not True and each.get("skipped") is not True]
     task.count("cancelled annotations left out", len(given) - len(finished))
@@ -198,7 +199,7 @@ def _chosen_regions(record: Mapping[str, Any], task: _Task) -> list[Mapping[str,
     chosen = next((each for each in finished if each.get("ground_truth") is True), finished[0])
     regions = chosen.get("result", [])
     if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
-        task.problem(f"found the result {_short(regions)}")
+        task.problem(f"found the result {shortened(regions)}")
         return None
     return regions
 
@@ -221,14 +222,14 @@ def _add_stretches(region: Mapping[str, Any], task: _Task) -> None:
     """Takes the offsets and labels of one region."""
     kind, value = region.get("type"), region.get("value")
     if kind not in _MARKING:
-        task.count(f"results of the type {_short(kind)} left out")
+        task.count(f"results of the type {shortened(kind)} left out")
         return
     if not isinstance(value, dict):
-        task.problem(f"found a region with the value {_short(value)}")
+        task.problem(f"found a region with the value {shortened(value)}")
         return
     labels = value.get(kind)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        task.problem(f"found a region with the {kind} {_short(labels)}")
+        task.problem(f"found a region with the {kind} {shortened(labels)}")
         return
     if not labels or not all(labels):
         task.count("regions without a label left out")
@@ -239,8 +240,8 @@ def _add_stretches(region: Mapping[str, Any], task: _Task) -> None:
     start, end = _offset(offsets.get("start")), _offset(offsets.get("end"))
     if start is None or end is None:
         task.problem(
-            f"found a region from {_short(offsets.get('start'))} to {_short(offsets.get('end'))}, which are no offsets "
-            "in a text (HyperText has places in HTML, audio has seconds)"
+            f"found a region from {shortened(offsets.get('start'))} to {shortened(offsets.get('end'))}, which are no "
+            "offsets in a text (HyperText has places in HTML, audio has seconds)"
         )
         return
     quoted = value.get("text")
@@ -293,11 +294,6 @@ def _text_key(task: _Task, usual: str | None) -> str | None:
     return texts[0] if texts[0] in likely else None
 
 
-def _short(value: object, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -337,9 +333,7 @@ def write_label_studio(
                 task["annotations"] = [{"result": result}]
             types |= dict.fromkeys(kind for region in regions for kind in region["value"]["labels"])
         keys[key] = None
-        line = json.dumps(task, ensure_ascii=False)
-        # A lone surrogate is escaped, which JSON reads as the same character.
-        file.write((",\n" if number > 1 else "\n").encode() + line.encode("utf-8", "backslashreplace"))
+        file.write((b",\n" if number > 1 else b"\n") + json_bytes(task))
     file.write(b"\n]\n")
     for key in keys:
         oddities.note(f"Label Studio's labelling configuration for these tasks: {_configuration(types, key)}")

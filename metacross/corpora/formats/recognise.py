@@ -10,12 +10,23 @@ from typing import IO
 from metacross.corpora.characters import visible
 from metacross.corpora.formats import arrow, brat, csv_table, doc_bin, json_lines, label_studio
 from metacross.corpora.formats.columns import KNOWN, read_columns
-from metacross.corpora.formats.hub import read_hub
+from metacross.corpora.formats.hub import PREFIX, read_hub
 from metacross.corpora.raw import Reading, ReadOptions
 from metacross.corpora.source import Source
 from metacross.errors import UserError
 
 _HEAD = 1 << 16  # characters that hold the header of a table and its first rows
+# Each format's test of a file's first bytes, or of its first characters, and its reader. The first that fits counts.
+_BINARY = (
+    (arrow.looks_like_parquet, arrow.read_parquet),
+    (arrow.looks_like_arrow, arrow.read_arrow),
+    (doc_bin.looks_like_doc_bin, doc_bin.read_doc_bin),
+)
+_TEXT = (
+    (label_studio.looks_like_label_studio, label_studio.read_label_studio),
+    (json_lines.looks_like_json_lines, json_lines.read_json_lines),
+    (json_lines.looks_like_json, json_lines.read_json),
+)
 
 
 @contextmanager
@@ -33,10 +44,10 @@ def opened(path: str, options: ReadOptions, stream: IO[bytes] | None = None) -> 
     Raises:
         UserError: there is no such file, it is empty or binary, or it breaks its format.
     """
-    if stream is None and (path.startswith("hf:") or brat.is_brat(path)):
+    if stream is None and (path.startswith(PREFIX) or brat.is_brat(path)):
         source = Source(path, io.BytesIO())  # of several files, or none: it only gathers what is odd
         source.encoding = "utf-8"
-        read = read_hub if path.startswith("hf:") else brat.read_brat
+        read = read_hub if path.startswith(PREFIX) else brat.read_brat
         yield source, read(path, options, source.oddities)
         return
     with Source(path, stream) as source:
@@ -45,21 +56,15 @@ def opened(path: str, options: ReadOptions, stream: IO[bytes] | None = None) -> 
 
 def _recognised(source: Source, options: ReadOptions) -> Reading:
     first = source.peek()
-    if arrow.looks_like_parquet(first):
-        return arrow.read_parquet(source, options)
-    if arrow.looks_like_arrow(first):
-        return arrow.read_arrow(source, options)
-    if doc_bin.looks_like_doc_bin(first):
-        return doc_bin.read_doc_bin(source, options)
+    for looks_like_bytes, read in _BINARY:
+        if looks_like_bytes(first):
+            return read(source, options)
     start = source.start()
     if not visible(start):
         raise UserError(f"{source.path}: the file is empty; expected {KNOWN}.")
-    if label_studio.looks_like_label_studio(start):
-        return label_studio.read_label_studio(source, options)
-    if json_lines.looks_like_json_lines(start):
-        return json_lines.read_json_lines(source, options)
-    if json_lines.looks_like_json(start):
-        return json_lines.read_json(source, options)
+    for looks_like, read in _TEXT:
+        if looks_like(start):
+            return read(source, options)
     if csv_table.looks_like_csv_table(start[:_HEAD].splitlines(), options):
         return csv_table.read_csv_table(source, options)
     return read_columns(source, options)

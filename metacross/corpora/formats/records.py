@@ -5,10 +5,13 @@ JSON lines, Arrow files and Hugging Face datasets hold the same kinds of records
     words     "tokens" or "words": a list of strings; with "text" also a list of {"text", "start", "end"} (Prodigy)
     tags      "ner_tags", "tags", "labels" or "ner": strings, or integers whose names are known
     text      "text", or "data" (older versions of doccano)
-    entities  "entities", "spans", "label" or "labels", in the shapes of `formats.offsets`
+    entities  "entities", "spans", "label" or "labels", in the shapes of `formats.entity_shapes`
+
+GLiNER's training data is {"tokenized_text": words, "ner": [[first, last, type], ...]}, an entity's last word included.
 
 Words with tags win over a text with entities, since `metacross tag` writes both for given words. Other keys carry no
-entities and are ignored. Sources: the documentation of doccano, Prodigy and Hugging Face's `datasets`.
+entities and are ignored. Sources: the documentation of doccano, Prodigy, GLiNER and Hugging Face's
+`datasets`.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from metacross.corpora.formats.offsets import RecordError, read_entities, shortened
-from metacross.corpora.raw import Document, Marked, Oddities, Problems, RawSentence, ReadOptions, Row
+from metacross.corpora.formats.entity_shapes import RecordError, read_entities
+from metacross.corpora.raw import Document, Marked, Oddities, Problems, RawSentence, ReadOptions, Row, shortened
+from metacross.corpora.words import join_words
 from metacross.errors import UserError
 
-WORD_KEYS = ("tokens", "words")
+_GLINER_WORDS = "tokenized_text"
+_GLINER_ENTITIES = "ner"
+WORD_KEYS = ("tokens", "words", _GLINER_WORDS)
 TAG_KEYS = ("ner_tags", "tags", "labels", "ner")
 TEXT_KEYS = ("text", "data")
 ENTITY_KEYS = ("entities", "spans", "label", "labels")
@@ -127,6 +133,8 @@ class RecordReader:
         # Without tags, the entities of the text say more than words alone. Words to be tagged stay words.
         if text_key is not None and tags_key is None and (are_objects or self._options.labelled):
             return self._document(record, text_key, tokens, number)
+        if tags_key is None and words and words_key == _GLINER_WORDS and self._options.labelled:
+            return self._document_of_words(record, words, number)
         if tags_key is None and self._options.tag_column is None:  # none fits: the message is about the first
             tags_key = next((key for key in TAG_KEYS if isinstance(record.get(key), list)), None)
         if not words and not self._options.labelled:
@@ -217,6 +225,17 @@ class RecordReader:
         if tokens and words is None:
             self._oddities.count("records whose words do not stand in their text; words are found anew", place)
         return Document(text, self._marked(record, text, words, number), words, place, record)
+
+    def _document_of_words(self, record: Mapping[str, Any], words: Sequence[str], number: int) -> Document:
+        """A record of GLiNER's; as a text, since its entities may overlap."""
+        text, spans = join_words(words)
+        place = self._place(number)
+        key = self._options.tag_column or _GLINER_ENTITIES
+        given = record.get(str(key))
+        if not isinstance(given, list) or not all(isinstance(entity, list) and len(entity) == 3 for entity in given):
+            raise RecordError(f"found {shortened(given)} in {key}; expected a list of [first word, last word, type]")
+        by_words = [dict(zip(("token_start", "token_end", "label"), entity, strict=True)) for entity in given]
+        return Document(text, read_entities(by_words, text, spans, place, self._oddities), spans, place, record)
 
     def _marked(
         self, record: Mapping[str, Any], text: str, words: Sequence[tuple[int, int]] | None, number: int

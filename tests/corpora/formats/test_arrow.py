@@ -222,7 +222,7 @@ def test_lone_surrogates_are_replaced_and_counted(write: Callable[..., None], re
     file, oddities = io.BytesIO(), Oddities()
     write([sentence_from_words(["a\ud800", "\udc00"], ["O", "O"], place="corpus:7")], file, oddities)
     assert rows_of(file.getvalue(), read) == [[("a\ufffd", "O"), ("\ufffd", "O")]]
-    assert oddities.lines() == ["2 words with lone surrogates, written as U+FFFD (first at corpus:7)"]
+    assert oddities.lines() == ["2 lone surrogates written as U+FFFD, since UTF-8 has none (first at corpus:7)"]
 
 
 WORD = ANY_TEXT.map(lambda word: re.sub("[\ud800-\udfff]", "", word)).filter(bool)

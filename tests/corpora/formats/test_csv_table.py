@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metacross.corpora.formats.csv_table import looks_like_csv_table, read_csv_table, write_csv_table
-from metacross.corpora.raw import Oddities, RawSentence, ReadOptions, Row
+from metacross.corpora.raw import Document, Oddities, RawSentence, ReadOptions, Row
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.source import Source
 from metacross.errors import UserError
@@ -150,7 +150,7 @@ def test_what_is_to_be_tagged_needs_no_tags() -> None:
         [("a", "O"), ("b", "O")],
     ]
     assert not looks("Sentence #,Word\n1,Rio\n")
-    assert not looks("sentence_id,text\n1,a complete text\n", labelled=False)
+    assert not looks("sentence_id,text\n1,a complete text\n")
 
 
 @pytest.mark.parametrize(
@@ -242,3 +242,40 @@ def test_what_is_written_is_read_again(sentences: list[list[tuple[str, str]]]) -
     assert read(data) == sentences
     assert oddities == []
     assert next(csv.reader([data.decode().partition("\n")[0]])) == ["Sentence #", "Word", "Tag"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id,text\n7,"Ana, from Lima"\n8,"two\nlines"\n',
+        'id;text\n7;Ana, from Lima\n8;"two\nlines"\n',
+        'text,label,id\n"Ana, from Lima",positive,7\n"two\nlines",negative,8\n',  # labels of texts are no tags
+    ],
+)
+def test_raw_texts_to_be_tagged_keep_their_rows(content: str) -> None:
+    assert looks(content, labelled=False)
+    items = list(read_csv_table(opened(content), ReadOptions(labelled=False)).items)
+    assert all(isinstance(item, Document) and item.marked is None for item in items)
+    assert [(item.text, item.record["id"]) for item in items if isinstance(item, Document)] == [
+        ("Ana, from Lima", "7"),
+        ("two\nlines", "8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "is_table"),
+    [
+        ("id,text\n1,我在北京。\n", True),
+        ("id\ttext\n1\tin Lima\n", True),
+        ("id\ttext\n1\tLima\n2\tnow\n", False),  # columns without tags
+        ("text\nin Lima\n", False),
+        ("name,place\nAna,Lima\n", False),
+    ],
+)
+def test_which_tables_have_raw_texts(content: str, is_table: bool) -> None:
+    assert looks(content, labelled=False) == is_table
+    assert not looks(content)
+
+
+def test_words_of_a_column_called_text_stay_words_to_be_tagged() -> None:
+    assert read("text,label\nAna,B-PER\nleft,O\n", labelled=False) == [[("Ana", "B-PER"), ("left", "O")]]

@@ -351,3 +351,27 @@ def test_texts_to_be_tagged_need_no_entities_but_a_wrong_record_is_refused_at_on
     assert marked_in(next(items)) is None
     with pytest.raises(UserError, match="file:2: found 3; expected a JSON object"):
         next(items)
+
+
+# --- GLiNER ----------------------------------------------------------------------------------------------------------
+
+
+def test_words_with_entities_by_first_and_last_word() -> None:
+    record = {
+        "tokenized_text": ["Bank", "of", "Peru", "🏦", "Ana"],
+        "ner": [[0, 2, "org"], [2, 2, "loc"], [4, 4, "per"]],
+    }
+    items, oddities = read(record, {"tokenized_text": ["no"], "ner": []})
+    assert [marked_in(item) for item in items] == [[("org", "Bank of Peru"), ("loc", "Peru"), ("per", "Ana")], []]
+    assert oddities == []
+    (to_tag,), _ = read(record, options=TO_BE_TAGGED)
+    assert isinstance(to_tag, RawSentence) and to_tag.words_key == "tokenized_text"
+    assert words_of(to_tag) == [(word, "") for word in record["tokenized_text"]]
+
+
+@pytest.mark.parametrize(
+    "ner", [None, "x", [[0, 1]], [[0, 7, "X"]], [[1, 0, "X"]], [["0", 0, "X"]], [{}], [[0, 0, ""]]]
+)
+def test_entities_of_words_that_cannot_be_meant(ner: object) -> None:
+    with pytest.raises(UserError, match="file:1: found"):
+        read({"tokenized_text": ["a", "b"], "ner": ner})

@@ -16,7 +16,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from metacross.corpora.raw import Marked, Oddities
+from metacross.corpora.offset_units import UTF_16, converter
+from metacross.corpora.raw import Marked, Oddities, shortened
 
 _START_KEYS = ("start", "start_offset")
 _END_KEYS = ("end", "end_offset")
@@ -69,12 +70,6 @@ def read_entities(
                 oddities.count("entities whose repeated text is not the one at their offsets, which were read", place)
             marked.append(Marked(span.start, span.end, span.type))
     return tuple(marked)
-
-
-def shortened(value: object, limit: int = 60) -> str:
-    """The value as Python writes it, cut to `limit` characters, for messages."""
-    written = repr(value)
-    return written if len(written) <= limit else written[: limit - 3] + "..."
 
 
 def _listed(value: object) -> Sequence[object]:
@@ -157,14 +152,8 @@ def _in_code_points(spans: list[_Span], text: str, place: str, oddities: Odditie
     """
     if text.isascii() or max(text) <= "\uffff" or all(_fits(span, text) for span in spans):
         return spans
-    points: dict[int, int] = {}  # number of UTF-16 code units before a character -> number of characters before it
-    unit = 0
-    for point, character in enumerate(text):
-        points[unit] = point
-        unit += 2 if character > "\uffff" else 1
-    points[unit] = len(text)
-    # -1: in the middle of a character, or outside of the text.
-    converted = [span._replace(start=points.get(span.start, -1), end=points.get(span.end, -1)) for span in spans]
+    to_code_points = converter(text, UTF_16)
+    converted = [span._replace(start=to_code_points(span.start), end=to_code_points(span.end)) for span in spans]
     if not all(_fits(span, text) for span in converted):
         return spans
     moved = sum(before != after for before, after in zip(spans, converted, strict=True))

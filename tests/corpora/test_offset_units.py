@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metacross.corpora.offsets import BY_START, CODE_POINTS, Stretch, locate
+from metacross.corpora.offset_units import BY_START, CODE_POINTS, Stretch, locate
 from tests.helpers.corpora import ANY_TEXT
 
 TEXT = "Zoë 🚆\r\nLima, Łódź\nRio"

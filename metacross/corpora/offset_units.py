@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 CODE_POINTS = "code points"
+UTF_16 = "UTF-16 code units"
 BY_START = "code points, with another end than the text they mark"
 
 
@@ -59,10 +60,9 @@ def locate(text: str, stretches: Sequence[Stretch]) -> list[Located | None]:
     if None not in in_code_points:
         return in_code_points
     readings = [in_code_points]
-    for unit, widths in _UNITS.items():
-        # In this unit the code point text[i] begins at begins[i].
-        begins = list(accumulate(widths(text), initial=1 if unit == _AFTER_MARK else 0))
-        readings.append([_located(text, stretch, _inverse(begins), unit) for stretch in stretches])
+    for unit in _UNITS:
+        to_code_points = converter(text, unit)
+        readings.append([_located(text, stretch, to_code_points, unit) for stretch in stretches])
     # The unit in which the most quotations fit comes first; code points if as many fit in them (sorted is stable).
     readings.sort(key=lambda reading: -sum(map(_fits_quoted, reading, stretches)))
     readings.append([_by_start(text, stretch) for stretch in stretches])
@@ -74,7 +74,7 @@ def locate(text: str, stretches: Sequence[Stretch]) -> list[Located | None]:
 
 _AFTER_MARK = "code points, the byte-order mark included"
 _UNITS: dict[str, Callable[[str], Iterable[int]]] = {
-    "UTF-16 code units": lambda text: (1 + (character > "\uffff") for character in text),
+    UTF_16: lambda text: (1 + (character > "\uffff") for character in text),
     "bytes of UTF-8": lambda text: (len(character.encode("utf-8", "surrogatepass")) for character in text),
     r"code points, with \r\n as one": lambda text: (
         0 if pair == ("\r", "\n") else 1 for pair in zip(text, f"{text[1:]} ", strict=False)
@@ -86,8 +86,21 @@ _UNITS: dict[str, Callable[[str], Iterable[int]]] = {
 }
 
 
-def _inverse(begins: Sequence[int]) -> Callable[[int], int]:
-    """Converts an offset in a unit into one in code points; -1 if no code point begins there."""
+def converter(text: str, unit: str) -> Callable[[int], int]:
+    """Makes the function that converts offsets into a text, counted in a unit, into code points.
+
+    Args:
+        text: the text.
+        unit: one that `Located` can have, such as `UTF_16`; not code points.
+
+    Returns:
+        the function; it returns -1 for an offset at which no code point begins.
+
+    >>> [converter("🌍 in", UTF_16)(offset) for offset in (0, 1, 2)]
+    [0, -1, 1]
+    """
+    # In this unit the code point text[i] begins at begins[i].
+    begins = list(accumulate(_UNITS[unit](text), initial=1 if unit == _AFTER_MARK else 0))
 
     def to_code_points(offset: int) -> int:
         at = bisect_left(begins, offset)
