@@ -109,8 +109,10 @@ def process_name(pid: int) -> str:
         return "(ended)"
     if words[0].startswith("ray::"):
         return words[0].rpartition(":")[2].partition(".")[0]  # ray::ServeReplica:default:Tagger.METHOD
-    scripts = [word for word in words if word.endswith(".py") or word == "serve.run"]
-    return Path(scripts[0] if scripts else words[0]).name
+    program = Path(words[0]).name
+    if program.startswith("python"):
+        return next((Path(word).name for word in words if word.endswith(".py") or word == "serve.run"), program)
+    return program
 
 
 @contextmanager
