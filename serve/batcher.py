@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,7 +26,7 @@ class _Waiting(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """Runs items in batches, one batch at a time, in a thread, in the order in which they came.
+    """Runs items in batches, one batch at a time, all in the same thread, in the order in which they came.
 
     Args:
         work: takes a batch's items and returns as many results; what it raises is raised to all callers of the batch.
@@ -40,6 +41,9 @@ class Batcher(Generic[T, R]):
         self._work, self._size, self._most, self._wait_s = work, size, most, wait_s
         self._queue: deque[_Waiting[T, R]] = deque()
         self._running: asyncio.Task[None] | None = None
+        # A thread of its own. The event loop's pool would start further threads, since a thread there counts as busy
+        # for a moment after its batch; and torch caches kernels, and the allocator free memory, for each thread.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
     def __len__(self) -> int:
         """How many items wait for a batch."""
@@ -57,9 +61,10 @@ class Batcher(Generic[T, R]):
         """Runs batches until nothing waits."""
         if len(self._queue) == 1 and self._queue[0].size < self._most:
             await asyncio.sleep(self._wait_s)
+        loop = asyncio.get_running_loop()
         while batch := self._next():
             try:
-                results = await asyncio.to_thread(self._work, [waiting.item for waiting in batch])
+                results = await loop.run_in_executor(self._thread, self._work, [waiting.item for waiting in batch])
                 for waiting, result in zip(batch, results, strict=True):
                     if not waiting.future.done():
                         waiting.future.set_result(result)

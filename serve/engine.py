@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from metacross.client.contract import EntitiesAnswer, Entity, Model, ModelName, Result, Support
 from metacross.corpora.sentence import Sentence, sentence_from_words
@@ -18,37 +17,10 @@ from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import Settings
 from serve.examples import ExampleStore, StoredExample
+from serve.jobs import Job, Refusal
+from serve.memory import return_freed_memory
 
 log = logging.getLogger("metacross.serve")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One text of a request, and how it is to be tagged.
-
-    Attributes:
-        text: raw text, or the words of one sentence.
-        adapt: tag every sentence of it by weights adapted to that sentence.
-        explain: also give the support sentences, and the answer before adaptation.
-        labels: keep entities of these types only; None keeps all.
-        threshold: drop entities with a lower score.
-        neighbours: K; None takes the bundle's.
-    """
-
-    text: str | tuple[str, ...]
-    adapt: bool = True
-    explain: bool = False
-    labels: tuple[str, ...] | None = None
-    threshold: float = 0.0
-    neighbours: int | None = None
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request cannot be answered: which field, and the fix."""
-
-    field: str
-    detail: str
 
 
 class Engine:
@@ -75,6 +47,7 @@ class Engine:
         loaded = _Loaded(self._open(bundle))
         loaded.take_in(self.store)
         self._loaded = loaded
+        return_freed_memory()  # of the loading, and of the bundle before
 
     def model(self) -> Model:
         """What answers come from. It counts no examples: the store does that."""

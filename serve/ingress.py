@@ -12,8 +12,8 @@ from ray.serve.handle import DeploymentHandle
 
 from metacross.client.contract import EntitiesAnswer, Model
 from metacross.config import Config
-from serve.engine import Job, Refusal
 from serve.examples import ExampleStore
+from serve.jobs import Job, Refusal
 from serve.logs import log_with_serve
 from serve.prometheus import request_metrics
 from serve.ray_internals import LateAppDeployment, http_host

@@ -9,8 +9,6 @@ from typing import Any
 
 from ray.serve import metrics
 
-from metacross.tagging.factor_cache import CacheFigures
-
 SECONDS: list[float] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
 SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -40,7 +38,7 @@ class TaggerMetrics:
             tag_keys=("found",),
         )
         self._bytes = metrics.Gauge("metacross_cache_bytes", description="Memory of the factors kept.")
-        self._cache = CacheFigures()
+        self._hits = self._misses = 0
         self._pending = metrics.Gauge(
             "metacross_bundle_pending",
             description="1 while the bundle that user_config names does not answer: it is loaded, or was refused.",
@@ -56,15 +54,15 @@ class TaggerMetrics:
         self._texts.observe(texts)
         self._waiting.set(waiting)
 
-    def cache(self, figures: CacheFigures) -> None:
-        """Records what the cache has done since it was made."""
-        before, self._cache = self._cache, figures
-        if figures.hits + figures.misses < before.hits + before.misses:
-            before = CacheFigures()  # the figures count from 0 again: the cache belongs to a new bundle
-        for found, more in (("yes", figures.hits - before.hits), ("no", figures.misses - before.misses)):
+    def cache(self, *, hits: int, misses: int, size: int) -> None:
+        """Records what the cache has done since it was made, and its size in bytes."""
+        if hits + misses < self._hits + self._misses:
+            self._hits = self._misses = 0  # the figures count from 0 again: the cache belongs to a new bundle
+        for found, more in (("yes", hits - self._hits), ("no", misses - self._misses)):
             if more > 0:
                 self._found.inc(more, tags={"found": found})
-        self._bytes.set(figures.bytes)
+        self._hits, self._misses = hits, misses
+        self._bytes.set(size)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

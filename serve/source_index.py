@@ -18,6 +18,7 @@ from metacross.errors import UserError
 from metacross.retrieval.index import Vectors
 from metacross.retrieval.pools import Candidate, Neighbour, SourcePool
 from serve.logs import log_with_serve
+from serve.memory import return_freed_memory
 from serve.replicas import retried
 
 POOLS = 2  # bundles whose source a node keeps: the one that answers now, and the one before or after it
@@ -72,6 +73,7 @@ class SourceIndex:
                     self._pools[bundle] = self._load(bundle)
                 while len(self._pools) > POOLS:
                     self._pools.popitem(last=False)
+                return_freed_memory()  # of the tokenizer, which only the loading needs
         return self._pools[bundle]
 
     def _load(self, bundle: BundleVersion) -> SourcePool:

@@ -48,6 +48,7 @@ def test_the_contracts_are_kept(root: Path) -> None:
         ("metacross/tagging/scoring.py", "from metacross.tagging import evaluation", "No circles"),
         ("metacross/storage/files.py", "import serve.app", "metacross does not know the service"),
         ("metacross/training/learner.py", "import ray", "Ray is a wrapper"),
+        ("serve/web/limits.py", "from serve.engine import Engine", "An Ingress needs no torch"),
         ("metacross/client/wire.py", "import torch", "A client of the service needs no torch"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serve.engine import Job
+from serve.jobs import Job
 from serve.web import schemas
 from serve.web.problems import ProblemError
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from metacross.client.contract import EntitiesAnswer, Result
 from metacross.errors import UserError
-from serve.engine import Job
+from serve.jobs import Job
 from serve.web import problems, schemas
 from serve.web.limits import Limits, job_of
 from serve.web.problems import ProblemError

@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 
 from metacross.client.contract import EntitiesAnswer, Model
 from metacross.errors import RunError
-from serve.engine import Job, Refusal
 from serve.examples import ExampleStore
+from serve.jobs import Job, Refusal
 from serve.web.auth import Grant, Token, needs
 from serve.web.limits import Limits
 from serve.web.problems import ProblemError, busy

@@ -99,3 +99,25 @@ def test_first_ones_wait_for_others() -> None:
 
     assert asyncio.run(run()) == [2, 4]
     assert work.batches == [[1, 2]]
+
+
+def test_all_batches_run_in_one_thread() -> None:
+    """Whatever else the event loop's pool of threads does: what torch caches for a thread is cached once."""
+    threads: set[int] = set()
+
+    def work(items: list[int]) -> list[int]:
+        threads.add(threading.get_ident())
+        return items
+
+    async def run() -> None:
+        batches = batcher(work)
+        await batches(1)
+        release = threading.Event()
+        busy = [asyncio.create_task(asyncio.to_thread(release.wait, 10)) for _ in range(2)]
+        await asyncio.sleep(0)  # they take the pool's idle threads
+        await batches(2)
+        release.set()
+        await asyncio.gather(*busy)
+
+    asyncio.run(run())
+    assert len(threads) == 1

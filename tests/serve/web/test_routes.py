@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from metacross import AdaptiveTagger
 from metacross.client.contract import EntitiesAnswer, Model
 from metacross.errors import RunError, UserError
-from serve.engine import Engine, Job, Refusal
+from serve.engine import Engine
 from serve.examples import ExampleStore
+from serve.jobs import Job, Refusal
 from serve.web.auth import Token, read_tokens, refuse_open_door
 from serve.web.limits import Limits
 from serve.web.problems import ProblemError
