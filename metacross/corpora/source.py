@@ -117,10 +117,12 @@ class Source:
             if not end and ("\n" in rest or "\r" in rest):
                 end = "\n" if "\n" in rest else "\r"
             # Not splitlines(): words may hold characters such as U+0085 or U+2028 that it would break at.
+            # Most files have neither mark anywhere: then no line has to be looked at.
+            marked = "\r" in rest or "\ufeff" in rest
             *lines, rest = rest.split(end) if end else [rest]
             for line in lines:
                 number += 1
-                yield self._line(line, number)
+                yield self._line(line, number) if marked else line
         if rest:
             yield self._line(rest, number + 1)
 

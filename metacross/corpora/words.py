@@ -8,6 +8,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
 
 from metacross.corpora.characters import INVISIBLE, visible_part
 from metacross.corpora.lines import unwrap
@@ -34,6 +35,8 @@ _UNSPACED = (
     (0x1B000, 0x1B16F),
     (0x20000, 0x3FFFD),
 )
+_WIDE = ((0x3000, 0x303F), (0xFF00, 0xFFEF))  # CJK punctuation, full-width forms
+_UNSPACED_OR_WIDE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in (*_UNSPACED, *_WIDE))}]")
 _UNSPACED_STARTS = tuple(first for first, _ in _UNSPACED)
 _STOPS = frozenset(".!?。！？")
 # Titles and similar abbreviations, whose full stop ends no sentence. Some are words unless written with a capital.
@@ -52,11 +55,6 @@ def is_unspaced(character: str) -> bool:
     return at >= 0 and code <= _UNSPACED[at][1]
 
 
-def _is_wide(character: str) -> bool:
-    """Whether the character is CJK punctuation or a full-width form."""
-    return "\u3000" <= character <= "\u303f" or "\uff00" <= character <= "\uffef"
-
-
 def needs_space(left: str, right: str, language: str | None = None) -> bool:
     """Whether a space belongs between two neighbouring words when text is rebuilt from words.
 
@@ -70,7 +68,7 @@ def needs_space(left: str, right: str, language: str | None = None) -> bool:
     """
     if language == "ko":
         return True
-    return not all(is_unspaced(character) or _is_wide(character) for character in (left[-1], right[0]))
+    return not (_UNSPACED_OR_WIDE.match(left[-1]) and _UNSPACED_OR_WIDE.match(right[0]))
 
 
 def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, tuple[tuple[int, int], ...]]:
@@ -79,17 +77,19 @@ def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, 
     >>> join_words(["Angela", "Merkel", "访问", "北京", "。"])
     ('Angela Merkel 访问北京。', ((0, 6), (7, 13), (14, 16), (16, 18), (18, 19)))
     """
-    parts: list[str] = []
+    text = " ".join(words)
+    if _UNSPACED_OR_WIDE.search(text):  # otherwise, as in most languages, there is a space between all words
+        spaces = [" " if needs_space(left, right, language) else "" for left, right in pairwise(words)]
+        text = "".join(chain.from_iterable(zip(words, [*spaces, ""], strict=False)))
+    else:
+        spaces = [" "] * (len(words) - 1)
     spans: list[tuple[int, int]] = []
-    end = 0
-    for previous, word in zip(["", *words], words, strict=False):
-        if previous and needs_space(previous, word, language):
-            parts.append(" ")
-            end += 1
-        parts.append(word)
-        spans.append((end, end + len(word)))
-        end += len(word)
-    return "".join(parts), tuple(spans)
+    start = 0
+    for word, space in zip(words, [*spaces, ""], strict=False):
+        end = start + len(word)
+        spans.append((start, end))
+        start = end + len(space)
+    return text, tuple(spans)
 
 
 # --- raw text -> words -----------------------------------------------------------------------------------------------
