@@ -276,7 +276,7 @@ def _visible_words(sentences: Iterable[Sequence[Row]], tags: Iterable[Sequence[s
     for rows, block_tags in zip(sentences, tags, strict=True):
         words, _, lines = zip(*rows, strict=True)
         block = _Block(tuple(map(visible_part, words)), block_tags, lines)
-        if block.words != words:
+        if block.words != words or "" in words:
             block = _without_invisible(words, block, source)
         if block.words:
             blocks.append(block)
