@@ -28,6 +28,7 @@ _MOST_TYPES = 40
 _CHUNKS = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "PC", "VC"])
 _WORD_NAMES = frozenset({"token", "tokens", "word", "words", "form", "text"})  # of the word column in a header
 _MISC = 9  # CoNLL-U's last column
+_BORDER_STARTS = INVISIBLE | {"-"}  # what a line without words begins with, unless it is empty
 _MISC_KEYS = ("name", "ner", "ne", "entity")  # where it has entities, in lower case
 
 
@@ -173,13 +174,13 @@ def is_document_start(line: str) -> bool:
 
 def is_blank(line: str) -> bool:
     """Whether nothing can be seen in a line."""
-    # The first character settles it for nearly every line.
-    return not line or (line[0] in INVISIBLE and INVISIBLE.issuperset(line))
+    return INVISIBLE.issuperset(line)
 
 
 def is_border(line: str) -> bool:
     """Whether a line has no word, but ends the sentence before it."""
-    return is_document_start(line) if line[:1] == "-" else is_blank(line)
+    # The first character settles it for nearly every line of a corpus.
+    return not line or (line[0] in _BORDER_STARTS and (is_blank(line) or is_document_start(line)))
 
 
 def _blocks(lines: Sequence[str]) -> list[list[str]]:
@@ -240,20 +241,27 @@ def _is_numbered(blocks: Sequence[Sequence[Sequence[str]]], separator: str, fewe
     if columns.most_common(1)[0][0] < fewest:
         return False
     long = [block for block in blocks if len(block) > 1]
-    if long and most(map(_counts, long)):
+    # Compared as text: a number may have thousands of digits.
+    numbers = [str(number) for number in range(max(map(len, long), default=0) + 1)]
+    if long and most(_counts(block, numbers) for block in long):
         return True
     return separator == "\t" and most(
         len(row) > 2 and is_tag(row[2]) and row[0][:1].isdecimal() for row in rows
     )
 
 
-def _counts(block: Sequence[Sequence[str]]) -> bool:
-    """Whether the first column counts the rows of a sentence from 0 or 1, apart from ranges and empty nodes."""
+def _counts(block: Sequence[Sequence[str]], numbers: Sequence[str]) -> bool:
+    """Whether the first column counts the rows of a sentence from 0 or 1, apart from ranges and empty nodes.
+
+    Args:
+        block: the fields of each line.
+        numbers: the numbers from 0 to the length of the block, or more, as they are written.
+    """
     if not block[0][0][:1].isdecimal():  # as in most files without numbers
         return False
-    numbers = [row[0] for row in _without_ranges(block)]
-    # Compared as text: a number may have thousands of digits.
-    return numbers[:1] in (["0"], ["1"]) and numbers == [str(int(numbers[0]) + i) for i in range(len(numbers))]
+    first_column = [row[0] for row in _without_ranges(block)]
+    end = len(first_column)
+    return end > 0 and first_column in (numbers[:end], numbers[1 : end + 1])
 
 
 def _without_ranges(block: Iterable[Sequence[str]]) -> list[Sequence[str]]:

@@ -6,10 +6,12 @@ raises an error with file and line for what it cannot understand.
 
 from __future__ import annotations
 
+import gc
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
@@ -94,6 +96,23 @@ class Summary:
     oddities: list[str]
 
 
+@contextmanager
+def _paused_collector() -> Iterator[None]:
+    """Pauses Python's collector of cyclic garbage.
+
+    Reading makes millions of objects that are kept and have no cycles. The collector would look through them again and
+    again and find nothing, which takes a third of the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_paused_collector()
 def read_corpus(
     path: str | os.PathLike[str],
     *,
