@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from metacross.corpora.characters import INVISIBLE, visible
 from metacross.corpora.formats.recognise import opened
-from metacross.corpora.raw import Document, Oddities, RawSentence, ReadOptions, Row
+from metacross.corpora.raw import Document, Oddities, Reading, ReadOptions
 from metacross.corpora.schemes import Converted, to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words
 from metacross.corpora.source import Source
@@ -29,7 +29,7 @@ from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
 
 class _Block(NamedTuple):
-    """A sentence, or a longer stretch of text: the words, their IOB2 tags, and their lines or records."""
+    """A sentence, or a longer stretch of text: the words, their tags, and their lines or records."""
 
     words: Sequence[str]
     tags: Sequence[str]
@@ -141,17 +141,16 @@ def read_corpus(
     if max_words < 1:
         raise UserError(f"max_words={max_words}; expected at least 1.")
     with opened(os.fspath(path), ReadOptions(None if tag_column == "auto" else tag_column)) as (source, reading):
-        items = list(reading.items)
+        blocks, documents = _items(reading)
     oddities = source.oddities
     if language and reading.language and reading.language != language:
         oddities.note(f"words are marked {reading.language}:, but the language was given as {language}")
     language = language or reading.language
-    rows = [item.rows for item in items if isinstance(item, RawSentence) and item.rows]
-    scheme, blocks, dropped = _understood(rows, tag_map, source)
+    scheme, blocks, dropped = _understood(blocks, tag_map, source)
     if not reading.breaks_given:
         blocks = _break_up(blocks, max_words, oddities)
     sentences = [_sentence(block, source.path, language) for block in blocks]
-    documents = [_mapped_document(item, tag_map, dropped) for item in items if isinstance(item, Document)]
+    documents = [_mapped_document(document, tag_map, dropped) for document in documents]
     if documents and sentences:
         oddities.note("some records have words, others text: sentences of words come first")
     for document in documents:
@@ -175,20 +174,32 @@ def read_corpus(
     )
 
 
+def _items(reading: Reading) -> tuple[list[_Block], list[Document]]:
+    """The sentences and the documents of a file."""
+    blocks: list[_Block] = []
+    documents: list[Document] = []
+    for item in reading.items:
+        if isinstance(item, Document):
+            documents.append(item)
+        elif item.rows:
+            blocks.append(_Block(*zip(*item.rows, strict=True)))
+    return blocks, documents
+
+
 def _understood(
-    sentences: Sequence[Sequence[Row]], tag_map: Mapping[str, str], source: Source
+    blocks: list[_Block], tag_map: Mapping[str, str], source: Source
 ) -> tuple[str, list[_Block], Counter[str]]:
     """The tagging scheme, the words that can be seen with their IOB2 tags, and the number of entities dropped by type.
 
     Adds to the oddities.
     """
     converted = to_iob2(
-        [[row.tag for row in rows] for rows in sentences],
-        lambda sentence, row: source.place(sentences[sentence][row].line),
+        [block.tags for block in blocks],
+        lambda block, word: source.place(blocks[block].lines[word]),
         named=tag_map,
     )
     _count_odd_tags(converted, source.oddities)
-    blocks = _visible_words(sentences, converted.tags, source)
+    blocks = _visible_words(blocks, converted.tags, source)
     # Only now: renamed or dropped types would change where the scheme lets entities begin.
     return converted.scheme, *_mapped(blocks, tag_map)
 
@@ -285,21 +296,21 @@ def _count_odd_tags(converted: Converted, oddities: Oddities) -> None:
         oddities.count(what, converted.first_repair, converted.repaired)
 
 
-def _visible_words(sentences: Iterable[Sequence[Row]], tags: Iterable[Sequence[str]], source: Source) -> list[_Block]:
+def _visible_words(blocks: Iterable[_Block], tags: Iterable[Sequence[str]], source: Source) -> list[_Block]:
     """The words with their IOB2 tags, without what nobody sees: complete words, or characters at the ends of words.
 
     Adds to the oddities.
     """
-    blocks = []
+    shown = []
     visible_part = cache(visible)  # also gives equal words of the corpus one string, which saves memory
-    for rows, block_tags in zip(sentences, tags, strict=True):
-        words, _, lines = zip(*rows, strict=True)
-        block = _Block(tuple(map(visible_part, words)), block_tags, lines)
-        if block.words != words or "" in words:
+    for (words, _, lines), block_tags in zip(blocks, tags, strict=True):
+        parts = tuple(map(visible_part, words))
+        block = _Block(parts, block_tags, lines)
+        if parts != words or "" in words:
             block = _without_invisible(words, block, source)
         if block.words:
-            blocks.append(block)
-    return blocks
+            shown.append(block)
+    return shown
 
 
 def _without_invisible(words: Sequence[str], block: _Block, source: Source) -> _Block:

@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, cast
 
@@ -120,9 +121,8 @@ class Source:
             # Most files have neither mark anywhere: then no line has to be looked at.
             marked = "\r" in rest or "\ufeff" in rest
             *lines, rest = rest.split(end) if end else [rest]
-            for line in lines:
-                number += 1
-                yield self._line(line, number) if marked else line
+            yield from map(self._line, lines, count(number + 1)) if marked else lines
+            number += len(lines)
         if rest:
             yield self._line(rest, number + 1)
 

@@ -8,7 +8,8 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
+from operator import add
 
 from metacross.corpora.characters import INVISIBLE, visible_part
 from metacross.corpora.lines import unwrap
@@ -83,13 +84,9 @@ def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, 
         text = "".join(chain.from_iterable(zip(words, [*spaces, ""], strict=False)))
     else:
         spaces = [" "] * (len(words) - 1)
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for word, space in zip(words, [*spaces, ""], strict=False):
-        end = start + len(word)
-        spans.append((start, end))
-        start = end + len(space)
-    return text, tuple(spans)
+    lengths = list(map(len, words))
+    starts = accumulate(map(add, lengths, map(len, spaces)), initial=0)
+    return text, tuple((start, start + length) for start, length in zip(starts, lengths, strict=False))
 
 
 # --- raw text -> words -----------------------------------------------------------------------------------------------
