@@ -245,9 +245,7 @@ def _is_numbered(blocks: Sequence[Sequence[Sequence[str]]], separator: str, fewe
     numbers = [str(number) for number in range(max(map(len, long), default=0) + 1)]
     if long and most(_counts(block, numbers) for block in long):
         return True
-    return separator == "\t" and most(
-        len(row) > 2 and is_tag(row[2]) and row[0][:1].isdecimal() for row in rows
-    )
+    return separator == "\t" and most(len(row) > 2 and is_tag(row[2]) and row[0][:1].isdecimal() for row in rows)
 
 
 def _counts(block: Sequence[Sequence[str]], numbers: Sequence[str]) -> bool:

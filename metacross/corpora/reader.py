@@ -28,6 +28,7 @@ from metacross.corpora.types import same_type
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
 
+
 class _Block(NamedTuple):
     """A sentence, or a longer stretch of text: the words, their tags, and their lines or records."""
 

@@ -8,8 +8,6 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain, pairwise
-from operator import add
 
 from metacross.corpora.characters import INVISIBLE, visible_part
 from metacross.corpora.lines import unwrap
@@ -79,14 +77,30 @@ def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, 
     ('Angela Merkel 访问北京。', ((0, 6), (7, 13), (14, 16), (16, 18), (18, 19)))
     """
     text = " ".join(words)
-    if _UNSPACED_OR_WIDE.search(text):  # otherwise, as in most languages, there is a space between all words
-        spaces = [" " if needs_space(left, right, language) else "" for left, right in pairwise(words)]
-        text = "".join(chain.from_iterable(zip(words, [*spaces, ""], strict=False)))
-    else:
-        spaces = [" "] * (len(words) - 1)
-    lengths = list(map(len, words))
-    starts = accumulate(map(add, lengths, map(len, spaces)), initial=0)
-    return text, tuple((start, start + length) for start, length in zip(starts, lengths, strict=False))
+    if language != "ko" and _UNSPACED_OR_WIDE.search(text):
+        return _join_closely(words)
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for word in words:
+        end = start + len(word)
+        spans.append((start, end))
+        start = end + 1
+    return text, tuple(spans)
+
+
+def _join_closely(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Joins words some of which may have no space between them."""
+    parts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    end = 0
+    for previous, word in zip(["", *words], words, strict=False):
+        if previous and needs_space(previous, word):
+            parts.append(" ")
+            end += 1
+        parts.append(word)
+        spans.append((end, end + len(word)))
+        end += len(word)
+    return "".join(parts), tuple(spans)
 
 
 # --- raw text -> words -----------------------------------------------------------------------------------------------
