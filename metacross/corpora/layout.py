@@ -90,7 +90,7 @@ class Layout:
         return Row(word, _pairs(tag).get(self.key, "O") if self.key else tag, number)
 
     def is_comment(self, line: str) -> bool:
-        """Whether a line that begins with # is a comment; unless words are numbered, it is one only before a sentence."""
+        """Whether a line that begins with # is a comment. If words are not numbered, ask only before a sentence."""
         if self.numbered:
             return True
         if not line.startswith("# "):
@@ -223,7 +223,7 @@ def _is_header(fields: Sequence[str]) -> bool:
     return fields[0].casefold() in _WORD_NAMES and len(fields) > 1 and not any(map(is_tag, fields[1:]))
 
 
-def _is_numbered(blocks: Sequence[Sequence[Sequence[str]]], separator: str, fewest: int) -> bool:
+def _is_numbered(blocks: Sequence[Sequence[list[str]]], separator: str, fewest: int) -> bool:
     """Whether the first column counts words.
 
     It counts if it does so from 0 or 1 in most sentences of several words. A sentence of one word proves nothing: the
@@ -248,7 +248,7 @@ def _is_numbered(blocks: Sequence[Sequence[Sequence[str]]], separator: str, fewe
     return separator == "\t" and most(len(row) > 2 and is_tag(row[2]) and row[0][:1].isdecimal() for row in rows)
 
 
-def _counts(block: Sequence[Sequence[str]], numbers: Sequence[str]) -> bool:
+def _counts(block: Sequence[list[str]], numbers: Sequence[str]) -> bool:
     """Whether the first column counts the rows of a sentence from 0 or 1, apart from ranges and empty nodes.
 
     Args:
@@ -262,7 +262,7 @@ def _counts(block: Sequence[Sequence[str]], numbers: Sequence[str]) -> bool:
     return end > 0 and first_column in (numbers[:end], numbers[1 : end + 1])
 
 
-def _without_ranges(block: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+def _without_ranges(block: Iterable[list[str]]) -> list[list[str]]:
     return [row for row in block if row[0].isdecimal() or not _RANGE.fullmatch(row[0])]
 
 

@@ -28,6 +28,9 @@ from metacross.corpora.types import same_type
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
 
+_MOST_KINDS = 10  # of odd tags that are reported one by one
+_EMPTY = "empty words (nothing that can be seen) left out"
+
 
 class _Block(NamedTuple):
     """A sentence, or a longer stretch of text: the words, their tags, and their lines or records."""
@@ -35,10 +38,6 @@ class _Block(NamedTuple):
     words: Sequence[str]
     tags: Sequence[str]
     lines: Sequence[int]
-
-
-_MOST_KINDS = 10  # of odd tags that are reported one by one
-_EMPTY = "empty words (nothing that can be seen) left out"
 
 
 @dataclass(frozen=True)
