@@ -10,14 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from operator import itemgetter
 
-from metacross.corpora.characters import visible
+from metacross.corpora.characters import INVISIBLE
 from metacross.corpora.raw import Row
 from metacross.corpora.schemes import is_tag
 from metacross.errors import UserError
 
 _LANGUAGE = re.compile(r"([a-z]{2,12}(?:-[a-z]{2,12})*):")  # WikiANN's en: or zh-min-nan: in front of each word
-_NUMBER = re.compile(r"\d+")
 _RANGE = re.compile(r"\d+[-.]\d+")  # CoNLL-U's 3-4 and 8.1: not words of the tagged sentence
 _ENTITY = re.compile(r"[BIMELSUW]-(\S+)")
 _LOOSE_ENTITY = re.compile(r"[BIMELSUW][-_](\S+)", re.IGNORECASE)  # b-per, B_PER
@@ -27,6 +28,7 @@ _MOST_TYPES = 40
 _CHUNKS = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "PC", "VC"])
 _WORD_NAMES = frozenset({"token", "tokens", "word", "words", "form", "text"})  # of the word column in a header
 _MISC = 9  # CoNLL-U's last column
+_BORDER_STARTS = INVISIBLE | {"-"}  # what a line without words begins with, unless it is empty
 _MISC_KEYS = ("name", "ner", "ne", "entity")  # where it has entities, in lower case
 
 
@@ -62,17 +64,20 @@ class Layout:
         """The columns of a line."""
         return _fields(line, self.separator)
 
-    def is_range(self, line: str) -> bool:
-        """Whether a line of a numbered file stands for several words, or for none: it is no word."""
-        return self.numbered and _RANGE.fullmatch(self.fields(line)[0]) is not None
+    def row(self, line: str, number: int) -> Row | None:
+        """The line's row; None if the line stands for several words or for none, as some lines of numbered files do.
 
-    def row(self, line: str, number: int) -> Row:
-        """The line's row; raises ValueError that says what was found instead."""
-        fields = self.fields(line)
+        Raises:
+            ValueError: the line does not fit the layout; the message says what was found.
+        """
+        fields = _fields(line, self.separator)
+        numbered_wrongly = self.numbered and not fields[0].isdecimal()
+        if numbered_wrongly and _RANGE.fullmatch(fields[0]):
+            return None
         fits = len(fields) >= self.columns if self.numbered or self.tag is None else len(fields) == self.columns
         if not fits:
             raise ValueError(f"{len(fields)} column{'s' * (len(fields) != 1)}")
-        if self.numbered and not _NUMBER.fullmatch(fields[0]):
+        if numbered_wrongly:
             raise ValueError(f"the number {fields[0]!r}")
         word = fields[self.word]
         if self.language:
@@ -85,9 +90,7 @@ class Layout:
         return Row(word, _pairs(tag).get(self.key, "O") if self.key else tag, number)
 
     def is_comment(self, line: str) -> bool:
-        """Whether a line before a sentence is a comment; elsewhere # is a word."""
-        if not line.startswith("#"):
-            return False
+        """Whether a line that begins with # is a comment. If words are not numbered, ask only before a sentence."""
         if self.numbered:
             return True
         if not line.startswith("# "):
@@ -140,7 +143,7 @@ def find_layout(
     """
     names = _global_names(lines)
     blocks = _blocks(lines)
-    separator = _separator([line for block in blocks for line in block])
+    separator = _separator(list(chain.from_iterable(blocks)))
     fields = [[_fields(line, separator) for line in block] for block in blocks]
     header = ""
     if not names and fields and _is_header(fields[0][0]):
@@ -150,8 +153,8 @@ def find_layout(
         return None
     numbered = _is_numbered(fields, separator, 3 if labelled else 2)
     if numbered:  # ranges and empty nodes say nothing about tags
-        fields = [[row for row in block if not _RANGE.fullmatch(row[0])] for block in fields]
-    flat = [row for block in fields for row in block]
+        fields = [_without_ranges(block) for block in fields]
+    flat = list(chain.from_iterable(fields))
     columns = Counter(map(len, flat)).most_common(1)[0][0]
     rows = [row for row in flat if len(row) == columns]
     word = next((names.index(name) for name in names if name.casefold() in _WORD_NAMES), int(numbered))
@@ -170,21 +173,22 @@ def is_document_start(line: str) -> bool:
 
 
 def is_blank(line: str) -> bool:
-    """Whether nothing can be seen in a line: it ends a sentence."""
-    return not line or line.isspace() or not visible(line)
+    """Whether nothing can be seen in a line."""
+    return INVISIBLE.issuperset(line)
+
+
+def is_border(line: str) -> bool:
+    """Whether a line has no word, but ends the sentence before it."""
+    # The first character settles it for nearly every line of a corpus.
+    return not line or (line[0] in _BORDER_STARTS and (is_blank(line) or is_document_start(line)))
 
 
 def _blocks(lines: Sequence[str]) -> list[list[str]]:
     """The lines with columns, sentence by sentence; comments are left out."""
-    blocks: list[list[str]] = [[]]
-    for line in lines:
-        if is_blank(line) or is_document_start(line):
-            blocks.append([])
-        else:
-            blocks[-1].append(line)
+    blocks = [list(block) for border, block in groupby(lines, is_border) if not border]
     # Comments say nothing about the layout, but a file may also consist of the word # alone.
-    without_comments = [[line for line in block if not line.startswith("#")] for block in blocks]
-    return [block for block in without_comments if block] or [block for block in blocks if block]
+    without_comments = [[line for line in block if line[0] != "#"] for block in blocks]
+    return [block for block in without_comments if block] or blocks
 
 
 def _separator(rows: Sequence[str]) -> str:
@@ -201,7 +205,7 @@ def _fields(line: str, separator: str) -> list[str]:
         return re.split("[ \t]+", line.strip(" \t"))
     # In Chinese corpora of one character per line, the character may be a space: that leaves an empty word.
     fields = line.strip(" ").split(" ")
-    return ["", *fields] if line.startswith(" ") else fields
+    return ["", *fields] if line[:1] == " " else fields
 
 
 def _global_names(lines: Iterable[str]) -> tuple[str, ...]:
@@ -219,7 +223,7 @@ def _is_header(fields: Sequence[str]) -> bool:
     return fields[0].casefold() in _WORD_NAMES and len(fields) > 1 and not any(map(is_tag, fields[1:]))
 
 
-def _is_numbered(blocks: Sequence[Sequence[Sequence[str]]], separator: str, fewest: int) -> bool:
+def _is_numbered(blocks: Sequence[Sequence[list[str]]], separator: str, fewest: int) -> bool:
     """Whether the first column counts words.
 
     It counts if it does so from 0 or 1 in most sentences of several words. A sentence of one word proves nothing: the
@@ -230,23 +234,36 @@ def _is_numbered(blocks: Sequence[Sequence[Sequence[str]]], separator: str, fewe
         separator: what separates them.
         fewest: how many columns there have to be.
     """
-    rows = [row for block in blocks for row in block]
-    if Counter(min(len(row), 3) for row in rows).most_common(1)[0][0] < fewest:
+    rows = list(chain.from_iterable(blocks))
+    columns: Counter[int] = Counter()
+    for length, count in Counter(map(len, rows)).items():
+        columns[min(length, 3)] += count
+    if columns.most_common(1)[0][0] < fewest:
         return False
     long = [block for block in blocks if len(block) > 1]
-    if long and most(map(_counts, long)):
-        return True
-    return separator == "\t" and most(
-        len(row) > 2 and is_tag(row[2]) and _NUMBER.match(row[0]) is not None for row in rows
-    )
-
-
-def _counts(block: Sequence[Sequence[str]]) -> bool:
-    numbers = [row[0] for row in block if not _RANGE.fullmatch(row[0])]
-    if not all(map(_NUMBER.fullmatch, numbers)) or not numbers:
-        return False
     # Compared as text: a number may have thousands of digits.
-    return any(numbers == [str(first + i) for i in range(len(numbers))] for first in (0, 1))
+    numbers = [str(number) for number in range(max(map(len, long), default=0) + 1)]
+    if long and most(_counts(block, numbers) for block in long):
+        return True
+    return separator == "\t" and most(len(row) > 2 and is_tag(row[2]) and row[0][:1].isdecimal() for row in rows)
+
+
+def _counts(block: Sequence[list[str]], numbers: Sequence[str]) -> bool:
+    """Whether the first column counts the rows of a sentence from 0 or 1, apart from ranges and empty nodes.
+
+    Args:
+        block: the fields of each line.
+        numbers: the numbers from 0 to the length of the block, or more, as they are written.
+    """
+    if not block[0][0][:1].isdecimal():  # as in most files without numbers
+        return False
+    first_column = [row[0] for row in _without_ranges(block)]
+    end = len(first_column)
+    return end > 0 and first_column in (numbers[:end], numbers[1 : end + 1])
+
+
+def _without_ranges(block: Iterable[list[str]]) -> list[list[str]]:
+    return [row for row in block if row[0].isdecimal() or not _RANGE.fullmatch(row[0])]
 
 
 def _with_tags(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
@@ -256,22 +273,22 @@ def _with_tags(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
     ones. Without any entity it is the first after numbered words, and the last elsewhere. Types without a letter, tags
     before the word, and syntactic chunks are read only if there is nothing else.
     """
-    columns = [column for column in range(layout.columns) if column > layout.word]
-    marked = {column: found for column in columns if (found := _types(rows, column, _ENTITY)) is not None}
+    columns = {column: _values(rows, column) for column in range(layout.word + 1, layout.columns)}
+    marked = {column: types for column, values in columns.items() if (types := _types(values, _ENTITY)) is not None}
     entities = [column for column, types in marked.items() if types and not types <= _CHUNKS]
     if entities:
         return replace(layout, tag=entities[0], tag_columns=tuple(entities) if len(entities) > 1 else ())
     if key := _misc_key(rows, layout):
         return replace(layout, tag=_MISC, key=key)
     chunks = [column for column, types in marked.items() if types]
-    for column in columns:
-        if column not in chunks and (_types(rows, column, _LOOSE_ENTITY) or _has_bare_types(rows, column)):
+    for column, values in columns.items():
+        if column not in chunks and (_types(values, _LOOSE_ENTITY) or _has_bare_types(values)):
             return replace(layout, tag=column)
     if chunks:
         return replace(layout, tag=chunks[0])
     if marked:
         return replace(layout, tag=list(marked)[0 if layout.numbered else -1])
-    if layout.columns == 2 and not layout.numbered and _types(rows, 0, _ENTITY):
+    if layout.columns == 2 and not layout.numbered and _types(_values(rows, 0), _ENTITY):
         return replace(layout, tag=0, word=1)
     return layout
 
@@ -296,22 +313,25 @@ def _with_column(layout: Layout, rows: Sequence[Sequence[str]], column: int | st
     return replace(layout, tag=column - 1)
 
 
-def _types(rows: Sequence[Sequence[str]], column: int, form: re.Pattern[str]) -> frozenset[str] | None:
+def _values(rows: Iterable[Sequence[str]], column: int) -> Counter[str]:
+    """The values of a column, with their number."""
+    return Counter(map(itemgetter(column), rows))
+
+
+def _types(values: Counter[str], form: re.Pattern[str]) -> frozenset[str] | None:
     """The types of entities in a column; None if most of it is no tags. A column of - and _ alone says nothing."""
-    number = Counter(row[column] for row in rows)
-    types = frozenset(match[1] for value in number if (match := form.fullmatch(value)))
-    tags = sum(count for value, count in number.items() if value in ("0", "") or is_tag(value) or form.fullmatch(value))
-    if 2 * tags <= len(rows) or not (types or "O" in number):
+    types = frozenset(match[1] for value in values if (match := form.fullmatch(value)))
+    tags = sum(count for value, count in values.items() if value in ("0", "") or is_tag(value) or form.fullmatch(value))
+    if 2 * tags <= values.total() or not (types or "O" in values):
         return None
     return types
 
 
-def _has_bare_types(rows: Sequence[Sequence[str]], column: int) -> bool:
+def _has_bare_types(values: Counter[str]) -> bool:
     """Whether a column has O, and few other values that may be types: O, PER, LOC. Parts of speech have no O."""
-    number = Counter(row[column] for row in rows)
-    outside = number["O"] + number["0"]
-    others = [value for value in number if not is_tag(value) and value not in ("0", "")]
-    return 10 * outside > len(rows) and 0 < len(others) <= _MOST_TYPES and all(map(_TYPE.fullmatch, others))
+    outside = values["O"] + values["0"]
+    others = [value for value in values if not is_tag(value) and value not in ("0", "")]
+    return 10 * outside > values.total() and 0 < len(others) <= _MOST_TYPES and all(map(_TYPE.fullmatch, others))
 
 
 def _misc_key(rows: Sequence[Sequence[str]], layout: Layout) -> str:
@@ -319,8 +339,8 @@ def _misc_key(rows: Sequence[Sequence[str]], layout: Layout) -> str:
     if layout.columns != _MISC + 1 or not layout.numbered:
         return ""
     values: dict[str, set[str]] = {}
-    for row in rows:
-        for key, value in _pairs(row[_MISC]).items():
+    for misc in _values(rows, _MISC):
+        for key, value in _pairs(misc).items():
             values.setdefault(key, set()).add(value)
     for wanted in _MISC_KEYS:
         for key, tags in values.items():
@@ -335,7 +355,10 @@ def _pairs(value: str) -> dict[str, str]:
 
 
 def _find_language(rows: Sequence[Sequence[str]], word: int) -> str | None:
-    prefixes = Counter(match[1] for row in rows if (match := _LANGUAGE.match(row[word])))
+    prefixes: Counter[str] = Counter()
+    for value, number in _values(rows, word).items():
+        if match := _LANGUAGE.match(value):
+            prefixes[match[1]] += number
     prefix, count = prefixes.most_common(1)[0] if prefixes else (None, 0)
     return prefix if 2 * count > len(rows) else None
 

@@ -6,17 +6,20 @@ raises an error with file and line for what it cannot understand.
 
 from __future__ import annotations
 
-import itertools
+import gc
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import IO
+from functools import cache
+from itertools import chain
+from typing import IO, NamedTuple
 
 from metacross.corpora.characters import INVISIBLE, visible
 from metacross.corpora.formats.recognise import opened
-from metacross.corpora.raw import Document, Oddities, RawSentence, ReadOptions, Row
+from metacross.corpora.raw import Document, Oddities, Reading, ReadOptions
 from metacross.corpora.schemes import Converted, to_iob2, types_of
 from metacross.corpora.sentence import Sentence, entities, sentence_from_words
 from metacross.corpora.source import Source
@@ -27,6 +30,14 @@ from metacross.errors import UserError
 
 _MOST_KINDS = 10  # of odd tags that are reported one by one
 _EMPTY = "empty words (nothing that can be seen) left out"
+
+
+class _Block(NamedTuple):
+    """A sentence, or a longer stretch of text: the words, their tags, and their lines or records."""
+
+    words: Sequence[str]
+    tags: Sequence[str]
+    lines: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,23 @@ class Summary:
     oddities: list[str]
 
 
+@contextmanager
+def _paused_collector() -> Iterator[None]:
+    """Pauses Python's collector of cyclic garbage.
+
+    Reading makes millions of objects that are kept and have no cycles. The collector would look through them again and
+    again and find nothing, which takes a third of the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_paused_collector()
 def read_corpus(
     path: str | os.PathLike[str],
     *,
@@ -118,29 +146,21 @@ def read_corpus(
     tag_map = _checked(tag_map or {})
     if max_words < 1:
         raise UserError(f"max_words={max_words}; expected at least 1.")
-    with opened(os.fspath(path), ReadOptions(None if tag_column == "auto" else tag_column), stream) as (
-        source,
-        reading,
-    ):
-        items = list(reading.items)
-    oddities = source.oddities
+    options = ReadOptions(None if tag_column == "auto" else tag_column)
+    with opened(os.fspath(path), options, stream) as (source, reading):
+        blocks, texts = _items(reading)
+    oddities, sentence_oddities = source.oddities, Oddities()
     language = _language(language, reading.language, oddities)
-    dropped: Counter[str] = Counter()
-    blocks = [item.rows for item in items if isinstance(item, RawSentence) and item.rows]
-    scheme, blocks = _understood(blocks, tag_map, source, dropped)
+    scheme, blocks, dropped = _understood(blocks, tag_map, source)
     if not reading.breaks_given:
         blocks = _break_up(blocks, max_words, oddities)
     sentences = [_sentence(block, source.path, language) for block in blocks]
-    texts = [_mapped_document(item, tag_map, dropped) for item in items if isinstance(item, Document)]
-    documents = [*map(document_of, sentences), *texts] if texts else None
-    if texts and sentences:
-        oddities.note("some records have words, others text: sentences of words come first")
-    sentence_oddities = Oddities()
-    sentences += itertools.chain.from_iterable(sentences_of(text, oddities=sentence_oddities) for text in texts)
+    texts = [_mapped_document(text, tag_map, dropped) for text in texts]
+    sentences, documents = _with_texts(sentences, texts, sentence_oddities)
     if not sentences:
         raise UserError(f"{source.path}: found no words; expected at least one sentence.")
     _count_odd_sentences(sentences, oddities)
-    counts = Counter(entity.type for sentence in sentences for entity in entities(sentence.tags or ()))
+    tags = Counter(chain.from_iterable(sentence.tags or () for sentence in sentences))
     return Corpus(
         path=source.path,
         format=reading.format,
@@ -149,7 +169,8 @@ def read_corpus(
         language=language,
         sentences=sentences,
         documents=documents,
-        counts=dict(counts.most_common()),
+        # By now every entity begins with B-.
+        counts={tag[2:]: number for tag, number in tags.most_common() if tag.startswith("B-")},
         dropped=dict(dropped.most_common()),
         oddities=oddities.lines() + sentence_oddities.lines(),
         sentence_oddities=sentence_oddities.lines(),
@@ -163,19 +184,59 @@ def _language(given: str | None, marked: str | None, oddities: Oddities) -> str 
     return given or marked
 
 
+def _items(reading: Reading) -> tuple[list[_Block], list[Document]]:
+    """The sentences and the documents of a file."""
+    blocks: list[_Block] = []
+    documents: list[Document] = []
+    for item in reading.items:
+        if isinstance(item, Document):
+            documents.append(item)
+        elif item.rows:
+            blocks.append(_Block(*zip(*item.rows, strict=True)))
+    return blocks, documents
+
+
+def _with_texts(
+    sentences: list[Sentence], texts: Sequence[Document], oddities: Oddities
+) -> tuple[list[Sentence], list[Document] | None]:
+    """Adds the sentences of texts to those of words; also returns all of it as documents, if there are texts.
+
+    Sentences of texts that nobody has annotated are added only if there are no other texts.
+    """
+    if not texts:
+        return sentences, None
+    annotated = [text for text in texts if text.marked is not None]
+    if annotated and len(annotated) < len(texts):
+        oddities.count("texts that nobody has annotated, left out", number=len(texts) - len(annotated))
+    documents = [*map(document_of, sentences), *texts]
+    found = list(chain.from_iterable(sentences_of(text, oddities=oddities) for text in annotated or texts))
+    if not sentences:
+        return found, documents
+    # Of the file's records some have words and some texts.
+    return sorted([*sentences, *found], key=_record), sorted(documents, key=_record)
+
+
+def _record(item: Sentence | Document) -> int:
+    """The number of the record that a sentence or a document comes from."""
+    return int(item.place.rpartition(":")[2])
+
+
 def _understood(
-    blocks: list[list[Row]], tag_map: Mapping[str, str], source: Source, dropped: Counter[str]
-) -> tuple[str, list[list[Row]]]:
-    """The tagging scheme, and the rows with IOB2 tags and without what nobody sees. Adds to `dropped` and oddities."""
+    blocks: list[_Block], tag_map: Mapping[str, str], source: Source
+) -> tuple[str, list[_Block], Counter[str]]:
+    """The tagging scheme, the words that can be seen with their IOB2 tags, and the number of entities dropped by type.
+
+    Adds to the oddities.
+    """
     converted = to_iob2(
-        [[row.tag for row in block] for block in blocks],
-        lambda block, row: source.place(blocks[block][row].line),
+        [block.tags for block in blocks],
+        lambda block, word: source.place(blocks[block].lines[word]),
         named=tag_map,
     )
     _count_odd_tags(converted, source.oddities)
-    visible_blocks = _visible_words(blocks, converted.tags, source)
+    blocks = _visible_words(blocks, converted.tags, source)
     # Only now: renamed or dropped types would change where the scheme lets entities begin.
-    return converted.scheme, [_mapped(block, tag_map, dropped) for block in visible_blocks]
+    return converted.scheme, *_mapped(blocks, tag_map)
 
 
 def require_entities(corpus: Corpus) -> None:
@@ -270,52 +331,64 @@ def _count_odd_tags(converted: Converted, oddities: Oddities) -> None:
         oddities.count(what, converted.first_repair, converted.repaired)
 
 
-def _visible_words(blocks: Iterable[Sequence[Row]], tags: Iterable[list[str]], source: Source) -> list[list[Row]]:
-    """Puts the IOB2 tags into the rows, and leaves out what nobody sees: rows without a visible word, edges of words.
+def _visible_words(blocks: Iterable[_Block], tags: Iterable[Sequence[str]], source: Source) -> list[_Block]:
+    """The words with their IOB2 tags, without what nobody sees: complete words, or characters at the ends of words.
 
-    An entity that begins with such a row begins at its next word instead. Adds to the oddities.
+    Adds to the oddities.
     """
     shown = []
-    seen: dict[str, str] = {}  # word -> its visible part
-    for rows, block_tags in zip(blocks, tags, strict=True):
-        block: list[Row] = []
-        begin = False  # whether the word just left out began an entity
-        for (word, _, line), tag in zip(rows, block_tags, strict=True):
-            part = seen.get(word)
-            if part is None:
-                part = seen[word] = visible(word)
-            if part != word and part:
-                codes = sorted({f"U+{ord(c):04X}" for c in word if c in INVISIBLE and c not in part})
-                what = f"words with {', '.join(codes)} at an end, which was left out"
-                source.oddities.count(what, source.place(line))
-            if not part:
-                source.oddities.count(_EMPTY)
-                begin = tag[0] == "B" or (begin and tag != "O")
-                continue
-            if begin and tag[0] == "I":
-                tag = "B-" + tag[2:]
-            begin = False
-            block.append(Row(part, tag, line))
-        if block:
+    visible_part = cache(visible)  # also gives equal words of the corpus one string, which saves memory
+    for (words, _, lines), block_tags in zip(blocks, tags, strict=True):
+        parts = tuple(map(visible_part, words))
+        block = _Block(parts, block_tags, lines)
+        if parts != words or "" in words:
+            block = _without_invisible(words, block, source)
+        if block.words:
             shown.append(block)
     return shown
 
 
-def _break_up(blocks: list[list[Row]], max_words: int, oddities: Oddities) -> list[list[Row]]:
+def _without_invisible(words: Sequence[str], block: _Block, source: Source) -> _Block:
+    """The block without empty words. An entity that begins with such a word begins at its next word instead.
+
+    Args:
+        words: the words as the file has them.
+        block: their visible parts, tags and lines.
+        source: gets the oddities.
+    """
+    left: list[tuple[str, str, int]] = []
+    begin = False  # whether the word just left out began an entity
+    for word, part, tag, line in zip(words, *block, strict=True):
+        if part != word and part:
+            codes = sorted({f"U+{ord(c):04X}" for c in word if c in INVISIBLE and c not in part})
+            what = f"words with {', '.join(codes)} at an end, which was left out"
+            source.oddities.count(what, source.place(line))
+        if not part:
+            source.oddities.count(_EMPTY)
+            begin = tag[0] == "B" or (begin and tag != "O")
+            continue
+        if begin and tag[0] == "I":
+            tag = "B-" + tag[2:]
+        begin = False
+        left.append((part, tag, line))
+    return _Block(*zip(*left, strict=True)) if left else _Block((), (), ())
+
+
+def _break_up(blocks: list[_Block], max_words: int, oddities: Oddities) -> list[_Block]:
     """Finds sentences in a file that has no sentence breaks; other files stay as they are. Adds to `oddities`."""
-    words = sum(map(len, blocks))
-    if len(blocks) > 1 and words <= max_words * len(blocks):
+    number = sum(len(block.words) for block in blocks)
+    if len(blocks) > 1 and number <= max_words * len(blocks):
         return blocks
     sentences = []
     cut = 0
-    for block in blocks:
-        ends = sentence_breaks([row.word for row in block], [row.tag for row in block], max_words)
+    for words, tags, lines in blocks:
+        ends = sentence_breaks(words, tags, max_words)
         for start, end in zip([0, *ends], ends, strict=False):
-            sentence = block[start:end]
-            if sentence[0].tag.startswith("I-"):  # the break cuts an entity: its rest becomes one of its own
-                sentence[0] = sentence[0]._replace(tag="B-" + sentence[0].tag[2:])
+            first, *others = tags[start:end]
+            if first.startswith("I-"):  # the break cuts an entity: its rest becomes one of its own
+                first = "B-" + first[2:]
                 cut += 1
-            sentences.append(sentence)
+            sentences.append(_Block(words[start:end], [first, *others], lines[start:end]))
     if len(sentences) > len(blocks):
         oddities.note(f"no sentence breaks: found {len(sentences)} sentences by their punctuation")
     if cut:
@@ -323,20 +396,19 @@ def _break_up(blocks: list[list[Row]], max_words: int, oddities: Oddities) -> li
     return sentences
 
 
-def _mapped(block: list[Row], tag_map: Mapping[str, str], dropped: Counter[str]) -> list[Row]:
-    """Renames and drops entity types; adds to `dropped` the number of entities dropped of each type."""
+def _mapped(blocks: list[_Block], tag_map: Mapping[str, str]) -> tuple[list[_Block], Counter[str]]:
+    """Renames and drops entity types; also returns the number of entities dropped by type."""
+    dropped: Counter[str] = Counter()
     if not tag_map:
-        return block
-    rows = []
-    for row in block:
-        letter, _, kind = row.tag.partition("-")
+        return blocks, dropped
+    new_tags = {}
+    for tag, number in Counter(chain.from_iterable(block.tags for block in blocks)).items():
+        letter, _, kind = tag.partition("-")
         new = tag_map.get(kind, kind)
-        if kind and new in ("O", ""):
-            dropped[kind] += letter == "B"
-            rows.append(row._replace(tag="O"))
-        else:
-            rows.append(row._replace(tag=f"{letter}-{new}") if new != kind else row)
-    return rows
+        new_tags[tag] = "O" if new in ("O", "") else f"{letter}-{new}"
+        if kind and new_tags[tag] == "O":
+            dropped[kind] += number * (letter == "B")
+    return [block._replace(tags=[new_tags[tag] for tag in block.tags]) for block in blocks], dropped
 
 
 def _mapped_document(document: Document, tag_map: Mapping[str, str], dropped: Counter[str]) -> Document:
@@ -354,15 +426,14 @@ def _mapped_document(document: Document, tag_map: Mapping[str, str], dropped: Co
     return replace(document, marked=tuple(marked))
 
 
-def _sentence(block: Sequence[Row], path: str, language: str | None) -> Sentence:
-    words, tags, lines = zip(*block, strict=True)
-    return sentence_from_words(words, tags, language=language, place=f"{path}:{lines[0]}")
+def _sentence(block: _Block, path: str, language: str | None) -> Sentence:
+    return sentence_from_words(block.words, block.tags, language=language, place=f"{path}:{block.lines[0]}")
 
 
 def _count_odd_sentences(sentences: Sequence[Sentence], oddities: Oddities) -> None:
     """Counts words with characters that were hardly meant, and duplicate sentences."""
     number: Counter[str] = Counter()
-    for word, times in Counter(itertools.chain.from_iterable(sentence.words for sentence in sentences)).items():
+    for word, times in Counter(chain.from_iterable(sentence.words for sentence in sentences)).items():
         if word.isalnum():  # as most words are: none of these characters is a letter or digit
             continue
         kinds = {unicodedata.category(character) for character in word}

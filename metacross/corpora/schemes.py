@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from metacross.corpora.raw import Problems
@@ -93,9 +94,10 @@ def to_iob2(sequences: Sequence[Sequence[str]], place: Place, *, named: Collecti
     Raises:
         UserError: tags that mean nothing, all with their places, or tags of two schemes in one file.
     """
-    number = Counter(tag for sequence in sequences for tag in sequence)
+    number = Counter(chain.from_iterable(sequences))
     meanings = _meanings(number, named)
-    _refuse_meaningless(sequences, meanings, place)
+    if len(meanings) < len(number):
+        _refuse_meaningless(sequences, meanings, place)
     read_as: Counter[str] = Counter()
     for tag, meaning in meanings.items():
         if meaning.oddity:
@@ -152,8 +154,6 @@ def _meanings(tags: Iterable[str], named: Collection[str]) -> dict[str, _Meaning
 
 
 def _refuse_meaningless(sequences: Sequence[Sequence[str]], meanings: Mapping[str, _Meaning], place: Place) -> None:
-    if all(tag in meanings for tag in {tag for sequence in sequences for tag in sequence}):
-        return
     problems = Problems(_EXPECTED)
     for s, sequence in enumerate(sequences):
         for w, tag in enumerate(sequence):
@@ -210,13 +210,14 @@ def _lenient(split: Sequence[Sequence[_Meaning]], read_as: Mapping[str, int], pl
     begun: dict[str, list[tuple[int, int]]] = {"I": [], "B": [], "needed B": []}
     result = []
     for s, row in enumerate(split):
-        tags = []
+        tags = ["O"] * len(row)
         before = ""  # the type of the word before
         for w, (written, kind, _) in enumerate(row):
-            begins = bool(kind) and (written == "B" or kind != before)
-            tags.append(f"{'B' if begins else 'I'}-{kind}" if kind else "O")
-            if begins:
-                begun["I" if written != "B" else "needed B" if kind == before else "B"].append((s, w))
+            if kind:
+                begins = written == "B" or kind != before
+                tags[w] = f"{'B' if begins else 'I'}-{kind}"
+                if begins:
+                    begun["I" if written != "B" else "needed B" if kind == before else "B"].append((s, w))
             before = kind
         result.append(tags)
     wrong: list[tuple[int, int]] = []

@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, cast
 
@@ -118,10 +118,11 @@ class Source:
             if not end and ("\n" in rest or "\r" in rest):
                 end = "\n" if "\n" in rest else "\r"
             # Not splitlines(): words may hold characters such as U+0085 or U+2028 that it would break at.
+            # Most files have neither mark anywhere: then no line has to be looked at.
+            marked = "\r" in rest or "\ufeff" in rest
             *lines, rest = rest.split(end) if end else [rest]
-            for line in lines:
-                number += 1
-                yield self._line(line, number)
+            yield from map(self._line, lines, count(number + 1)) if marked else lines
+            number += len(lines)
         if rest:
             yield self._line(rest, number + 1)
 

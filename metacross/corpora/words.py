@@ -34,6 +34,8 @@ _UNSPACED = (
     (0x1B000, 0x1B16F),
     (0x20000, 0x3FFFD),
 )
+_WIDE = ((0x3000, 0x303F), (0xFF00, 0xFFEF))  # CJK punctuation, full-width forms
+_UNSPACED_OR_WIDE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in (*_UNSPACED, *_WIDE))}]")
 _UNSPACED_STARTS = tuple(first for first, _ in _UNSPACED)
 _STOPS = frozenset(".!?。！？")
 # Titles and similar abbreviations, whose full stop ends no sentence. Some are words unless written with a capital.
@@ -52,11 +54,6 @@ def is_unspaced(character: str) -> bool:
     return at >= 0 and code <= _UNSPACED[at][1]
 
 
-def _is_wide(character: str) -> bool:
-    """Whether the character is CJK punctuation or a full-width form."""
-    return "\u3000" <= character <= "\u303f" or "\uff00" <= character <= "\uffef"
-
-
 def needs_space(left: str, right: str, language: str | None = None) -> bool:
     """Whether a space belongs between two neighbouring words when text is rebuilt from words.
 
@@ -70,7 +67,7 @@ def needs_space(left: str, right: str, language: str | None = None) -> bool:
     """
     if language == "ko":
         return True
-    return not all(is_unspaced(character) or _is_wide(character) for character in (left[-1], right[0]))
+    return not (_UNSPACED_OR_WIDE.match(left[-1]) and _UNSPACED_OR_WIDE.match(right[0]))
 
 
 def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, tuple[tuple[int, int], ...]]:
@@ -79,11 +76,25 @@ def join_words(words: Sequence[str], language: str | None = None) -> tuple[str, 
     >>> join_words(["Angela", "Merkel", "访问", "北京", "。"])
     ('Angela Merkel 访问北京。', ((0, 6), (7, 13), (14, 16), (16, 18), (18, 19)))
     """
+    text = " ".join(words)
+    if language != "ko" and _UNSPACED_OR_WIDE.search(text):
+        return _join_closely(words)
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for word in words:
+        end = start + len(word)
+        spans.append((start, end))
+        start = end + 1
+    return text, tuple(spans)
+
+
+def _join_closely(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Joins words some of which may have no space between them."""
     parts: list[str] = []
     spans: list[tuple[int, int]] = []
     end = 0
     for previous, word in zip(["", *words], words, strict=False):
-        if previous and needs_space(previous, word, language):
+        if previous and needs_space(previous, word):
             parts.append(" ")
             end += 1
         parts.append(word)

@@ -87,7 +87,8 @@ def make_app(
     service = Service(backend, store, limits, tokens)
     _add_page_and_probes(app, service)
     _add_tagging(app, service)
-    _add_examples(app, service)
+    _add_new_examples(app, service)
+    _add_kept_examples(app, service)
     return app
 
 
@@ -148,9 +149,8 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         return Lines(answered_lines(request, options, service.tag, service.limits))
 
 
-def _add_examples(app: FastAPI, service: Service) -> None:
-    may_read, may_write = service.may("read_examples"), service.may("write_examples")
-    refusals = _problems(*REFUSED, *STORE)
+def _add_new_examples(app: FastAPI, service: Service) -> None:
+    may_write = service.may("write_examples")
 
     @app.post(
         "/v1/examples",
@@ -183,6 +183,11 @@ def _add_examples(app: FastAPI, service: Service) -> None:
         sentences, oddities = await run_in_threadpool(read)
         added = await service.stored(lambda store: store.add(sentences, [language] * len(sentences)))
         return ImportedExamples(tuple(example.as_answer() for example in added), tuple(oddities))
+
+
+def _add_kept_examples(app: FastAPI, service: Service) -> None:
+    may_read, may_write = service.may("read_examples"), service.may("write_examples")
+    refusals = _problems(*REFUSED, *STORE)
 
     @app.get("/v1/examples", summary="List examples", responses=refusals, dependencies=[may_read])
     async def listed(

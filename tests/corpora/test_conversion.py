@@ -181,8 +181,8 @@ def test_words_beside_texts_are_converted_with_them(tmp_path: Path) -> None:
     written = write_corpus(corpus, tmp_path / "new", FORMATS["jsonl-spans"])
     assert (written.items, written.entities) == (2, sum(corpus.counts.values()))
     assert [json.loads(line) for line in (tmp_path / "new").read_text().splitlines()] == [
-        {"text": "in Lima", "label": [[3, 7, "LOC"]]},
         {"text": "Ana left", "label": [[0, 3, "PER"]]},
+        {"text": "in Lima", "label": [[3, 7, "LOC"]]},
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -135,3 +136,23 @@ def test_cut_entities_stay_tagged(tmp_path: Path) -> None:
     corpus = read_corpus(write(tmp_path, "a B-X\n" + "b I-X\n" * 4), max_words=2)
     assert [sentence.tags for sentence in corpus.sentences] == [("B-X", "I-X"), ("B-X", "I-X"), ("B-X",)]
     assert "2 cuts through entities of more than 2 words" in corpus.oddities
+
+
+def test_equal_words_are_one_string(tmp_path: Path) -> None:
+    first, second = read_corpus(write(tmp_path, "Rome\tB-LOC\nis\tO\n\nin\tO\nRome\tB-LOC\n")).sentences
+    assert first.words[0] is second.words[1]
+
+
+def test_the_collector_of_garbage_runs_again_after_reading(tmp_path: Path) -> None:
+    path = write(tmp_path, "a\tO\nb\tB-X\n")
+    read_corpus(path)
+    assert gc.isenabled()
+    with pytest.raises(UserError):
+        read_corpus(tmp_path / "absent")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        read_corpus(path)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

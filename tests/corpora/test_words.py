@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from metacross.corpora.characters import INVISIBLE, visible
 from metacross.corpora.schemes import to_iob2
 from metacross.corpora.sentence import entities, sentence_from_words
-from metacross.corpora.words import sentence_breaks, split_sentences, split_words
+from metacross.corpora.words import join_words, needs_space, sentence_breaks, split_sentences, split_words
 from tests.helpers.corpora import ODD
 
 # --- text from words -------------------------------------------------------------------------------------------------
@@ -37,6 +38,16 @@ from tests.helpers.corpora import ODD
 )
 def test_spaces_follow_the_script(given_words: str, text: str) -> None:
     assert sentence_from_words(given_words.split()).text == text
+
+
+@given(st.lists(st.text("ab1.é“한北の。ก\uff01𠀀", min_size=1, max_size=3)), st.sampled_from([None, "zh", "ko"]))
+def test_words_are_joined_pair_by_pair(given_words: list[str], language: str | None) -> None:
+    text = given_words[0] if given_words else ""
+    for left, right in pairwise(given_words):
+        text += " " * needs_space(left, right, language) + right
+    joined, spans = join_words(given_words, language)
+    assert joined == text
+    assert [joined[start:end] for start, end in spans] == given_words
 
 
 def test_korean_keeps_its_spaces() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
-from metacross.corpora.layout import Layout, find_layout, is_blank, is_document_start, most
+from metacross.corpora.layout import Layout, find_layout, is_blank, is_border, is_document_start, most
 from metacross.corpora.raw import Problems, RawSentence, Reading, ReadOptions, Row, shortened
 from metacross.corpora.source import Source
 from metacross.corpora.words import is_unspaced
@@ -66,17 +66,17 @@ def _has_entity(layout: Layout, head: Iterable[str]) -> bool:
     for line in head:
         if "-" in line and not is_blank(line):
             try:
-                tag = layout.row(line, 0).tag
+                row = layout.row(line, 0)
             except ValueError:
                 continue
-            if tag not in ("O", "-", "_"):
+            if row is not None and row.tag not in ("O", "-", "_"):
                 return True
     return False
 
 
 def _first_line(lines: Iterable[str], path: str) -> tuple[int, str]:
     """The first line that has a word and is no comment, with its number."""
-    written = [(n, line) for n, line in enumerate(lines, 1) if not is_blank(line) and not is_document_start(line)]
+    written = [(n, line) for n, line in enumerate(lines, 1) if not is_border(line)]
     if not written:
         raise UserError(f"{path}: found no words; expected {KNOWN}.")
     return next((pair for pair in written if not pair[1].startswith("#")), written[0])
@@ -86,23 +86,24 @@ def _sentences(lines: Iterable[str], layout: Layout, source: Source, options: Re
     problems = Problems(f"expected {layout}.")
     rows: list[Row] = []
     for number, line in enumerate(lines, 1):
-        if is_blank(line) or is_document_start(line):
+        if is_border(line):
             if rows:
                 yield RawSentence(rows)
             rows = []
-        elif (not rows and layout.is_comment(line)) or (layout.numbered and line.startswith("#")):
-            continue
-        elif layout.is_range(line):
-            source.oddities.count(_RANGES)
-        elif line == layout.header:
+        elif line == layout.header or (line[0] == "#" and (layout.numbered or not rows) and layout.is_comment(line)):
             continue
         else:
             try:
-                rows.append(layout.row(line, number))
+                row = layout.row(line, number)
             except ValueError as error:
                 problems.add(source.place(number), f"found {error} in the line {shortened(line)}")
                 if not options.labelled:
                     problems.refuse()
+                continue
+            if row is None:
+                source.oddities.count(_RANGES)
+            else:
+                rows.append(row)
     problems.refuse()
     if rows:
         yield RawSentence(rows)

@@ -8,6 +8,7 @@ Source: spaCy's documentation, "DocBin" and "Data formats". A file is a zlib str
 
 from __future__ import annotations
 
+import gc
 import importlib
 import zlib
 from collections.abc import Iterable, Iterator
@@ -64,6 +65,7 @@ def _documents(source: Source) -> Iterator[Document]:
     except UserError:
         raise
     except Exception as error:  # whatever spaCy meets in a damaged file: its readers check nothing
+        gc.enable()  # its unpacker (srsly) leaves the collector of garbage off where it fails
         raise UserError(
             f"{source.path}: found no DocBin that spaCy can read ({type(error).__name__}: {first_line(error)}); "
             "write it again with DocBin.to_disk."
