@@ -120,7 +120,7 @@ def query_losses(
         inner: how theta' is computed.
         max_weight: lambda.
         later_tag_ids_ET: tag ids of the pieces after a word's first one, see `PieceEncoder.later_tag_ids`.
-        later_weight: weight of the mean cross-entropy of these pieces, which is added to the paper's loss.
+        later_weight: weight of these pieces' own loss, of the same form, which is added to the paper's.
     """
     fast_weights = THETA if support is None else adapt(model, support, inner)
     with exact_backward(inner.second_order), model.fast_layers.running(fast_weights):

@@ -290,7 +290,8 @@ def _without_adaptation(config: Config, marks_later_pieces: bool) -> str:
                       aggregation_strategy="{"first" if marks_later_pieces else "simple"}")
 
 Its entities differ in some places from those of `AdaptiveTagger` with `adapt=False`, which reads the tag of every word
-on the word's first piece. {WITH_MARKS if marks_later_pieces else WITHOUT_MARKS} {trained if weight else untrained}
+on the word's first piece. {WITH_MARKS if marks_later_pieces else WITHOUT_MARKS}
+{trained if weight else untrained}
 
 Scores differ too: AdaptiveTagger takes the mean over words, the pipeline over what it read. Give the pipeline one
 sentence at a time; it cuts off what is longer than the encoder's longest input."""
