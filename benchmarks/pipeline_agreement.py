@@ -4,7 +4,9 @@
 
 For each language and aggregation strategy: the percentage of the tagger's entities that the pipeline finds with the
 same start, end and type, then that of the pipeline's entities which the tagger finds. `--close` moves punctuation marks
-up to the word before them (`Quito .` becomes `Quito.`), as in text that was not cut into words. Both run in fp32.
+up to the word before them (`Quito .` becomes `Quito.`), as in text that was not cut into words. `--own` takes the
+pipeline that the bundle brings along (its code runs) instead of transformers' own, and gives it the complete files.
+Everything runs in fp32.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 from transformers import pipeline
 
 from metacross import AdaptiveTagger
+from metacross.bundle import PIPELINE_TASK
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.words import split_sentences
 
@@ -42,15 +45,17 @@ class Agreement(NamedTuple):
 
 
 class BothTaggers:
-    """A bundle in the tagger and in the pipeline.
+    """A bundle in the tagger and in a pipeline.
 
     Args:
         bundle: its directory.
+        own: whether the pipeline is the bundle's, rather than transformers'.
     """
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, *, own: bool = False) -> None:
         self._tagger = AdaptiveTagger.from_pretrained(bundle, device="cpu", overrides=["train.precision=fp32"])
-        self._pipeline: Any = pipeline("token-classification", model=str(bundle), device="cpu")
+        task: Any = PIPELINE_TASK if own else "token-classification"  # the type lists transformers' own tasks only
+        self._pipeline: Any = pipeline(task, model=str(bundle), device="cpu", trust_remote_code=own)
 
     def agreement(self, texts: Sequence[str], strategy: str) -> Agreement:
         """Compares the entities of all texts, by one of `STRATEGIES`."""
@@ -83,17 +88,20 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("corpora", nargs="+", metavar="LANGUAGE=FILE")
     parser.add_argument("--close", action="store_true", help="move punctuation marks up to the word before them")
+    parser.add_argument("--own", action="store_true", help="the bundle's own pipeline, on complete files")
     arguments = parser.parse_args()
-    both = BothTaggers(arguments.bundle)
+    both = BothTaggers(arguments.bundle, own=arguments.own)
     print(f"| | {' | '.join(STRATEGIES)} |\n|---|{'---|' * len(STRATEGIES)}")
     sums = [Agreement(0, 0, 0)] * len(STRATEGIES)
     for corpus in arguments.corpora:
         language, _, file = corpus.partition("=")
         texts = [s.text for s in read_corpus(Path(file)).sentences]
         texts = [closed(text) for text in texts] if arguments.close else texts
-        # The tagger finds sentences by itself; the pipeline takes a text as one.
-        sentences = [text[start:end] for text in texts for start, end in split_sentences(text)]
-        row = [both.agreement(sentences, strategy) for strategy in STRATEGIES]
+        if arguments.own:
+            texts = ["\n".join(texts)]
+        else:  # the tagger finds sentences by itself; transformers' pipeline takes a text as one
+            texts = [text[start:end] for text in texts for start, end in split_sentences(text)]
+        row = [both.agreement(texts, strategy) for strategy in STRATEGIES]
         sums = [total.plus(part) for total, part in zip(sums, row, strict=True)]
         print(f"| {language} | {' | '.join(map(str, row))} |", flush=True)
     print(f"| **all** | {' | '.join(map(str, sums))} |")

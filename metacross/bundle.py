@@ -1,6 +1,7 @@
 """The result of a training run: a directory from which the tagger is loaded, to be used with or without adaptation.
 
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
+    pipeline.py, words.py                             a pipeline that transformers loads if the user trusts the bundle
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
     source.jsonl                                      the labelled source sentences
     index.faiss                                       FAISS index over their vectors
@@ -14,6 +15,7 @@ No file is a pickle. Loading checks the manifest first.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,13 @@ from metacross.storage.directories import MANIFEST, check_manifest, write_direct
 from metacross.storage.files import sha256, write_json
 
 FORMAT = 2  # in format 1 the index was over all windows, without their numbers
+
+# The bundle's own pipeline. Its task is not called token-classification, because transformers would then refuse that
+# task, too, to users who do not trust the bundle's code.
+PIPELINE_TASK = "metacross"
+_PIPELINE_FILE = Path(__file__).parent / "tagging" / "pipeline.py"
+_CORPORA = Path(__file__).parent / "corpora"
+_CORPORA_IMPORT = re.compile(r"^from metacross\.corpora\.(?=(\w+) import )", re.MULTILINE)
 
 # Model card: how the aggregation strategies of transformers' pipeline read tags, with tokenizers of both kinds.
 WITH_MARKS = """`first` reads a word's first piece, too, but takes the parts of a word with a hyphen or an
@@ -116,8 +125,10 @@ def save_bundle(
     def fill(folder: Path) -> None:
         # In fp32, half a gigabyte for the embedded encoder: its values are products of an fp16 scale and a small
         # integer, which fp16 cannot hold.
+        model.classifier.config.update(_pipeline_settings(config))
         model.classifier.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        _copy_module(_PIPELINE_FILE, folder)
         save_model(sentence_encoder, str(folder / "sentence_encoder.safetensors"))
         index.save(folder / "index.faiss")
         with (folder / "source.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as file:
@@ -131,6 +142,21 @@ def save_bundle(
         write_manifest(folder, FORMAT)
 
     write_directory(path, fill)
+
+
+def _pipeline_settings(config: Config) -> dict[str, Any]:
+    """What config.json says of the bundle's own pipeline: where transformers finds it, and its windows' size."""
+    task = {"impl": "pipeline.WordPipeline", "pt": ["AutoModelForTokenClassification"]}
+    return {"custom_pipelines": {PIPELINE_TASK: task}, "max_pieces": config.model.max_pieces}
+
+
+def _copy_module(source: Path, folder: Path) -> None:
+    """Copies a module, and those of `metacross.corpora` that it imports, to stand side by side in `folder`."""
+    text = source.read_text(encoding="utf-8")
+    (folder / source.name).write_text(_CORPORA_IMPORT.sub("from .", text), encoding="utf-8")
+    for name in _CORPORA_IMPORT.findall(text):
+        if not (folder / f"{name}.py").exists():
+            _copy_module(_CORPORA / f"{name}.py", folder)
 
 
 def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool = True) -> Bundle:
