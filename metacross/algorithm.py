@@ -11,8 +11,9 @@ Where this departs from the paper or from its released code (microsoft/vert-pape
     calls a fresh BertAdam, whose first step is about 3.16 * lr * sign(gradient).
  2. theta is never written to: theta' lives in low-rank factors (fast_weights.py), for all episodes at once.
  3. The meta-gradient is the mean over the episodes of a meta-batch, where the released code has the sum.
- 4. A word's first piece carries its tag; other pieces and special pieces are not in the loss. The released code
-    trains on labels of their own for them.
+ 4. A word's first piece carries its tag; other pieces and special pieces are not in this loss. The released code
+    trains on labels of their own for them. `later_weight` adds a term for a word's later pieces to the query loss of
+    training, and to nothing else: metacross never reads their tags, but the pipeline of Hugging Face does.
  5. Masking hides all pieces of a word (training/episodes.py), not only its first piece.
  6. No dropout, in adaptation or training: the same request gets the same answer, and the result of training does not
     depend on how a meta-batch is spread over workers.
@@ -21,7 +22,7 @@ Where this departs from the paper or from its released code (microsoft/vert-pape
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -97,15 +98,38 @@ def adapt(model: TagModel, support: Rows, inner: InnerLoop) -> FastWeights:
     return fast_weights
 
 
-def query_losses(model: TagModel, support: Rows | None, query: Rows, inner: InnerLoop, *, max_weight: float) -> Tensor:
+def query_losses(
+    model: TagModel,
+    support: Rows | None,
+    query: Rows,
+    inner: InnerLoop,
+    *,
+    max_weight: float,
+    later_tag_ids_ET: Tensor | None = None,
+    later_weight: float = 0.0,
+) -> Tensor:
     """Each episode's query loss (E,) at its theta'; its backward leaves the meta-gradient in theta's `.grad`.
 
     First order: theta' is a constant shift of theta, so the gradient at theta' is the meta-gradient (FOMAML).
     Second order: the factors are still attached, so the same backward goes on through the inner steps.
+
+    Args:
+        model: theta.
+        support: the support sets; without them the loss is that of theta.
+        query: the queries.
+        inner: how theta' is computed.
+        max_weight: lambda.
+        later_tag_ids_ET: tag ids of the pieces after a word's first one, see `PieceEncoder.later_tag_ids`.
+        later_weight: weight of these pieces' own loss, of the same form, which is added to the paper's.
     """
     fast_weights = THETA if support is None else adapt(model, support, inner)
     with exact_backward(inner.second_order), model.fast_layers.running(fast_weights):
-        return episode_losses(model.logits(query), query, max_weight=max_weight)
+        logits_ETC = model.logits(query)
+        losses_E = episode_losses(logits_ETC, query, max_weight=max_weight)
+        if later_tag_ids_ET is None:
+            return losses_E
+        later = replace(query, tag_ids_BT=later_tag_ids_ET)
+        return losses_E + later_weight * episode_losses(logits_ETC, later, max_weight=max_weight)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The result of a training run: a directory from which the tagger is loaded, to be used with or without adaptation.
 
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
+    pipeline.py, words.py                             a pipeline that transformers loads if the user trusts the bundle
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
     source.jsonl                                      the labelled source sentences
     index.faiss                                       FAISS index over their vectors
@@ -14,6 +15,7 @@ No file is a pickle. Loading checks the manifest first.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,22 @@ from metacross.storage.directories import MANIFEST, check_manifest, write_direct
 from metacross.storage.files import sha256, write_json
 
 FORMAT = 2  # in format 1 the index was over all windows, without their numbers
+
+# The bundle's own pipeline. Its task is not called token-classification, because transformers would then refuse that
+# task, too, to users who do not trust the bundle's code.
+PIPELINE_TASK = "metacross"
+_PIPELINE_FILE = Path(__file__).parent / "tagging" / "pipeline.py"
+_CORPORA = Path(__file__).parent / "corpora"
+_CORPORA_IMPORT = re.compile(r"^from metacross\.corpora\.(?=(\w+) import )", re.MULTILINE)
+
+# Model card: how the aggregation strategies of transformers' pipeline read tags, with tokenizers of both kinds.
+WITH_MARKS = """`first` reads a word's first piece, too, but takes the parts of a word with a hyphen or an
+apostrophe for words, and tags each. `simple`, `average` and `max` read all pieces of a word. Where the later pieces
+disagree with the first, an entity is cut or has another type."""
+WITHOUT_MARKS = """`first`, `average` and `max` are only for text in which spaces separate all words and
+punctuation marks: this tokenizer does not mark later pieces, so they take everything between two spaces for one word
+(`Quito.` with its full stop, or a complete Chinese sentence). `simple` reads all pieces. Where the later pieces of a
+word disagree with its first, an entity is cut or has another type."""
 
 # Settings that may be changed after training; all others are fixed.
 FREE_KEYS = frozenset(
@@ -109,9 +127,11 @@ def save_bundle(
     def fill(folder: Path) -> None:
         # In fp32, half a gigabyte for the embedded encoder: its values are products of an fp16 scale and a small
         # integer, which fp16 cannot hold.
+        model.classifier.config.update(_pipeline_settings(config))
         with quiet_transformers():
             model.classifier.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+        _copy_module(_PIPELINE_FILE, folder)
         save_model(sentence_encoder, str(folder / "sentence_encoder.safetensors"))
         index.save(folder / "index.faiss")
         with (folder / "source.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as file:
@@ -120,10 +140,26 @@ def save_bundle(
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         (folder / "ray_config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         write_json(folder / "metrics.json", metrics)
-        (folder / "README.md").write_text(model_card(config, tags, len(sentences), metrics), encoding="utf-8")
+        card = model_card(config, tags, len(sentences), metrics, marks_later_pieces=marks_later_pieces(tokenizer))
+        (folder / "README.md").write_text(card, encoding="utf-8")
         write_manifest(folder, FORMAT)
 
     write_directory(path, fill)
+
+
+def _pipeline_settings(config: Config) -> dict[str, Any]:
+    """What config.json says of the bundle's own pipeline: where transformers finds it, and its windows' size."""
+    task = {"impl": "pipeline.WordPipeline", "pt": ["AutoModelForTokenClassification"]}
+    return {"custom_pipelines": {PIPELINE_TASK: task}, "max_pieces": config.model.max_pieces}
+
+
+def _copy_module(source: Path, folder: Path) -> None:
+    """Copies a module, and those of `metacross.corpora` that it imports, to stand side by side in `folder`."""
+    text = source.read_text(encoding="utf-8")
+    (folder / source.name).write_text(_CORPORA_IMPORT.sub("from .", text), encoding="utf-8")
+    for name in _CORPORA_IMPORT.findall(text):
+        if not (folder / f"{name}.py").exists():
+            _copy_module(_CORPORA / f"{name}.py", folder)
 
 
 def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool = True) -> Bundle:
@@ -221,8 +257,26 @@ def refuse_learned_keys(trained: Config, wanted: Config) -> None:
             )
 
 
-def model_card(config: Config, tags: Sequence[str], sentences: int, metrics: Mapping[str, Any]) -> str:
-    """The bundle's README.md."""
+def marks_later_pieces(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the pieces after a word's first one carry a mark (##), as WordPiece has it.
+
+    Only then does the pipeline of transformers know which pieces make a word; it asks the same attribute.
+    """
+    return bool(getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None))
+
+
+def model_card(
+    config: Config, tags: Sequence[str], sentences: int, metrics: Mapping[str, Any], *, marks_later_pieces: bool
+) -> str:
+    """The bundle's README.md.
+
+    Args:
+        config: the configuration of the training.
+        tags: the tag set.
+        sentences: number of source sentences.
+        metrics: measurements of the training.
+        marks_later_pieces: of the tokenizer; decides which aggregation strategy of the pipeline is recommended.
+    """
     types = ", ".join(types_of(tags))
     measured = "\n".join(
         f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, (int, float, str))
@@ -243,7 +297,7 @@ With adaptation (the nearest labelled sentences shape the weights for every requ
     from metacross import AdaptiveTagger
     tagger = AdaptiveTagger.from_pretrained("this directory")
 
-Without, by transformers alone: `AutoModelForTokenClassification.from_pretrained("this directory")`.
+{_without_adaptation(config, marks_later_pieces)}
 
 | measured in training | |
 |---|---|
@@ -251,3 +305,22 @@ Without, by transformers alone: `AutoModelForTokenClassification.from_pretrained
 
 The source sentences are part of this directory; their licence applies to them. `ray_config.yaml` holds every setting.
 """
+
+
+def _without_adaptation(config: Config, marks_later_pieces: bool) -> str:
+    """The part of the model card about transformers' pipeline: how to call it, and where its entities differ."""
+    weight = config.loss.later_weight
+    trained = f"Training had a term for later pieces (`loss.later_weight: {weight}`), which makes this rarer."
+    untrained = "Training had no term for later pieces (`loss.later_weight: 0`), so this is frequent."
+    return f"""Without adaptation, by transformers alone:
+
+    from transformers import pipeline
+    tagger = pipeline("token-classification", model="this directory",
+                      aggregation_strategy="{"first" if marks_later_pieces else "simple"}")
+
+Its entities differ in some places from those of `AdaptiveTagger` with `adapt=False`, which reads the tag of every word
+on the word's first piece. {WITH_MARKS if marks_later_pieces else WITHOUT_MARKS}
+{trained if weight else untrained}
+
+Scores differ too: AdaptiveTagger takes the mean over words, the pipeline over what it read. Give the pipeline one
+sentence at a time; it cuts off what is longer than the encoder's longest input."""

@@ -23,6 +23,10 @@ from metacross.yaml_nodes import TAG, Locate, compose, compose_file, pairs, plai
 FILE_NAME = "ray_config.yaml"
 COMMAND_LINE = "command line"
 
+# Complete files from before a setting existed mean this value, and not the default file's: a run that goes on ends as
+# it would have ended then.
+BEFORE: dict[str, Any] = {"loss.later_weight": 0.0}
+
 # The descriptions are what an error message says is allowed.
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
 CountOrZero = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
@@ -108,10 +112,11 @@ class InnerConfig(Section):
 
 
 class LossConfig(Section):
-    """Masking and the maximum term."""
+    """Masking, the maximum term, and the term for the pieces after a word's first one."""
 
     mask_ratio: Ratio
     max_weight: NonNegative
+    later_weight: NonNegative
 
 
 class TrainConfig(Section):
@@ -241,7 +246,7 @@ def load_config(
         overrides: ``key=value`` with dotted keys, applied last. Values are YAML, but where a key takes nothing else
             than text they are taken as they stand (so that ``train.storage_path=a: b`` is not read as a mapping).
         alone: the files are complete, as a bundle's is. Only settings that are newer than the files, and so missing
-            from them, are taken from the default file.
+            from them, are taken from `BEFORE` or the default file.
         base: a complete configuration to start from in place of the default file.
 
     Returns:
@@ -269,10 +274,12 @@ class _Setting(NamedTuple):
 
 
 def _newer_settings(settings: Mapping[str, _Setting]) -> dict[str, _Setting]:
-    """The default file's values for what is missing; it is not looked at where nothing is."""
+    """Values for what is missing: those of `BEFORE`, else the default file's, which is read only if they are needed."""
     missing = _leaves().keys() - settings.keys()
+    newer = {name: _Setting(BEFORE[name], "before it was a setting") for name in missing & BEFORE.keys()}
+    missing -= newer.keys()
     default = default_path() if missing else None
-    return {} if default is None else {k: v for k, v in _file_settings(default).items() if k in missing}
+    return newer | ({} if default is None else {k: v for k, v in _file_settings(default).items() if k in missing})
 
 
 def _leaves() -> dict[str, FieldInfo]:

@@ -104,6 +104,13 @@ def test_a_bundle_without_a_newer_setting_takes_it_from_the_default_file(
     assert load_config([written(tmp_path, whole)], alone=True).train.lr == 0.5, "nothing missing: not even looked at"
 
 
+def test_a_run_from_before_the_later_pieces_goes_on_without_them(tmp_path: Path):
+    whole = load_config(None, ["loss.later_weight=0.3"]).to_yaml()
+    older = written(tmp_path, "".join(line for line in whole.splitlines(True) if "later_weight" not in line))
+    assert load_config([older], alone=True).loss.later_weight == 0
+    assert load_config([older]).loss.later_weight == load_config().loss.later_weight
+
+
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load_config().train.steps = 1  # type: ignore[misc]

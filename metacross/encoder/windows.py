@@ -185,6 +185,30 @@ class PieceEncoder:
             while not words[start]:
                 start -= 1
 
+    def later_tag_ids(self, window: Window, sentence: Sentence, tag_index: Mapping[str, int]) -> Tensor:
+        """The tag ids (T,) of the pieces of scored words that `tag_ids` leaves out.
+
+        A piece after a word's first one continues the word's entity (I-), or is O outside of entities. A marker before
+        the first piece is O, since the entity begins behind it. All other pieces are IGNORED.
+
+        Args:
+            window: the window.
+            sentence: the sentence that it belongs to; it has tags.
+            tag_index: tag -> tag id; has an I- tag for every B- tag.
+        """
+        ids_T = torch.full((len(window),), IGNORED, dtype=torch.long)
+        tags = sentence.tags or ()
+        ends = [*window.first_pieces[1:], len(window) - 1]
+        for word in range(*window.scored):
+            tag = tags[word]
+            first, end = window.first_pieces[word - window.start], ends[word - window.start]
+            ids_T[first + 1 : end] = tag_index["O" if tag == "O" else "I-" + tag[2:]]
+        # After the loop, because a marker stands between the last piece of the word before and the first of its own.
+        for piece in window.first_pieces:
+            if window.piece_ids[piece - 1] == self.marker:
+                ids_T[piece - 1] = tag_index["O"]
+        return ids_T
+
     def masked(self, window: Window, words: Sequence[int]) -> Window:
         """The window with all pieces of some of its words (counted in the sentence) replaced by the mask piece.
 

@@ -21,7 +21,9 @@ from metacross.algorithm import InnerLoop, query_losses
 from metacross.bundle import save_bundle
 from metacross.config import Config
 from metacross.encoder.device import autocast
+from metacross.encoder.model import Rows
 from metacross.encoder.rows import budgeted, pack, trunk_states
+from metacross.encoder.windows import IGNORED, Window
 from metacross.errors import RunError
 from metacross.events import Measurement, Show, ignore
 from metacross.tagging.adaptation import inner_loop
@@ -203,7 +205,25 @@ class Learner:
         states = [kept[e.query] if m is None else next(new) for e, m in zip(chunk, masked, strict=True)]
         query = pack([[(s, self.source.tag_ids(e.query))] for s, e in zip(states, chunk, strict=True)])
         support = None if without_support else pack(self.source.support([e.support for e in chunk]))
-        return query_losses(self.model, support, query, self._inner, max_weight=self._max_weight)
+        weight = self.config.loss.later_weight
+        return query_losses(
+            self.model,
+            support,
+            query,
+            self._inner,
+            max_weight=self._max_weight,
+            later_tag_ids_ET=self._later_tag_ids(windows, query) if weight else None,
+            later_weight=weight,
+        )
+
+    def _later_tag_ids(self, windows: Sequence[Window], query: Rows) -> Tensor:
+        """The tag ids (E, T) of the pieces after a word's first one; a row has one window."""
+        ids_ET = torch.full_like(query.tag_ids_BT, IGNORED)
+        for row, window in enumerate(windows):
+            sentence = self.source.sentences[window.sentence]
+            ids_T = self._pieces.later_tag_ids(window, sentence, self.source.tag_index)
+            ids_ET[row, : len(ids_T)] = ids_T
+        return ids_ET
 
     def _chunks(self, share: Sequence[Episode], without_support: bool) -> list[list[Episode]]:
         """The share in parts that fit into memory: at most train.batch_pieces at a time, of like length."""

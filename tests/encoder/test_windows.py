@@ -63,6 +63,43 @@ def test_invisible_characters_between_words_make_no_pieces(tokenizer, odd: str) 
     assert windows[0].first_pieces == windows[1].first_pieces
 
 
+def test_later_pieces_continue_their_words_entity(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    encoder = PieceEncoder(tokenizer, max_pieces=64)
+    sentence = sentence_from_words(["Guayaquil", ",", "Wilfredo", "Condori"], ["B-LOC", "O", "B-PER", "I-PER"])
+    (window,) = encoder.windows([sentence])
+    tag_index = {tag: i for i, tag in enumerate(TAGS)}
+    first_T, later_T = tag_ids(window, sentence, tag_index), encoder.later_tag_ids(window, sentence, tag_index)
+    tagged = [
+        (piece, *(TAGS[ids_T[i]] if ids_T[i] != IGNORED else "" for ids_T in (first_T, later_T)))
+        for i, piece in enumerate(pieces_of(encoder, window))
+    ]
+    assert tagged == [
+        ("<s>", "", ""),
+        ("▁Gua", "B-LOC", ""),
+        ("ya", "", "I-LOC"),
+        ("quil", "", "I-LOC"),
+        ("▁", "", "O"),  # the marker before the comma, which is a word
+        (",", "O", ""),
+        ("▁Wil", "B-PER", ""),
+        ("fred", "", "I-PER"),
+        ("o", "", "I-PER"),
+        ("▁Condo", "I-PER", ""),
+        ("ri", "", "I-PER"),
+        ("</s>", "", ""),
+    ]
+
+
+def test_later_pieces_of_words_that_are_scored_in_another_window_have_no_tag(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    encoder = PieceEncoder(tokenizer, max_pieces=16)
+    sentence = sentence_from_words(["Unforeseeable"] * 12, ["O"] * 12)
+    tag_index = {tag: i for i, tag in enumerate(TAGS)}
+    windows = encoder.windows([sentence])
+    assert len(windows) > 1
+    pieces = len(encoder.windows([sentence_from_words(["Unforeseeable"])])[0]) - 2
+    counts = [int((encoder.later_tag_ids(w, sentence, tag_index) != IGNORED).sum()) for w in windows]
+    assert counts == [(pieces - 1) * (w.scored[1] - w.scored[0]) for w in windows]
+
+
 def test_given_words_keep_their_borders_and_raw_words_may_share_a_piece(tokenizer) -> None:  # type: ignore[no-untyped-def]
     encoder = PieceEncoder(tokenizer, max_pieces=64)
     (given_words,) = encoder.windows([sentence_from_words(["中", "国", "人民", "在", "北京"])])

@@ -72,6 +72,36 @@ def test_base_is_plain_fine_tuning(place: Path) -> None:
         assert torch.allclose(p.grad, grad, rtol=1e-3, atol=1e-6)
 
 
+def test_later_pieces_add_a_term_of_their_own_to_the_query_loss(place: Path, tmp_path: Path) -> None:
+    """With weight 2 the loss of a step is the paper's plus twice the mean over later pieces, by theta of that step."""
+    corpus = tmp_path / "train.conll"
+    text = (place / "train.conll").read_text(encoding="utf-8")
+    corpus.write_text(text.replace("Anna", "ANNA").replace("Berlin", "BERLIN"), encoding="utf-8")  # cut into letters
+    settings = (f"data.source={corpus}", "train.method=base", "loss.max_weight=0")
+    without, one = learner(place, *settings), learner(place, *settings, "loss.later_weight=2")
+    batch = one.episodes.meta_batch(0)
+    windows = [one.source.windows[e.query] for e in batch]
+    words = [len(w.scored_pieces()) for w in windows]
+    expected = without.step().loss
+    for window, weight in zip(windows, words, strict=True):
+        sentence = one.source.sentences[window.sentence]
+        inside = [
+            (piece, "O" if tag == "O" else "I-" + tag[2:])
+            for tag, first, end in zip(
+                sentence.tags or (), window.first_pieces, [*window.first_pieces[1:], len(window) - 1], strict=True
+            )
+            for piece in range(first + 1, end)
+        ]
+        if not inside:
+            continue
+        piece_ids = torch.tensor([window.piece_ids])
+        logits = one.model.classifier(input_ids=piece_ids, attention_mask=torch.ones_like(piece_ids)).logits[0]
+        at, tags = zip(*inside, strict=True)
+        loss = functional.cross_entropy(logits[list(at)], torch.tensor([one.source.tag_index[tag] for tag in tags]))
+        expected += 2 * float(loss) * weight / sum(words)
+    assert one.step().loss == pytest.approx(expected, rel=1e-5)
+
+
 def test_sentences_without_entities_are_queries_but_need_not_be_support(place: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "train.conll"
     text = (place / "train.conll").read_text(encoding="utf-8")

@@ -1,0 +1,194 @@
+"""The tagger without adaptation as a pipeline of transformers, for users who do not have metacross.
+
+    pipeline("metacross", model="a bundle", aggregation_strategy="simple", trust_remote_code=True)
+
+It finds the entities of `AdaptiveTagger` with `adapt=False`: sentences and words are the same, a word's tag is read on
+its first piece, and a score is the mean over words. Only a sentence that is too long for one window is cut elsewhere.
+
+`metacross.bundle` copies this file into every bundle, with the modules of `metacross.corpora` that it imports. Nothing
+else of metacross may be imported here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from transformers.pipelines.token_classification import AggregationStrategy, TokenClassificationPipeline
+
+from metacross.corpora.words import split_sentences, split_words
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _Word(NamedTuple):
+    """A word of a sentence.
+
+    Attributes:
+        start: where it begins in the sentence.
+        end: where it ends.
+        piece: the sentence's piece on which its tag is read.
+        is_shared: whether that piece belongs to the word before it, whose entity it then continues.
+    """
+
+    start: int
+    end: int
+    piece: int
+    is_shared: bool
+
+
+@dataclass
+class _Group:
+    """Neighbouring words of one entity, or words outside of entities; `scores` has one for each word."""
+
+    label: str
+    start: int
+    end: int
+    scores: list[float]
+
+
+class WordPipeline(TokenClassificationPipeline):
+    """Reads a word's tag on its first piece, whichever of simple, first, average and max is the strategy.
+
+    A text may have many sentences of any length; `stride` is not needed. Without a strategy (none), and for words that
+    the caller has split (is_split_into_words), this is transformers' own pipeline.
+    """
+
+    def _sanitize_parameters(self, **parameters: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
+        if "aggregation_strategy" in postprocess:
+            preprocess["by_words"] = postprocess["aggregation_strategy"] != AggregationStrategy.NONE
+        return preprocess, forward, postprocess
+
+    def preprocess(self, sentence: Any, by_words: bool = False, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """The model's inputs for each window of a text, with the words that are tagged there."""
+        if not by_words or parameters["is_split_into_words"]:
+            yield from super().preprocess(sentence, **parameters)
+            return
+        # A text without sentences becomes one empty window, since transformers expects at least one.
+        sentences = split_sentences(sentence) or [(0, 0)]
+        windows = [window for start, end in sentences for window in self._windows(sentence[start:end], start)]
+        for number, window in enumerate(windows):
+            yield {**window, "sentence": sentence, "is_last": number == len(windows) - 1}
+
+    def _windows(self, sentence: str, offset: int) -> Iterator[dict[str, Any]]:
+        """Cuts a sentence that begins at `offset` in its text into windows, which overlap by half."""
+        spans = split_words(sentence)
+        encoded = self.tokenizer(
+            _readable(sentence, spans), add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        words = _words(spans, encoded["offset_mapping"], encoded.tokens())
+        # If a text contains "</s>", it must not end the sentence.
+        special, unknown = set(self.tokenizer.all_special_ids), self.tokenizer.unk_token_id
+        pieces = [unknown if piece in special else piece for piece in encoded["input_ids"]]
+        begin, end = self.tokenizer("")["input_ids"]
+        capacity = self.model.config.max_pieces - 2
+        overlap = capacity // 2
+        step = capacity - overlap
+        last = max(0, len(pieces) - overlap - 1) // step  # the number of the last window
+
+        def tagged_in(word: _Word) -> int:
+            """The window that tags a word. Of an overlap, the window before tags the first half, the next the other."""
+            return min(max(0, word.piece - overlap // 2) // step, last)
+
+        for number, tagged in itertools.groupby(words, key=tagged_in) if words else [(0, iter(()))]:
+            first = number * step
+            ids_1T = torch.tensor([[begin, *pieces[first : first + capacity], end]])
+            yield {
+                "input_ids": ids_1T,
+                "attention_mask": torch.ones_like(ids_1T),
+                "special_tokens_mask": torch.zeros_like(ids_1T),
+                "words": [(offset, word._replace(piece=1 + word.piece - first)) for word in tagged],
+            }
+
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        words = model_inputs.pop("words", None)
+        return {**super()._forward(model_inputs), "words": words}
+
+    def postprocess(
+        self,
+        all_outputs: Sequence[dict[str, Any]],
+        aggregation_strategy: AggregationStrategy = AggregationStrategy.NONE,
+        ignore_labels: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The entities of a text, from the outputs for all of its windows."""
+        if all_outputs[0]["words"] is None:
+            entities: list[dict[str, Any]] = super().postprocess(all_outputs, aggregation_strategy, ignore_labels)
+            return entities
+        text = all_outputs[0]["sentence"]
+        return [
+            {
+                "entity_group": group.label,
+                "score": sum(group.scores) / len(group.scores),
+                "word": text[group.start : group.end],
+                "start": group.start,
+                "end": group.end,
+            }
+            for group in self._groups(all_outputs)
+            if group.label not in (["O"] if ignore_labels is None else ignore_labels)
+        ]
+
+    def _groups(self, all_outputs: Sequence[dict[str, Any]]) -> list[_Group]:
+        """Words grouped by IOB2 tags. An I- that continues no entity of its type in its sentence begins one."""
+        groups: list[_Group] = []
+        sentence = None  # of the last group
+        for output in all_outputs:
+            scores_T, ids_T = output["logits"][0].float().softmax(-1).max(-1)
+            for offset, (start, end, piece, is_shared) in output["words"]:
+                tag = self.model.config.id2label[int(ids_T[piece])]
+                score, label = float(scores_T[piece]), tag.split("-", 1)[-1]
+                continues = sentence == offset and groups[-1].label == label
+                if continues and (is_shared or not tag.startswith("B-")):
+                    groups[-1].end = offset + end
+                    groups[-1].scores.append(score)
+                else:
+                    groups.append(_Group(label, offset + start, offset + end, [score]))
+                sentence = offset
+        return groups
+
+
+def _readable(sentence: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The sentence as the tokenizer gets it: only spaces between words, and no half of a surrogate pair by itself.
+
+    It is as long as before, so that offsets stay.
+    """
+    characters = [" "] * len(sentence)
+    for start, end in spans:
+        characters[start:end] = sentence[start:end]
+    return _LONE_SURROGATE.sub("\ufffd", "".join(characters))
+
+
+def _words(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]], tokens: Sequence[str]) -> list[_Word]:
+    """Finds the pieces on which words are tagged.
+
+    A word without a piece shares the last one of the word before it, as most characters of Chinese do. Words that the
+    tokenizer drops at a sentence's beginning are left out.
+
+    Args:
+        spans: the words' (start, end) in a sentence.
+        offsets: the pieces' (start, end) in it.
+        tokens: the pieces.
+    """
+    own: list[list[int]] = [[] for _ in spans]  # each word's pieces
+    w = 0
+    for piece, (start, end) in enumerate(offsets):
+        while w < len(spans) - 1 and spans[w][1] <= start:
+            w += 1
+        own[w].append(piece)
+        while w < len(spans) - 1 and spans[w + 1][0] < end:  # a piece may reach into further words
+            w += 1
+    words = []
+    last: int | None = None  # piece of the words so far
+    for (start, end), pieces in zip(spans, own, strict=True):
+        if pieces:
+            # SentencePiece's mark of a word's beginning may be a piece by itself; the tag is on the next one then.
+            is_marker = len(pieces) > 1 and tokens[pieces[0]] == "▁"
+            words.append(_Word(start, end, pieces[1 if is_marker else 0], is_shared=False))
+            last = pieces[-1]
+        elif last is not None:
+            words.append(_Word(start, end, last, is_shared=True))
+    return words
