@@ -22,6 +22,7 @@ KNOWN = (
 # nobody wants to wait for the end of a stream.
 _HEAD_LABELLED = 200_000
 _HEAD_UNLABELLED = 2_000
+_COMMENTS = "lines that begin with # and have as many columns as words have, read as comments"
 _RANGES = "lines of word ranges or empty nodes (such as 3-4 or 8.1) left out"
 
 
@@ -96,7 +97,8 @@ def _sentences(lines: Iterable[str], layout: Layout, source: Source, options: Re
                 yield RawSentence(rows)
             rows = []
         elif (not rows and layout.is_comment(line)) or (layout.numbered and line.startswith("#")):
-            continue
+            if not layout.numbered and len(layout.fields(line)) == layout.columns:
+                source.oddities.count(_COMMENTS, source.place(number))
         elif layout.is_range(line):
             source.oddities.count(_RANGES)
         elif line == layout.header:
