@@ -62,7 +62,9 @@ class Layout:
 
     def fields(self, line: str) -> list[str]:
         """The columns of a line."""
-        return _fields(line, self.separator)
+        fields = _fields(line, self.separator)
+        # A space at a line's beginning is a word only where a column would be missing without it.
+        return fields[1:] if not fields[0] and len(fields) > self.columns and self.separator == " " else fields
 
     def row(self, line: str, number: int) -> Row | None:
         """The line's row; None if the line stands for several words or for none, as some lines of numbered files do.
@@ -164,7 +166,7 @@ def find_layout(
         return None
     if numbered and found.tag is not None:
         found = replace(found, columns=max(found.tag, found.word) + 1)
-    return found if numbered else replace(found, language=_find_language(rows, found.word))
+    return replace(found, language=_find_language(rows, found.word))
 
 
 def is_document_start(line: str) -> bool:
@@ -194,13 +196,14 @@ def _blocks(lines: Sequence[str]) -> list[list[str]]:
 def _separator(rows: Sequence[str]) -> str:
     if most("\t" in line for line in rows):
         return "\t"
-    # A Chinese character that is a space leaves two spaces at a line's beginning; columns that are lined up leave more.
-    return "" if most("  " in line.strip() for line in rows) else " "
+    # A Chinese character that is a space leaves two spaces at a line's beginning; columns that are lined up leave more,
+    # or begin most lines with spaces.
+    return "" if most("  " in line.strip() or line.startswith(" ") for line in rows) else " "
 
 
 def _fields(line: str, separator: str) -> list[str]:
     if separator == "\t":
-        return line.split("\t")
+        return line.rstrip(" ").split("\t")  # a space behind the last column, mostly a tag, is no part of it
     if not separator:
         return re.split("[ \t]+", line.strip(" \t"))
     # In Chinese corpora of one character per line, the character may be a space: that leaves an empty word.

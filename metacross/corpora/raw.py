@@ -130,7 +130,10 @@ class Oddities:
 
 def shortened(value: object, limit: int = 60) -> str:
     """A value as Python writes it, cut to `limit` characters, for messages."""
-    written = repr(value)
+    try:
+        written = repr(value)
+    except RecursionError:  # JSON is read to a greater depth than it can be written from here
+        written = f"a value of the type {type(value).__name__} that is nested too deeply"
     return written if len(written) <= limit else written[: limit - 3] + "..."
 
 

@@ -29,7 +29,8 @@ from metacross.errors import UserError
 PIECE = 1 << 20  # bytes
 _SPOOL = 64 << 20  # bytes of a zip archive on standard input that are kept in memory
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+# ValueError: an archive that came over a pipe, and has an impossible offset.
+_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 class Source:

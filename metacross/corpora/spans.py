@@ -49,6 +49,8 @@ def sentences_of(document: Document, *, oddities: Oddities) -> list[Sentence]:
             words = _between(given, start, end)
             words = _covering(text, words, inside, document.place, oddities)
         cut = _cut(text, words, inside, document.place, oddities)
+        if given is not None:
+            _count_gaps(text, (start, end), cut, document.place, oddities)
         if cut:
             sentences.append(
                 Sentence(
@@ -198,6 +200,14 @@ def _cut(text: str, words: Sequence[Span], marked: Sequence[Marked], place: str,
                 f"{place}: {text[entity.start : entity.end]!r}",
             )
     return parts
+
+
+def _count_gaps(text: str, sentence: Span, words: Sequence[Span], place: str, oddities: Oddities) -> None:
+    """Counts what can be seen between the words of a sentence: nothing of it is tagged."""
+    edges = [sentence[0], *(edge for word in words for edge in word), sentence[1]]
+    gaps = [visible_part(text, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    if number := sum(start < end for start, end in gaps):
+        oddities.count("parts of texts that are in no word of the file, left without tags", place, number)
 
 
 def _tags(words: Sequence[Span], marked: Iterable[Marked]) -> tuple[str, ...]:

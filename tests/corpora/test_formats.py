@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from metacross.corpora.reader import read_corpus
+from metacross.corpora.source import Source
 from metacross.errors import UserError
 from tests.helpers.corpora import CORPORA, entity_texts, write
+from tests.helpers.corpus_fuzz import COMPRESSIONS
 
 FORMATS = {
     "conll2003.txt": (
@@ -269,6 +272,12 @@ def test_errors_name_place_and_fix(name: str, tmp_path: Path) -> None:
         read_corpus(path)
     assert str(error.value).startswith(str(path))
     assert re.search(message, str(error.value)), str(error.value)
+
+
+def test_an_archive_on_standard_input_from_which_a_byte_is_missing() -> None:
+    archive = COMPRESSIONS["zip"](b"a O\n")
+    with pytest.raises(UserError, match="damaged zip file"):
+        Source("-", io.BytesIO(archive[:4] + archive[5:]))
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 
+from metacross.corpora.formats.recognise import opened
 from metacross.corpora.layout import find_layout
+from metacross.corpora.raw import RawSentence, ReadOptions
 from metacross.corpora.reader import Corpus, read_corpus
 from metacross.errors import UserError
 
@@ -204,3 +207,35 @@ def test_invisible_edges_and_joined_files(tmp_path: Path) -> None:
         f"1 words with U+00A0 at an end, which was left out (first at {path}:5)",
         "1 empty words (nothing that can be seen) left out",
     ]
+
+
+def test_spaces_at_the_ends_of_lines_with_tabs_belong_to_no_tag(tmp_path: Path) -> None:
+    corpus = read(tmp_path, "Anna\tB-PER \nleft Rome\tO  \n\nnow\tO \n")
+    assert (words(corpus), corpus.counts, corpus.format) == (["Anna", "left Rome", "now"], {"PER": 1}, "word-tab-tag")
+
+
+def test_the_language_of_numbered_words(tmp_path: Path) -> None:
+    corpus = read(tmp_path, "1\tde:Anna\tB-PER\n2\tde:ging\tO\n\n1\tde:sie\tO\n2\tde:kam\tO\n")
+    assert (words(corpus), corpus.language) == (["Anna", "ging", "sie", "kam"], "de")
+
+
+@pytest.mark.parametrize("text", ["  Anna B-PER\n  left O\n\n  now O\n", "Anna B-PER\n left O\n\nnow O\n"])
+def test_spaces_at_the_beginnings_of_lines_are_no_words(tmp_path: Path, text: str) -> None:
+    assert words(read(tmp_path, text)) == ["Anna", "left", "now"]
+
+
+@pytest.mark.parametrize("text", ["Anna\n left\n\nnow\n", " Anna\n left\n\n now\n"])
+def test_spaces_before_words_to_be_tagged_are_no_words(text: str) -> None:
+    with opened("-", ReadOptions(labelled=False), io.BytesIO(text.encode())) as (_, reading):
+        found = [[row.word for row in item.rows] for item in reading.items if isinstance(item, RawSentence)]
+    assert found == [["Anna", "left"], ["now"]]
+
+
+def test_comments_that_may_be_words_are_counted(tmp_path: Path) -> None:
+    corpus = read(tmp_path, "# one comment\n# O\nAnna B-PER\n\n# O\nleft O\n")
+    assert words(corpus) == ["#", "Anna", "#", "left"]
+    corpus = read(tmp_path, "# one comment\nAnna B-PER\n\n# comment\nleft O\n")
+    assert words(corpus) == ["Anna", "left"]
+    (oddity,) = corpus.oddities
+    assert oddity.startswith("1 lines that begin with # and have as many columns as words have, read as comments")
+    assert oddity.endswith("corpus:4)")

@@ -73,7 +73,16 @@ def test_an_entity_without_words_of_the_file_gets_words() -> None:
     (sentence,), odd = split(item)
     assert sentence.words == ("Ana", "(", "Gil", "Paz", "left")
     assert entity_texts(sentence) == [("PER", "Ana (Gil Paz")]
-    assert odd == ["2 words added where an entity has text that is in no word of the file (first at file:7)"]
+    assert odd == [
+        "2 words added where an entity has text that is in no word of the file (first at file:7)",
+        "1 parts of texts that are in no word of the file, left without tags (first at file:7)",
+    ]
+
+
+def test_text_that_is_in_no_word_of_the_file_is_counted() -> None:
+    sentences, odd = split(document("Ana left. And came​ back. Why?", words=["left", "And", "back", "[?]"]))
+    assert [sentence.words for sentence in sentences] == [("left",), ("And", "back"), ("?",)]
+    assert odd == ["5 parts of texts that are in no word of the file, left without tags (first at file:7)"]
 
 
 def test_words_of_white_space_are_none_and_impossible_ones_are_counted() -> None:

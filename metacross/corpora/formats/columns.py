@@ -22,6 +22,7 @@ KNOWN = (
 # nobody wants to wait for the end of a stream.
 _HEAD_LABELLED = 200_000
 _HEAD_UNLABELLED = 2_000
+_COMMENTS = "lines that begin with # and have as many columns as words have, read as comments"
 _RANGES = "lines of word ranges or empty nodes (such as 3-4 or 8.1) left out"
 
 
@@ -90,8 +91,11 @@ def _sentences(lines: Iterable[str], layout: Layout, source: Source, options: Re
             if rows:
                 yield RawSentence(rows)
             rows = []
-        elif line == layout.header or (line[0] == "#" and (layout.numbered or not rows) and layout.is_comment(line)):
+        elif line == layout.header:
             continue
+        elif line[0] == "#" and (layout.numbered or not rows) and layout.is_comment(line):
+            if not layout.numbered and len(layout.fields(line)) == layout.columns:
+                source.oddities.count(_COMMENTS, source.place(number))
         else:
             try:
                 row = layout.row(line, number)

@@ -270,9 +270,10 @@ class _Rows:
         header_seen = False
         try:
             for line, fields in _read(self.lines, self.table.separator):
+                has_content = any(map(str.strip, fields))
                 if not header_seen:
-                    header_seen = any(fields)
-                elif not any(fields):
+                    header_seen = has_content
+                elif not has_content:
                     yield line, []
                 elif len(fields) < width or any(fields[width:]):  # a separator at the end of a row does no harm
                     shown = ", ".join(self.table.names)

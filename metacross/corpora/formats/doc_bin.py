@@ -61,7 +61,8 @@ def read_doc_bin(source: Source, options: ReadOptions) -> Reading:
 def _documents(source: Source) -> Iterator[Document]:
     doc_bin, _, vocab = _spacy(source.path)
     try:
-        docs = list(doc_bin().from_bytes(source.data()).get_docs(vocab()))
+        docs = doc_bin().from_bytes(source.data()).get_docs(vocab())
+        documents = [_document(doc, f"{source.path}: text {n}", source.oddities) for n, doc in enumerate(docs, 1)]
     except UserError:
         raise
     except Exception as error:  # whatever spaCy meets in a damaged file: its readers check nothing
@@ -70,8 +71,7 @@ def _documents(source: Source) -> Iterator[Document]:
             f"{source.path}: found no DocBin that spaCy can read ({type(error).__name__}: {first_line(error)}); "
             "write it again with DocBin.to_disk."
         ) from error
-    for number, doc in enumerate(docs, 1):
-        yield _document(doc, f"{source.path}: text {number}", source.oddities)
+    yield from documents
 
 
 def _document(doc: Any, place: str, oddities: Oddities) -> Document:

@@ -101,6 +101,7 @@ def test_escapes_in_lists() -> None:
         "\nword,tag\na,O\nb,O\n\nc,O\n",
         "word,tag\r\na,O\r\nb,O\r\n,\r\nc,O\r\n",
         "word,tag\na,O,\nb,O\n\nc,O\n",  # a separator at the end
+        " \nword,tag\na,O\nb,O\n \nc,O\n \u3000\n",  # white space in blank lines
     ],
 )
 def test_where_sentences_end(content: str) -> None:

@@ -81,6 +81,15 @@ def test_a_damaged_file_is_refused(data: bytes) -> None:
         read(b"", tag_column="ner")
 
 
+def test_a_file_without_the_names_of_its_types_is_refused() -> None:
+    tagged = doc(["Rio"], [False])
+    tagged.set_ents([Span(tagged, 0, 1, label="River")], default="outside")
+    file = DocBin(docs=[tagged])
+    file.strings.remove("River")
+    with pytest.raises(UserError, match=r"a\.spacy: found no DocBin that spaCy can read"):
+        read(file.to_bytes())
+
+
 def test_without_spacy_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
