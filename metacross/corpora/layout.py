@@ -72,7 +72,7 @@ class Layout:
         Raises:
             ValueError: the line does not fit the layout; the message says what was found.
         """
-        fields = _fields(line, self.separator)
+        fields = self.fields(line)
         numbered_wrongly = self.numbered and not fields[0].isdecimal()
         if numbered_wrongly and _RANGE.fullmatch(fields[0]):
             return None

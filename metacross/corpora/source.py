@@ -21,8 +21,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import IO, cast
 
-import pyarrow as pa
-
 from metacross.corpora.raw import Oddities
 from metacross.errors import UserError
 
@@ -253,7 +251,9 @@ def _decompressed(stream: IO[bytes], path: str) -> tuple[str, IO[bytes]]:
     if start.startswith(b"\xfd7zXZ\x00"):
         return "xz", lzma.LZMAFile(stream)
     if start.startswith(b"\x28\xb5\x2f\xfd"):
-        return "zstd", pa.CompressedInputStream(stream, "zstd")
+        import pyarrow  # it takes long to import, and few files need it
+
+        return "zstd", pyarrow.CompressedInputStream(stream, "zstd")
     if start.startswith(b"PK\x03\x04"):
         return "zip", _only_member(stream, path)
     return "", stream

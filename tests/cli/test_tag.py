@@ -65,7 +65,7 @@ def test_columns_in_and_out(tiny_bundle: Path, tmp_path: Path, columns: str, sep
     words = [["Anna", "Berg", "spoke", "."], ["#", "Oslo"]]
     blocks = ["\n".join(columns.format(i=i, w=w, s=separator) for i, w in enumerate(block, 1)) for block in words]
     path = tmp_path / "in.conll"
-    path.write_text("-DOCSTART- O\n\n# a comment\n" + "\n\n\n".join(blocks), encoding="utf-8")
+    path.write_text("-DOCSTART- O\n\n# a comment of several words\n" + "\n\n\n".join(blocks), encoding="utf-8")
     found = run("tag", tiny_bundle, path, "--output", "conll")
     assert (found.status, found.err) == (0, "")
     out = tmp_path / "out.conll"

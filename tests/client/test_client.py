@@ -768,7 +768,7 @@ def test_what_cannot_be_done_exits_with_2_and_what_failed_with_1(service: Servic
         (["--server", "http://h", "runs/en/bundle", "news.txt"], "leave out --server, or runs/en/bundle"),
         (["--server", "http://h", "--examples", "de.conll"], "POST /v1/examples"),
         (["--server", "h:80"], "expected an address such as"),
-        (["--server", "http://h", "no/such.txt"], "no/such.txt: cannot be read"),
+        (["--server", "http://h", "no/such.txt"], "no/such.txt: no such file"),
         (["--server", "http://h", "--explain", "--no-adapt"], "leave out --no-adapt"),
     ],
 )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from metacross.corpora.characters import visible
-from metacross.corpora.formats import arrow, brat, csv_table, doc_bin, json_lines, label_studio
+from metacross.corpora.formats import brat, csv_table, doc_bin, json_lines, label_studio
 from metacross.corpora.formats.columns import KNOWN, read_columns
 from metacross.corpora.formats.hub import PREFIX, read_hub
 from metacross.corpora.raw import Reading, ReadOptions
@@ -16,12 +16,7 @@ from metacross.corpora.source import Source
 from metacross.errors import UserError
 
 _HEAD = 1 << 16  # characters that hold the header of a table and its first rows
-# Each format's test of a file's first bytes, or of its first characters, and its reader. The first that fits counts.
-_BINARY = (
-    (arrow.looks_like_parquet, arrow.read_parquet),
-    (arrow.looks_like_arrow, arrow.read_arrow),
-    (doc_bin.looks_like_doc_bin, doc_bin.read_doc_bin),
-)
+# Each format's test of a file's first characters, and its reader. The first that fits counts.
 _TEXT = (
     (label_studio.looks_like_label_studio, label_studio.read_label_studio),
     (json_lines.looks_like_json_lines, json_lines.read_json_lines),
@@ -55,10 +50,15 @@ def opened(path: str, options: ReadOptions, stream: IO[bytes] | None = None) -> 
 
 
 def _recognised(source: Source, options: ReadOptions) -> Reading:
+    from metacross.corpora.formats import arrow  # pyarrow takes long to import; who tags by a service needs none
+
     first = source.peek()
-    for looks_like_bytes, read in _BINARY:
-        if looks_like_bytes(first):
-            return read(source, options)
+    if arrow.looks_like_parquet(first):
+        return arrow.read_parquet(source, options)
+    if arrow.looks_like_arrow(first):
+        return arrow.read_arrow(source, options)
+    if doc_bin.looks_like_doc_bin(first):
+        return doc_bin.read_doc_bin(source, options)
     start = source.start()
     if not visible(start):
         raise UserError(f"{source.path}: the file is empty; expected {KNOWN}.")
