@@ -116,9 +116,9 @@ class Source:
             rest += text
             if not end and ("\n" in rest or "\r" in rest):
                 end = "\n" if "\n" in rest else "\r"
-            # Not splitlines(): words may hold characters such as U+0085 or U+2028 that it would break at.
             # Most files have neither mark anywhere: then no line has to be looked at.
             marked = "\r" in rest or "\ufeff" in rest
+            # Not splitlines(): words may hold characters such as U+0085 or U+2028 that it would break at.
             *lines, rest = rest.split(end) if end else [rest]
             yield from map(self._line, lines, count(number + 1)) if marked else lines
             number += len(lines)
