@@ -234,8 +234,9 @@ def test_spaces_before_words_to_be_tagged_are_no_words(text: str) -> None:
 def test_comments_that_may_be_words_are_counted(tmp_path: Path) -> None:
     corpus = read(tmp_path, "# one comment\n# O\nAnna B-PER\n\n# O\nleft O\n")
     assert words(corpus) == ["#", "Anna", "#", "left"]
-    corpus = read(tmp_path, "# one comment\nAnna B-PER\n\n# comment\nleft O\n")
+    assert corpus.oddities == []
+    corpus = read(tmp_path, "# comment\nAnna B-PER\n\n# B_LOC\nleft O\n")
     assert words(corpus) == ["Anna", "left"]
     (oddity,) = corpus.oddities
-    assert oddity.startswith("1 lines that begin with # and have as many columns as words have, read as comments")
+    assert oddity.startswith("1 lines that begin with # and hold what is nearly a tag, read as comments")
     assert oddity.endswith("corpus:4)")

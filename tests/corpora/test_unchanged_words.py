@@ -115,8 +115,9 @@ def columns_changed(text: str, rng: Random) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", COLUMNS, ids=lambda seed: seed.name)
 def test_columns_lose_no_word_without_a_report(seed: Seed, tmp_path: Path) -> None:
-    before = read_corpus(write(tmp_path, seed.text))
-    for name, text in columns_changed(seed.text, Random(0)).items():
+    original = seed.text.replace("\n# # ", "\n+ # ")  # with another tag it would be a comment
+    before = read_corpus(write(tmp_path, original))
+    for name, text in columns_changed(original, Random(0)).items():
         expected = words_of(before) * (2 if name == "twice" else 1)
         lost = unreported(before, expected, write(tmp_path, text.encode("utf-8", "surrogatepass")))
         assert not lost, f"{name}: {lost}"

@@ -78,13 +78,15 @@ def _without_rows(rows: Sequence[Row], lines: Sequence[str]) -> dict[int, str]:
     """The visible lines that are no rows, by their numbers; checks that all rows are where they say they are."""
     numbers = [row.line for row in rows]
     assert numbers == sorted(set(numbers)), "lines out of order, or read twice"
-    fields = Counter(len(lines[row.line - 1].split()) for row in rows).most_common(1)
+    fields = Counter(len(lines[row.line - 1].strip(" ").split(" ")) for row in rows).most_common(1)
     usual = max(fields[0][0] if fields else 0, 2)
     for row in rows:
         line = lines[row.line - 1]
         assert row.word in line, f"the word {row.word!r} is not in line {row.line}"
         # A space at the beginning of a line is a word only where there is no other.
-        is_lost = not row.word and line.startswith(" ") and "\t" not in line and len(line.split()) >= usual
+        is_lost = (
+            not row.word and line.startswith(" ") and "\t" not in line and len(line.strip(" ").split(" ")) >= usual
+        )
         assert not is_lost, f"the word of line {row.line} was lost: {line!r}"
     rest = dict(enumerate(lines, 1))
     for number in numbers:

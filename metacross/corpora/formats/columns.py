@@ -5,6 +5,7 @@ An empty line ends a sentence. `corpora.layout` finds the columns.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
@@ -22,7 +23,8 @@ KNOWN = (
 # nobody wants to wait for the end of a stream.
 _HEAD_LABELLED = 200_000
 _HEAD_UNLABELLED = 2_000
-_COMMENTS = "lines that begin with # and have as many columns as words have, read as comments"
+_COMMENTS = "lines that begin with # and hold what is nearly a tag, read as comments"
+_NEARLY_TAG = re.compile(r"[BIMELSUW0]([-_]\S*)?", re.IGNORECASE)
 _RANGES = "lines of word ranges or empty nodes (such as 3-4 or 8.1) left out"
 
 
@@ -94,7 +96,7 @@ def _sentences(lines: Iterable[str], layout: Layout, source: Source, options: Re
         elif line == layout.header:
             continue
         elif line[0] == "#" and (layout.numbered or not rows) and layout.is_comment(line):
-            if not layout.numbered and len(layout.fields(line)) == layout.columns:
+            if _may_be_row(line, layout):
                 source.oddities.count(_COMMENTS, source.place(number))
         else:
             try:
@@ -111,6 +113,14 @@ def _sentences(lines: Iterable[str], layout: Layout, source: Source, options: Re
     problems.refuse()
     if rows:
         yield RawSentence(rows)
+
+
+def _may_be_row(comment: str, layout: Layout) -> bool:
+    """Whether what is read as a comment may be the word # with a tag that is written wrong."""
+    fields = layout.fields(comment)
+    if layout.numbered or layout.tag is None or len(fields) != layout.columns:
+        return False
+    return _NEARLY_TAG.fullmatch(fields[layout.tag]) is not None
 
 
 def _name(layout: Layout, head: Iterable[str]) -> str:
