@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 from collections.abc import Sequence
@@ -25,9 +24,8 @@ from tests.helpers.corpora import ANY_TEXT, entity_texts, tagged, write
 
 FORMATS = formats()
 WORD_FORMATS = [name for name, form in FORMATS.items() if isinstance(form, WordFormat)]
-TEXT_FORMATS = [name for name in FORMATS if name not in WORD_FORMATS]
-if importlib.util.find_spec("spacy") is None:
-    TEXT_FORMATS.remove("docbin")
+# Of predictions a reader gives nothing back.
+TEXT_FORMATS = [name for name in FORMATS if name not in (*WORD_FORMATS, "label-studio-predictions")]
 
 # Words of one letter, numbers and signs can make columns ambiguous; these cannot.
 PLAIN = st.text(st.sampled_from("abcxyzéßЖдעשعم北京東กखが"), min_size=2, max_size=6)
@@ -173,6 +171,21 @@ def test_entities_that_overlap_and_the_tag_map(tmp_path: Path) -> None:
     }
     assert written == Written(1, "documents", 2, [])
     assert corpus.dropped == {"PER": 1}
+
+
+def test_predictions_are_written_to_be_corrected_and_are_not_read_as_gold(tmp_path: Path) -> None:
+    tagged = {
+        "text": "😀 Ana left",
+        "entities": [{"entity_group": "PER", "score": 0.9, "word": "Ana", "start": 2, "end": 5}],
+    }
+    corpus = read_corpus(write(tmp_path, json.dumps(tagged)))
+    written = write_corpus(corpus, tmp_path / "new", FORMATS["label-studio-predictions"])
+    assert (written.items, written.entities) == (1, 1)
+    (task,) = json.loads((tmp_path / "new").read_text())
+    (region,) = task["predictions"][0]["result"]
+    assert region["value"]["text"] == "Ana"
+    assert not task.get("annotations")
+    assert read_corpus(tmp_path / "new").counts == {}
 
 
 def test_words_beside_texts_are_converted_with_them(tmp_path: Path) -> None:

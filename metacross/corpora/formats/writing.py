@@ -22,6 +22,7 @@ FormatName = Literal[
     "jsonl-spans",
     "prodigy",
     "label-studio",
+    "label-studio-predictions",
     "brat",
     "docbin",
 ]
@@ -47,10 +48,12 @@ class TextFormat:
     Attributes:
         write: writes documents into a file.
         is_text: as of `WordFormat`.
+        is_gold: whether entities are written as annotations. A reader leaves a model's predictions out.
     """
 
     write: Callable[[Iterable[Document], IO[bytes], Oddities], None]
     is_text: bool = True
+    is_gold: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def formats() -> dict[FormatName, Format]:
         "jsonl-spans": TextFormat(write_json_lines_spans),
         "prodigy": TextFormat(write_json_lines_prodigy),
         "label-studio": TextFormat(partial(write_label_studio, predictions=False)),
+        "label-studio-predictions": TextFormat(partial(write_label_studio, predictions=True), is_gold=False),
         "brat": FolderFormat(write_brat),
         "docbin": TextFormat(write_doc_bin, is_text=False),
     }

@@ -299,4 +299,5 @@ def test_texts_come_back(
     read = [item for item in items if isinstance(item, Document)]
     assert [(item.text, item.marked) for item in read] == [(item.text, item.marked) for item in given_documents]
     if write_items is write_json_lines_prodigy:
-        assert [item.words for item in read] == [item.words for item in given_documents]
+        # A text without words is as good as one whose words nobody has found.
+        assert [item.words or None for item in read] == [item.words or None for item in given_documents]
