@@ -176,7 +176,7 @@ def texts(samples: Path) -> list[str]:
     """Raw text in six languages, punctuation marks close to words."""
     files = [*sorted(samples.glob("*/test.conll")), samples / "en" / "dev.conll"]
     assert len(files) == 6
-    return [closed(s.text) for file in files for s in read_corpus(file).sentences[:4]]
+    return [closed(s.text) for file in files for s in read_corpus(file).sentences[:2]]
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_with_each_strategy_the_own_pipeline_gives_the_plain_entities_in_six_lan
 ) -> None:
     """The tokenizer does not mark later pieces, pieces reach into several words, and Chinese has no spaces."""
     expected = plain_tagger(random_bundle)(texts, adapt=False)
-    assert sum(map(len, expected)) > 200
+    assert sum(map(len, expected)) > 100
     own = own_pipeline(random_bundle)
     for strategy in STRATEGIES:
         for found, entities in zip(own(texts, aggregation_strategy=strategy, batch_size=8), expected, strict=True):
