@@ -308,19 +308,27 @@ The source sentences are part of this directory; their licence applies to them. 
 
 
 def _without_adaptation(config: Config, marks_later_pieces: bool) -> str:
-    """The part of the model card about transformers' pipeline: how to call it, and where its entities differ."""
+    """The part of the model card about transformers: the bundle's own pipeline, and where transformers' own differs."""
     weight = config.loss.later_weight
     trained = f"Training had a term for later pieces (`loss.later_weight: {weight}`), which makes this rarer."
     untrained = "Training had no term for later pieces (`loss.later_weight: 0`), so this is frequent."
     return f"""Without adaptation, by transformers alone:
 
     from transformers import pipeline
+    tagger = pipeline("{PIPELINE_TASK}", model="this directory", aggregation_strategy="simple", trust_remote_code=True)
+
+This runs `pipeline.py` of this directory. It takes texts of any length, and finds what `AdaptiveTagger` finds with
+`adapt=False`, with each of the strategies `simple`, `first`, `average` and `max`: a word's tag is read on its first
+piece. Entities may differ in sentences of more than {config.model.max_pieces - 2} word pieces, which it cuts into
+windows at other places.
+With `none`, and for lists of words (`is_split_into_words`), it does what transformers' own pipeline does:
+
     tagger = pipeline("token-classification", model="this directory",
                       aggregation_strategy="{"first" if marks_later_pieces else "simple"}")
 
-Its entities differ in some places from those of `AdaptiveTagger` with `adapt=False`, which reads the tag of every word
-on the word's first piece. {WITH_MARKS if marks_later_pieces else WITHOUT_MARKS}
+That one runs no code of this directory, and its entities differ in some places.
+{WITH_MARKS if marks_later_pieces else WITHOUT_MARKS}
 {trained if weight else untrained}
 
-Scores differ too: AdaptiveTagger takes the mean over words, the pipeline over what it read. Give the pipeline one
-sentence at a time; it cuts off what is longer than the encoder's longest input."""
+Its scores are the mean over what it read, not over words. Give it one sentence at a time; it cuts off what is longer
+than the encoder's longest input."""

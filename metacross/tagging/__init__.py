@@ -9,6 +9,7 @@ Modules:
     assembly       tagged windows -> the answer for a sentence
     answers        the types of answers
     huggingface    answers with the keys of Hugging Face's pipeline
+    pipeline       the tagger without adaptation as a pipeline of transformers; every bundle has a copy
     evaluation     F1 on labelled corpora, without and with adaptation
     scoring        precision, recall and F1 of entities
 """

@@ -9,6 +9,9 @@ its first piece, and a score is the mean over words. Only a sentence that is too
 else of metacross may be imported here.
 """
 
+# transformers declares the types of a pipeline's methods only in part.
+# mypy: disable-error-code="override, no-untyped-call"
+
 from __future__ import annotations
 
 import itertools
@@ -58,6 +61,9 @@ class WordPipeline(TokenClassificationPipeline):
     the caller has split (is_split_into_words), this is transformers' own pipeline.
     """
 
+    model: Any
+    tokenizer: Any
+
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         preprocess, forward, postprocess = super()._sanitize_parameters(**parameters)
         if "aggregation_strategy" in postprocess:
@@ -69,7 +75,7 @@ class WordPipeline(TokenClassificationPipeline):
         if not by_words or parameters["is_split_into_words"]:
             yield from super().preprocess(sentence, **parameters)
             return
-        # A text without sentences becomes one empty window, since transformers expects at least one.
+        # transformers expects at least one window, of a text without sentences, too.
         sentences = split_sentences(sentence) or [(0, 0)]
         windows = [window for start, end in sentences for window in self._windows(sentence[start:end], start)]
         for number, window in enumerate(windows):
@@ -86,7 +92,7 @@ class WordPipeline(TokenClassificationPipeline):
         special, unknown = set(self.tokenizer.all_special_ids), self.tokenizer.unk_token_id
         pieces = [unknown if piece in special else piece for piece in encoded["input_ids"]]
         begin, end = self.tokenizer("")["input_ids"]
-        capacity = self.model.config.max_pieces - 2
+        capacity: int = self.model.config.max_pieces - 2
         overlap = capacity // 2
         step = capacity - overlap
         last = max(0, len(pieces) - overlap - 1) // step  # the number of the last window
@@ -95,7 +101,8 @@ class WordPipeline(TokenClassificationPipeline):
             """The window that tags a word. Of an overlap, the window before tags the first half, the next the other."""
             return min(max(0, word.piece - overlap // 2) // step, last)
 
-        for number, tagged in itertools.groupby(words, key=tagged_in) if words else [(0, iter(()))]:
+        by_window = itertools.groupby(words, key=tagged_in) if words else [(0, iter(()))]
+        for number, tagged in by_window:
             first = number * step
             ids_1T = torch.tensor([[begin, *pieces[first : first + capacity], end]])
             yield {
