@@ -1,7 +1,7 @@
 """The result of a training run: a directory from which the tagger is loaded, to be used with or without adaptation.
 
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
-    pipeline.py, words.py                             a pipeline that transformers loads if the user trusts the bundle
+    pipeline.py, words.py, lines.py, characters.py    a pipeline that transformers loads if the user trusts the bundle
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
     source.jsonl                                      the labelled source sentences
     index.faiss                                       FAISS index over their vectors
