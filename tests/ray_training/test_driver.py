@@ -168,7 +168,7 @@ def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch:
     assert load_bundle(result.bundle).metrics["dev_f1"] == result.best
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_finished_run_at_an_address_is_made_longer(
     local_ray: None, place: Path, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
