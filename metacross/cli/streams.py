@@ -199,7 +199,7 @@ def _answer(tagged: TaggedText) -> TaggedItem:
 def _item(item: RawSentence | Document, source: Source) -> Item:
     if isinstance(item, Document):
         if item.words == () and not item.text:  # a sentence without words stays one
-            key = next(key for key in WORD_KEYS if key in item.record)
+            key = next((key for key in WORD_KEYS if key in item.record), WORD_KEYS[0])
             return Item("", sentence_from_words([]), item.record, key)
         return Item(item.text, record=item.record)
     given = [row.word for row in item.rows]

@@ -18,6 +18,8 @@ import typer
 from metacross import AdaptiveTagger
 from metacross.cli import app as cli
 from metacross.cli import streams
+from metacross.corpora.formats.doc_bin import write_doc_bin
+from metacross.corpora.raw import Document, Oddities
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.source import PIECE
 from metacross.errors import UserError
@@ -168,6 +170,14 @@ def test_a_long_file_is_tagged_in_groups(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert [len(item.text) for item in next(items)] == [50]
         with pytest.raises(UserError, match=f"in:{PIECE + 7}: found bytes that are not utf-8"):
             list(items)
+
+
+def test_a_text_without_words_of_a_format_without_records(tmp_path: Path) -> None:
+    path = tmp_path / "in.spacy"
+    with path.open("wb") as file:
+        write_doc_bin([Document("", (), ()), Document("Oslo", (), ((0, 4),))], file, Oddities())
+    with streams.opened_items(str(path), "corpus") as (_, items):
+        assert [item.text for item in items] == ["", "Oslo"]
 
 
 @pytest.mark.parametrize("output", ["conll", "jsonl"])

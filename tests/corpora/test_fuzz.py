@@ -155,8 +155,11 @@ def check_corpus(corpus: Corpus, damaged: Case) -> None:
 def checked_rows(path: Path, damaged: Case, options: ReadOptions, stream: IO[bytes] | None = None) -> list[Row]:
     """The rows of words that the file's format gives."""
     with opened(str(path), options, stream) as (source, reading):
-        rows = [row for item in reading.items if isinstance(item, RawSentence) for row in item.rows]
+        items = list(reading.items)
+    rows = [row for item in items if isinstance(item, RawSentence) for row in item.rows]
     text = damaged.text(source.encoding)
+    if items and not rows:
+        return rows  # a table of texts
     if text is not None and reading.format == "csv":
         check_table(rows, text, source.oddities.lines())
     elif text is not None and reading.format not in (*JSON_FORMATS, *BINARY_FORMATS, "brat"):
