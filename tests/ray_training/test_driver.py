@@ -116,7 +116,7 @@ def test_one_worker_learns_what_the_learner_alone_learns(local_ray: None, alone:
     assert (result.run_dir / "profile" / "steps-6-15.pt.trace.json.gz").exists()
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_three_workers_learn_what_one_learns_and_tell_mlflow(local_ray: None, place: Path) -> None:
     address = f"sqlite:///{place / 'mlflow.db'}"
     settings = config("three", train__workers=3, train__steps=20, train__eval_every=10, train__mlflow_uri=address)
@@ -132,7 +132,7 @@ def test_three_workers_learn_what_one_learns_and_tell_mlflow(local_ray: None, pl
     assert points == {m.step: m.adapted for m in result.history}
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_run_at_an_address(local_ray: None, alone: Path, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped and gone on with, it ends as a run in a directory does; driver and worker share no directory."""
     monkeypatch.setattr(addresses, "FOLLOW_SECONDS", 0.1)

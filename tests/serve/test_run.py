@@ -27,8 +27,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.mark.ray
-@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.cluster)])
+@pytest.mark.cluster
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
     shutil.copy(root / "ray_config.yaml", tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(root)}
