@@ -14,7 +14,10 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), r
 
 
 def test_children_are_counted_and_ended_ones_are_not() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], **pipes)
+    assert child.stdout
+    child.stdout.readline()  # before it, the child may not have begun to run Python
     assert child.pid in family(os.getpid())
     assert pss_mb(child.pid) > 1
     child.communicate(b"\n")

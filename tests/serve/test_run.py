@@ -59,6 +59,7 @@ def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tm
         service.wait()
 
 
+@pytest.mark.cluster
 def test_mistakes_show_before_anything_starts(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
