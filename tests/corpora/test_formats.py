@@ -5,10 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -155,65 +152,6 @@ def test_other_columns(tmp_path: Path) -> None:
     assert (germeval.format, germeval.counts) == ("universal-ner", {"LOC": 1})
     commented = read_corpus(write(tmp_path, "# id 7f\tdomain=en\nGent _ _ B-LOC\n# _ _ O\n\n# id 80\tx\nso _ _ O\n"))
     assert [sentence.words for sentence in commented.sentences] == [("Gent", "#"), ("so",)]
-
-
-# --- the hub ---------------------------------------------------------------------------------------------------------
-
-
-class FakeHub:
-    """Stands for the package `datasets`; knows one dataset by its exact arguments."""
-
-    def __init__(self, known: tuple[str, ...], rows: list[dict[str, Any]], names: list[str] | None) -> None:
-        self.known = known
-        self.rows = rows
-        self.features = {"tokens": object(), "ner_tags": SimpleNamespace(feature=SimpleNamespace(names=names))}
-
-    def load_dataset(self, *arguments: str, split: str) -> Any:
-        if (*arguments, split) != self.known:
-            raise FileNotFoundError(f"no dataset {arguments} {split}")
-        return self
-
-    def __iter__(self) -> Any:
-        return iter(self.rows)
-
-
-ROWS = [{"tokens": ["Ana", "left"], "ner_tags": [1, 0]}]
-
-
-@pytest.mark.parametrize(
-    ("path", "known"),
-    [
-        ("hf:corpus", ("corpus", "train")),
-        ("hf:owner/corpus:test", ("owner/corpus", "test")),
-        ("hf:corpus/en:validation", ("corpus", "en", "validation")),
-        ("hf:owner/corpus/en", ("owner/corpus", "en", "train")),
-        ("hf:corpus:train[:10%]", ("corpus", "train[:10%]")),
-    ],
-)
-def test_hub(path: str, known: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", FakeHub(known, ROWS, ["O", "B-PER"]))
-    corpus = read_corpus(path)
-    assert (corpus.format, corpus.path, corpus.counts) == ("huggingface", path, {"PER": 1})
-    assert corpus.sentences[0].place == f"{path}:1"
-
-
-def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", FakeHub(("corpus", "train"), ROWS, None))
-    with pytest.raises(UserError, match="hf:corpus:1: found integers in ner_tags"):
-        read_corpus("hf:corpus")
-    with pytest.raises(UserError, match=r"hf:a/b: cannot be loaded \(as a/b: .*; as a with configuration b: "):
-        read_corpus("hf:a/b")
-    with pytest.raises(UserError, match="expected hf:NAME"):
-        read_corpus("hf:")
-    monkeypatch.setitem(sys.modules, "datasets", FakeHub(("corpus", "train"), [], None))
-    with pytest.raises(UserError, match="the split train has no words"):
-        read_corpus("hf:corpus")
-
-
-def test_hub_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r'pip install -e "\.\[hub\]"'):
-        read_corpus("hf:corpus")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from metacross.corpora.formats.hub import read_hub
 from metacross.corpora.raw import Document, Oddities, RawSentence, ReadOptions
+from metacross.corpora.reader import read_corpus
 from metacross.errors import UserError
 
 NAMES = ["O", "B-PER"]
@@ -62,6 +63,13 @@ def test_names_and_class_labels(
     install(monkeypatch, FakeHub(known, ROWS, {"tokens": object(), "ner_tags": feature}))
     items = read(path)
     assert [item.rows for item in items if isinstance(item, RawSentence)] == [[("Ana", "B-PER", 1), ("left", "O", 1)]]
+
+
+def test_a_corpus_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeHub(("corpus", "train"), ROWS, {"ner_tags": SimpleNamespace(feature=LABEL)}))
+    corpus = read_corpus("hf:corpus")
+    assert (corpus.format, corpus.path, corpus.counts) == ("huggingface", "hf:corpus", {"PER": 1})
+    assert corpus.sentences[0].place == "hf:corpus:1"
 
 
 def test_other_columns(monkeypatch: pytest.MonkeyPatch) -> None:
