@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, PreTrainedModel
 
-from metacross.corpora.reader import read_corpus, require_entities
+from metacross.corpora.reader import read_corpus
+from metacross.corpora.refusals import require_entities
 from metacross.corpora.sentence import Sentence
 from metacross.encoder import attention
 from metacross.encoder.embedded import embedded_encoder

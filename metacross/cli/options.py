@@ -47,7 +47,7 @@ def add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
         UserError: a file cannot be read, has no entities, or has types that the tagger does not know.
     """
     from metacross.corpora.from_config import read_configured
-    from metacross.corpora.reader import refuse_unknown_types, require_entities
+    from metacross.corpora.refusals import refuse_unknown_types, require_entities
 
     settings = tagger.config.data
     for file in files:

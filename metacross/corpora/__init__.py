@@ -9,6 +9,7 @@ Modules:
     types          names of entity types that mean the same
     scheme_writer  IOB2 -> IOBES and BILOU
     reader         `read_corpus`: both together -> sentences, and what was odd
+    refusals       corpora without entities, or with types that a tagger does not know
     conversion     a corpus written in another format, and read back
     from_config    the corpora that a configuration names
     sentence       a sentence, its words and its entities

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from metacross.config import Config, DataConfig
-from metacross.corpora.reader import Corpus, read_corpus, refuse_unknown_types, require_entities
+from metacross.corpora.reader import Corpus, read_corpus
+from metacross.corpora.refusals import refuse_unknown_types, require_entities
 from metacross.corpora.sentence import Sentence
 from metacross.sequences import spread
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from metacross.corpora.reader import Corpus, override, refuse_unknown_types, require_entities
+from metacross.corpora.reader import Corpus
+from metacross.corpora.refusals import override, refuse_unknown_types, require_entities
 from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metacross.corpora.reader import read_corpus, require_entities, summarise
+from metacross.corpora.reader import read_corpus, summarise
+from metacross.corpora.refusals import require_entities
 from metacross.corpora.sentence import entities, tags_of
 from metacross.errors import UserError
 from tests.helpers.corpora import CORPORA, entity_texts, write
