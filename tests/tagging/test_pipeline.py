@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, pipeline
 
 from benchmarks.pipeline_agreement import STRATEGIES, BothTaggers, closed
 from metacross import AdaptiveTagger
-from metacross.bundle import PIPELINE_TASK
+from metacross.bundle import PIPELINE_TASK, load_bundle
 from metacross.corpora.reader import read_corpus
 from metacross.errors import UserError
 from metacross.training.learner import Learner
@@ -89,6 +90,23 @@ def test_the_model_card_recommends_what_fits_the_tokenizer(bundle: Path, tiny_bu
     assert "`loss.later_weight: 1.0`" in card
     assert "no term for later pieces" in without
     assert f'pipeline("{PIPELINE_TASK}", ' in card
+
+
+def test_a_bundle_is_calibrated_and_an_earlier_one_is_not(bundle: Path, root: Path) -> None:
+    temperature = load_bundle(bundle).score_temperature
+    assert temperature != 1
+    assert f"`score_temperature: {temperature:.3f}`" in (bundle / "README.md").read_text(encoding="utf-8")
+    assert json.loads((bundle / "config.json").read_text(encoding="utf-8"))["score_temperature"] == temperature
+    assert load_bundle(root / "tests" / "files" / "earlier_run" / "bundle").score_temperature == 1
+
+
+def test_the_temperature_changes_scores_and_nothing_else(tiny_bundle: Path) -> None:
+    loaded = load_bundle(tiny_bundle)
+    raw, calibrated = (
+        AdaptiveTagger(replace(loaded, score_temperature=t), device=torch.device("cpu"))(TEXT) for t in (1.0, 0.4)
+    )
+    assert [{**e, "score": 0} for e in raw] == [{**e, "score": 0} for e in calibrated]
+    assert all(abs(a["score"] - b["score"]) > 1e-3 for a, b in zip(raw, calibrated, strict=True))
 
 
 def test_without_trust_no_code_of_the_bundle_runs_and_transformers_pipeline_works(
