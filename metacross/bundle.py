@@ -3,10 +3,11 @@
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
     pipeline.py, words.py, lines.py, characters.py    a pipeline that transformers loads if the user trusts the bundle
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
-    source.jsonl                                      the labelled source sentences
+    source.jsonl                                      the labelled source sentences, and machine-labelled ones
     index.faiss                                       FAISS index over their vectors
     ray_config.yaml                                   the resolved configuration
     metrics.json, README.md                           measurements of the training, and a model card
+    adopted.json                                      the adopted languages, if there are any
     manifest.json                                     SHA-256 and size of every other file
 
 No file is a pickle. Loading checks the manifest first.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ import torch
 from safetensors.torch import load_model, save_model
 from transformers import PreTrainedTokenizerBase
 
+from metacross.adopted import AdoptedLanguage, card_section, read_adopted, write_adopted
 from metacross.config import Config, differences, load_config
 from metacross.corpora.schemes import types_of
-from metacross.corpora.sentence import Sentence
+from metacross.corpora.sentence import MachineLabels, Sentence
 from metacross.encoder.loading import load_encoder, load_tokenizer
 from metacross.encoder.model import TagModel
 from metacross.encoder.quiet import quiet_transformers
@@ -86,10 +88,11 @@ class Bundle:
         model: encoder and tag head, as trained (theta).
         sentence_encoder: the pre-trained encoder that retrieval compares sentences with.
         tokenizer: the encoder's.
-        sentences: the labelled source sentences; empty if loaded without.
+        sentences: the labelled source sentences, and behind them those of adopted languages; empty if loaded without.
         index: over the windows of these sentences that may be support; empty if loaded without.
         metrics: measurements of the training.
         digest: names the bundle: 12 digits of its manifest's SHA-256.
+        adopted: the languages that it has adopted.
     """
 
     path: Path
@@ -102,6 +105,7 @@ class Bundle:
     index: VectorIndex
     metrics: dict[str, Any]
     digest: str
+    adopted: tuple[AdoptedLanguage, ...] = ()
 
 
 def save_bundle(
@@ -115,6 +119,7 @@ def save_bundle(
     sentences: Sequence[Sentence],
     index: VectorIndex,
     metrics: Mapping[str, Any],
+    adopted: Sequence[AdoptedLanguage] = (),
 ) -> None:
     """Writes a bundle under a temporary name and renames it to `path`, replacing a bundle that was there.
 
@@ -135,12 +140,14 @@ def save_bundle(
         save_model(sentence_encoder, str(folder / "sentence_encoder.safetensors"))
         index.save(folder / "index.faiss")
         with (folder / "source.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as file:
-            for s in sentences:
-                record = {"text": s.text, "tokens": s.words, "spans": s.spans, "ner_tags": s.tags, "place": s.place}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            for sentence in sentences:
+                file.write(json.dumps(_record(sentence), ensure_ascii=False) + "\n")
         (folder / "ray_config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         write_json(folder / "metrics.json", metrics)
-        card = model_card(config, tags, len(sentences), metrics, marks_later_pieces=marks_later_pieces(tokenizer))
+        write_adopted(folder, adopted)
+        labelled = sum(sentence.machine is None for sentence in sentences)
+        marks = marks_later_pieces(tokenizer)
+        card = model_card(config, tags, labelled, metrics, adopted, marks_later_pieces=marks)
         (folder / "README.md").write_text(card, encoding="utf-8")
         write_manifest(folder, FORMAT)
 
@@ -193,6 +200,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
         index=VectorIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else VectorIndex(empty, use_gpu=False),
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
         digest=_digest(path),
+        adopted=read_adopted(path),
     )
 
 
@@ -216,13 +224,30 @@ def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSourc
     return BundleSource(config, load_tokenizer(path), _sentences(path), index, _digest(path))
 
 
+def _record(sentence: Sentence) -> dict[str, Any]:
+    """A sentence as source.jsonl holds it."""
+    record = {
+        "text": sentence.text,
+        "tokens": sentence.words,
+        "spans": sentence.spans,
+        "ner_tags": sentence.tags,
+        "place": sentence.place,
+    }
+    return record if sentence.machine is None else {**record, "machine": asdict(sentence.machine)}
+
+
 def _sentences(path: Path) -> list[Sentence]:
     sentences = []
     with (path / "source.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
         for line in file:
             r = json.loads(line)
             spans = tuple((start, end) for start, end in r["spans"])
-            sentences.append(Sentence(r["text"], tuple(r["tokens"]), spans, tuple(r["ner_tags"]), place=r["place"]))
+            machine = r.get("machine")
+            if machine is not None:
+                machine = MachineLabels(machine["language"], machine["confidence"], tuple(machine["uncertain"]))
+            sentences.append(
+                Sentence(r["text"], tuple(r["tokens"]), spans, tuple(r["ner_tags"]), place=r["place"], machine=machine)
+            )
     return sentences
 
 
@@ -250,10 +275,10 @@ def refuse_learned_keys(trained: Config, wanted: Config) -> None:
         UserError: a fixed setting differs; the message names it and the settings that may be changed.
     """
     for key, (before, value) in differences(trained, wanted).items():
-        if key not in FREE_KEYS and not key.startswith("serve."):
+        if key not in FREE_KEYS and not key.startswith(("adopt.", "serve.")):
             raise UserError(
                 f"{key}={value} but this bundle was trained with {before}, which cannot be changed any more. "
-                f"Leave it out or train again. What can be changed: serve.*, {', '.join(sorted(FREE_KEYS))}."
+                f"Leave it out or train again. What can be changed: adopt.*, serve.*, {', '.join(sorted(FREE_KEYS))}."
             )
 
 
@@ -266,7 +291,13 @@ def marks_later_pieces(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def model_card(
-    config: Config, tags: Sequence[str], sentences: int, metrics: Mapping[str, Any], *, marks_later_pieces: bool
+    config: Config,
+    tags: Sequence[str],
+    sentences: int,
+    metrics: Mapping[str, Any],
+    adopted: Sequence[AdoptedLanguage],
+    *,
+    marks_later_pieces: bool,
 ) -> str:
     """The bundle's README.md.
 
@@ -275,6 +306,7 @@ def model_card(
         tags: the tag set.
         sentences: number of source sentences.
         metrics: measurements of the training.
+        adopted: the languages that were adopted.
         marks_later_pieces: of the tokenizer; decides which aggregation strategy of the pipeline is recommended.
     """
     types = ", ".join(types_of(tags))
@@ -291,7 +323,7 @@ library_name: metacross
 
 Method `{config.train.method}` over encoder `{config.model.encoder}`, learned from {sentences} labelled
 `{config.data.source_language}` sentences. Entity types: {types}.
-
+{card_section(adopted)}
 With adaptation (the nearest labelled sentences shape the weights for every request):
 
     from metacross import AdaptiveTagger

@@ -171,6 +171,17 @@ class TrainConfig(Section):
         return (self.workers, self.workers) if isinstance(self.workers, int) else (self.workers[0], self.workers[1])
 
 
+class AdoptConfig(Section):
+    """`metacross adopt`: what becomes of text that nobody labelled."""
+
+    share_distilled: Ratio
+    steps: Count
+    lr: Positive
+    source_share: Ratio
+    neighbours: Count
+    quantile: Ratio
+
+
 class ServeConfig(Section):
     """The service: what it answers with, and what it refuses."""
 
@@ -201,6 +212,7 @@ class Config(Section):
     inner: InnerConfig
     loss: LossConfig
     train: TrainConfig
+    adopt: AdoptConfig
     serve: ServeConfig
 
     @property
