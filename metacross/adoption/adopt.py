@@ -33,6 +33,7 @@ from metacross.retrieval.prepared import SourceDigest
 from metacross.sequences import groups
 from metacross.storage.addresses import is_address
 
+CHECKPOINT_STEPS = 50  # of the training on machine-labelled sentences
 GROUP_PIECES = 1 << 15  # word pieces of windows whose vectors are computed together
 
 
@@ -165,7 +166,7 @@ def _train(
     soft = SoftSentences(labelled, pieces)
     gold = GoldSentences(people, pieces, old.tags, config.loss.later_weight)
     distillation = Distillation(old.model, soft, gold, config)
-    distil(distillation, work.folder, tags=old.tags, every=config.train.checkpoint_every, show=show)
+    distil(distillation, work.folder, tags=old.tags, every=CHECKPOINT_STEPS, show=show)
 
 
 def _save(

@@ -96,7 +96,8 @@ class ComparedWords:
         vectors = encoder.vectors([sentences[i] for i in chosen])
         numbers = np.concatenate([np.arange(first_word[i], first_word[i + 1]) for i in chosen])
         self._index = VectorIndex(vectors, numbers, use_gpu=False)
-        self.k = max(0, min(k, len(numbers) - max(lengths[i] for i in chosen)))
+        self._longest = max(lengths[i] for i in chosen)
+        self.k = max(0, min(k, len(numbers) - self._longest))
 
     def neighbours(self, numbers: Sequence[int]) -> Ids:
         """The nearest words (W, K) of each word of some sentences that stand in other sentences.
@@ -108,4 +109,7 @@ class ComparedWords:
         own_W = np.repeat(np.asarray(numbers, dtype=np.int64), [len(sentence.words) for sentence in sentences])
         if not self.k:
             return np.empty((len(own_W), 0), dtype=np.int64)
-        return self._index.neighbours(self._encoder.vectors(sentences), self.k, own_B=own_W, owner_M=self._owner)
+        # So many more that K are left without the words of the own sentence.
+        _, found = self._index.search(self._encoder.vectors(sentences), self.k + self._longest)
+        others_first = np.argsort(self._owner[found] == own_W[:, None], axis=1, kind="stable")
+        return np.take_along_axis(found, others_first[:, : self.k], axis=1)
