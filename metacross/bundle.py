@@ -65,6 +65,7 @@ FREE_KEYS = frozenset(
         "data.tag_map",
         "data.tag_column",
         "data.max_words",
+        "data.unlabelled",
         "episodes.support_size",
         "inner.steps",
         "inner.step",
