@@ -106,7 +106,9 @@ def label_text(
         for window in teachers.pieces.windows(group):
             shared[window.sentence] += shared_pieces(window)
         for sentence, flags, probabilities_WC in zip(group, shared, teachers.probabilities(group), strict=True):
-            tags, confidence_W = decode(probabilities_WC, teachers.tags, flags)
+            tags = decode(probabilities_WC, teachers.tags, flags).tags
+            chosen_W = torch.tensor([teachers.tags.index(tag) for tag in tags])
+            confidence_W = probabilities_WC.gather(1, chosen_W[:, None])[:, 0]
             labelled.append(LabelledSentence(replace(sentence, tags=tuple(tags)), probabilities_WC, confidence_W))
         tick(len(group))
     return labelled
