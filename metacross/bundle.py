@@ -1,7 +1,7 @@
 """The result of a training run: a directory from which the tagger is loaded, to be used with or without adaptation.
 
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
-    pipeline.py, words.py, lines.py, characters.py    a pipeline that transformers loads if the user trusts the bundle
+    pipeline.py, tag_sequences.py, words.py, ...      a pipeline that transformers loads if the user trusts the bundle
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
     source.jsonl                                      the labelled source sentences, and machine-labelled ones
     index.faiss                                       FAISS index over their vectors
@@ -46,9 +46,9 @@ FORMAT = 2  # in format 1 the index was over all windows, without their numbers
 # The bundle's own pipeline. Its task is not called token-classification, because transformers would then refuse that
 # task, too, to users who do not trust the bundle's code.
 PIPELINE_TASK = "metacross"
-_PIPELINE_FILE = Path(__file__).parent / "tagging" / "pipeline.py"
-_CORPORA = Path(__file__).parent / "corpora"
-_CORPORA_IMPORT = re.compile(r"^from metacross\.corpora\.(?=(\w+) import )", re.MULTILINE)
+_PACKAGE = Path(__file__).parent
+_PIPELINE_FILE = _PACKAGE / "tagging" / "pipeline.py"
+_OWN_IMPORT = re.compile(r"^from metacross\.(corpora|tagging)\.(?=(\w+) import )", re.MULTILINE)
 
 # Model card: how the aggregation strategies of transformers' pipeline read tags, with tokenizers of both kinds.
 WITH_MARKS = """`first` reads a word's first piece, too, but takes the parts of a word with a hyphen or an
@@ -94,6 +94,7 @@ class Bundle:
         metrics: measurements of the training.
         digest: names the bundle: 12 digits of its manifest's SHA-256.
         adopted: the languages that it has adopted.
+        score_temperature: for the scores of entities, see `metacross.tagging.calibration`; 1 where none was fitted.
     """
 
     path: Path
@@ -107,6 +108,7 @@ class Bundle:
     metrics: dict[str, Any]
     digest: str
     adopted: tuple[AdoptedLanguage, ...] = ()
+    score_temperature: float = 1.0
 
 
 def save_bundle(
@@ -121,6 +123,7 @@ def save_bundle(
     index: VectorIndex,
     metrics: Mapping[str, Any],
     adopted: Sequence[AdoptedLanguage] = (),
+    score_temperature: float = 1.0,
 ) -> None:
     """Writes a bundle under a temporary name and renames it to `path`, replacing a bundle that was there.
 
@@ -133,7 +136,7 @@ def save_bundle(
     def fill(folder: Path) -> None:
         # In fp32, half a gigabyte for the embedded encoder: its values are products of an fp16 scale and a small
         # integer, which fp16 cannot hold.
-        model.classifier.config.update(_pipeline_settings(config))
+        model.classifier.config.update(_pipeline_settings(config, score_temperature))
         with quiet_transformers():
             model.classifier.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
@@ -155,19 +158,23 @@ def save_bundle(
     write_directory(path, fill)
 
 
-def _pipeline_settings(config: Config) -> dict[str, Any]:
-    """What config.json says of the bundle's own pipeline: where transformers finds it, and its windows' size."""
+def _pipeline_settings(config: Config, score_temperature: float) -> dict[str, Any]:
+    """What config.json has for the bundle's own pipeline: where transformers finds it, and what it has to know."""
     task = {"impl": "pipeline.WordPipeline", "pt": ["AutoModelForTokenClassification"]}
-    return {"custom_pipelines": {PIPELINE_TASK: task}, "max_pieces": config.model.max_pieces}
+    return {
+        "custom_pipelines": {PIPELINE_TASK: task},
+        "max_pieces": config.model.max_pieces,
+        "score_temperature": score_temperature,
+    }
 
 
 def _copy_module(source: Path, folder: Path) -> None:
-    """Copies a module, and those of `metacross.corpora` that it imports, to stand side by side in `folder`."""
+    """Copies a module, and those of metacross that it imports, to stand side by side in `folder`."""
     text = source.read_text(encoding="utf-8")
-    (folder / source.name).write_text(_CORPORA_IMPORT.sub("from .", text), encoding="utf-8")
-    for name in _CORPORA_IMPORT.findall(text):
+    (folder / source.name).write_text(_OWN_IMPORT.sub("from .", text), encoding="utf-8")
+    for package, name in _OWN_IMPORT.findall(text):
         if not (folder / f"{name}.py").exists():
-            _copy_module(_CORPORA / f"{name}.py", folder)
+            _copy_module(_PACKAGE / package / f"{name}.py", folder)
 
 
 def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool = True) -> Bundle:
@@ -202,6 +209,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
         digest=_digest(path),
         adopted=read_adopted(path),
+        score_temperature=hugging_face.get("score_temperature", 1.0),  # earlier versions wrote none
     )
 
 

@@ -1,7 +1,8 @@
 """What earlier versions wrote is still read: a bundle, events, and a run that was stopped.
 
 tests/files/earlier_run was trained by an earlier version, for 35 of 60 steps, on what `tiny_bundle.write_inputs` makes.
-tests/files/earlier_run_expected.json has what that version answered, and how its run ended.
+tests/files/earlier_run_expected.json has what that version answered, and how its run ended; its tags are the likeliest
+valid ones and its scores the entities' probabilities, which that version did not have yet.
 """
 
 from __future__ import annotations

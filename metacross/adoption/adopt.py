@@ -216,6 +216,7 @@ def _save(
         # What training measured is true of the bundle as training left it.
         metrics={"dev_f1": None, "before_adoption": old.metrics.get("before_adoption", old.metrics)},
         adopted=languages,
+        score_temperature=old.score_temperature,
     )
     return languages
 

@@ -19,8 +19,8 @@ from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError
 from metacross.retrieval.pools import ExamplePool
 from metacross.sequences import groups
-from metacross.tagging.assembly import shared_pieces
-from metacross.tagging.decoding import decode
+from metacross.tagging.decoding import shared_pieces
+from metacross.tagging.tag_sequences import TagChains, TaggedWords
 from metacross.tagging.tagger import AdaptiveTagger
 
 GROUP = 512  # sentences that are labelled together
@@ -105,8 +105,10 @@ def label_text(
         shared: list[list[bool]] = [[] for _ in group]
         for window in teachers.pieces.windows(group):
             shared[window.sentence] += shared_pieces(window)
-        for sentence, flags, probabilities_WC in zip(group, shared, teachers.probabilities(group), strict=True):
-            tags = decode(probabilities_WC, teachers.tags, flags).tags
+        averaged = teachers.probabilities(group)
+        words = [TaggedWords(one_WC.numpy(), flags) for one_WC, flags in zip(averaged, shared, strict=True)]
+        likeliest = TagChains(words, teachers.tags).best_tags()
+        for sentence, tags, probabilities_WC in zip(group, likeliest, averaged, strict=True):
             chosen_W = torch.tensor([teachers.tags.index(tag) for tag in tags])
             confidence_W = probabilities_WC.gather(1, chosen_W[:, None])[:, 0]
             labelled.append(LabelledSentence(replace(sentence, tags=tuple(tags)), probabilities_WC, confidence_W))

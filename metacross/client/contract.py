@@ -52,7 +52,7 @@ class Entity:
     label: str
     """Its type, such as PER."""
     score: Annotated[float | None, OMITTED] = None
-    """The mean probability of its words' tags, 0 to 1; missing where people gave the label."""
+    """How probable it is that exactly this entity is there, 0 to 1; missing where people gave the label."""
 
 
 # An entity that was found; only the document needs to know that it always has a score.

@@ -5,8 +5,10 @@ Modules:
     window_tagger  windows encoded, looked up, adapted and tagged in batches
     adaptation     the forward that tags every window under weights of its own
     factor_cache   the factors of support sentences, cached so that adaptation needs no backward
-    decoding       tag probabilities -> tags -> entities
-    assembly       tagged windows -> the answer for a sentence
+    tag_sequences  tag probabilities of words -> the likeliest valid tags, and how sure each entity is
+    decoding       tagged windows -> words of a sentence; tags -> entities of a text
+    calibration    the temperature at which scores mean what they say
+    assembly       tagged windows -> the answers for sentences
     answers        the types of answers
     huggingface    answers with the keys of Hugging Face's pipeline
     pipeline       the tagger without adaptation as a pipeline of transformers; every bundle has a copy

@@ -17,7 +17,8 @@ class TaggedEntity:
         start: offset of its first code point.
         end: offset behind its last one.
         text: the code points between them.
-        score: mean softmax probability of its words' tags, 0 to 1, not calibrated; None for labels that people gave.
+        score: the probability that exactly this entity is there, 0 to 1, calibrated by the bundle's temperature (see
+            `metacross.tagging.calibration`); None for labels that people gave.
     """
 
     type: str

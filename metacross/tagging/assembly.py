@@ -1,64 +1,64 @@
-"""A sentence's answer, put together from its tagged windows."""
+"""Sentences' answers, put together from their tagged windows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from metacross.corpora.sentence import Sentence, tags_of
+from metacross.corpora.sentence import Sentence
 from metacross.encoder.windows import Window
 from metacross.retrieval.pools import Candidate, Neighbour
-from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedSentence
-from metacross.tagging.decoding import decode, found_entities, labelled_entities, visible_entities
-from metacross.tagging.window_tagger import TaggedWindow
+from metacross.tagging.answers import SupportSentence, TaggedSentence
+from metacross.tagging.decoding import found_entities, labelled_entities, tagged_words
+from metacross.tagging.tag_sequences import Segment, TagChains
+from metacross.tagging.window_tagger import Settings, TaggedWindow
 
 
-def tagged_sentence(
-    sentence: Sentence, windows: Sequence[TaggedWindow], tags: Sequence[str], *, explain: bool
-) -> TaggedSentence:
-    """The answer for a sentence.
+def tagged_sentences(
+    sentences: Sequence[tuple[Sentence, Settings]],
+    windows: Sequence[Sequence[TaggedWindow]],
+    tags: Sequence[str],
+    *,
+    temperature: float,
+) -> Iterator[TaggedSentence]:
+    """The answers for sentences, whose tags are found for all of them together.
 
     Args:
-        sentence: that was tagged.
-        windows: all of its windows, in order, tagged.
+        sentences: with what was asked for.
+        windows: all windows of each sentence, in order, tagged.
         tags: the tags that columns of probabilities stand for.
-        explain: add what was found without adaptation, and the support sentences.
+        temperature: of the entities' scores, see `TagChains.segments`.
     """
-    shared = [flag for tagged in windows for flag in shared_pieces(tagged.window)]
-    found_tags, found = _decoded(sentence, [tagged.chosen_WC for tagged in windows], tags, shared)
-    adapted = any(tagged.neighbours for tagged in windows)
-    answer = TaggedSentence(sentence, found_tags, found, len(windows), adapted)
-    if not explain:
-        return answer
-    plain = [tagged.plain_WC for tagged in windows if tagged.plain_WC is not None]
-    plain_tags, plain_found = _decoded(sentence, plain, tags, shared)
+
+    def found(parts: Iterable[Sequence[tuple[Window, Tensor]]]) -> Iterator[list[Segment]]:
+        return iter(TagChains([tagged_words(own) for own in parts], tags).segments(temperature=temperature))
+
+    chosen = found([(tagged.window, tagged.chosen_WC) for tagged in own] for own in windows)
+    plain = found(
+        [(tagged.window, tagged.plain_WC) for tagged in own if tagged.plain_WC is not None]
+        for (_, settings), own in zip(sentences, windows, strict=True)
+        if settings.explain
+    )
+    for (sentence, settings), own in zip(sentences, windows, strict=True):
+        found_tags, entities = found_entities(sentence, next(chosen))
+        adapted = any(tagged.neighbours for tagged in own)
+        answer = TaggedSentence(sentence, found_tags, entities, len(own), adapted)
+        yield _explained(answer, own, next(plain)) if settings.explain else answer
+
+
+def _explained(
+    answer: TaggedSentence, windows: Sequence[TaggedWindow], plain_segments: Sequence[Segment]
+) -> TaggedSentence:
+    """The answer with what was found without adaptation, and with the support sentences."""
+    plain_tags, plain_entities = found_entities(answer.sentence, plain_segments)
     support = tuple(
-        _support_sentence(sentence, number, neighbour, candidate)
+        _support_sentence(answer.sentence, number, neighbour, candidate)
         for number, tagged in enumerate(windows)
         for neighbour, candidate in zip(tagged.neighbours, tagged.candidates, strict=True)
     )
-    return replace(answer, support=support, plain_tags=plain_tags, plain_entities=plain_found)
-
-
-def shared_pieces(window: Window) -> list[bool]:
-    """Whether each scored word has no word piece of its own: its tag is read where the word before it is."""
-    first = window.scored[0] - window.start
-    pieces = window.first_pieces
-    return [i > 0 and pieces[i] == pieces[i - 1] for i in range(first, first + len(window.scored_pieces()))]
-
-
-def _decoded(
-    sentence: Sentence, parts: Sequence[Tensor], tags: Sequence[str], shared: Sequence[bool]
-) -> tuple[tuple[str, ...], tuple[TaggedEntity, ...]]:
-    if not parts:
-        return (), ()
-    decoded = decode(torch.cat(list(parts)), tags, shared)
-    # The tags agree with the entities: neither count words that nobody sees at an entity's ends.
-    seen = tags_of(visible_entities(decoded.tags, sentence.words), len(sentence.words))
-    return tuple(seen), found_entities(sentence, decoded)
+    return replace(answer, support=support, plain_tags=plain_tags, plain_entities=plain_entities)
 
 
 def _support_sentence(tagged: Sentence, window: int, found: Neighbour, candidate: Candidate) -> SupportSentence:

@@ -1,43 +1,47 @@
-"""From tag probabilities to tags, and from tags to the entities of a text.
-
-Shapes: W words, C tags.
-"""
+"""From the tag probabilities of windows to those of sentences, and from their tags to the entities of a text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from metacross.corpora.characters import visible, visible_part
 from metacross.corpora.sentence import EntitySpan, Sentence, entities, tags_of
+from metacross.encoder.windows import Window
 from metacross.tagging.answers import TaggedEntity
+from metacross.tagging.tag_sequences import Segment, TaggedWords
 
 
-class Decoded(NamedTuple):
-    """A sentence's tags, IOB2, and the probability (W,) of each."""
+def tagged_words(windows: Sequence[tuple[Window, Tensor]]) -> TaggedWords:
+    """The words of a sentence, from all of its windows in order, each with tag probabilities of its scored words."""
+    shared = [flag for window, _ in windows for flag in shared_pieces(window)]
+    parts = [probabilities_WC.numpy() for _, probabilities_WC in windows]
+    return TaggedWords(np.concatenate(parts or [np.empty((0, 0))]), shared)
 
-    tags: list[str]
-    probabilities_W: Tensor
+
+def shared_pieces(window: Window) -> list[bool]:
+    """Whether each scored word has no word piece of its own: its tag is read where the word before it is."""
+    first = window.scored[0] - window.start
+    pieces = window.first_pieces
+    return [i > 0 and pieces[i] == pieces[i - 1] for i in range(first, first + len(window.scored_pieces()))]
 
 
-def decode(probabilities_WC: Tensor, tags: Sequence[str], shared: Sequence[bool]) -> Decoded:
-    """The likeliest tag of every word, made valid IOB2: an I- tag that continues no entity of its type begins one.
+def found_entities(sentence: Sentence, segments: Iterable[Segment]) -> tuple[tuple[str, ...], tuple[TaggedEntity, ...]]:
+    """The tags and entities, with scores, of a sentence in which `TagChains.segments` found these segments.
 
-    Args:
-        probabilities_WC: each word's tag probabilities.
-        tags: the tags that the columns stand for.
-        shared: whether a word shares its piece with the word before it, and so continues that word's entity.
+    The tags agree with the entities: neither count words that nobody sees at an entity's ends.
     """
-    if not len(probabilities_WC):
-        return Decoded([], probabilities_WC.new_empty(0))
-    best_W, ids_W = probabilities_WC.max(1)
-    found = [tags[i] for i in ids_W.tolist()]
-    for w in range(1, len(found)):
-        if shared[w] and found[w] != "O":
-            found[w] = "I-" + found[w][2:]
-    return Decoded(tags_of(entities(found), len(found)), best_W)
+    scored = [(EntitySpan(s.type, s.start, s.end), s.probability) for s in segments if s.type != "O"]
+    seen = [(span, score) for entity, score in scored for span in _visible_words(entity, sentence.words)]
+    tags = tags_of((span for span, _ in seen), len(sentence.words))
+    return tuple(tags), tuple(_entity(sentence, span, score) for span, score in seen)
+
+
+def labelled_entities(sentence: Sentence) -> tuple[TaggedEntity, ...]:
+    """The entities that a labelled sentence's own tags mark."""
+    return tuple(_entity(sentence, e, None) for e in visible_entities(sentence.tags or (), sentence.words))
 
 
 def visible_entities(tags: Iterable[str], words: Sequence[str]) -> list[EntitySpan]:
@@ -48,25 +52,14 @@ def visible_entities(tags: Iterable[str], words: Sequence[str]) -> list[EntitySp
     >>> visible_entities(["B-PER", "I-PER", "B-LOC"], ["\u200b", "Ana", "\xa0"])
     [EntitySpan(type='PER', start=1, end=2)]
     """
-    found = []
-    for kind, start, end in entities(tags):
-        seen = [w for w in range(start, end) if visible(words[w])]
-        if seen:
-            found.append(EntitySpan(kind, seen[0], seen[-1] + 1))
-    return found
+    return [span for entity in entities(tags) for span in _visible_words(entity, words)]
 
 
-def found_entities(sentence: Sentence, decoded: Decoded) -> tuple[TaggedEntity, ...]:
-    """The entities that decoded tags mark in their sentence, with scores."""
-    return tuple(
-        _entity(sentence, e, float(decoded.probabilities_W[e.start : e.end].mean()))
-        for e in visible_entities(decoded.tags, sentence.words)
-    )
-
-
-def labelled_entities(sentence: Sentence) -> tuple[TaggedEntity, ...]:
-    """The entities that a labelled sentence's own tags mark."""
-    return tuple(_entity(sentence, e, None) for e in visible_entities(sentence.tags or (), sentence.words))
+def _visible_words(entity: EntitySpan, words: Sequence[str]) -> Iterator[EntitySpan]:
+    """The entity from its first to its last visible word; nothing if it has none."""
+    seen = [w for w in range(entity.start, entity.end) if visible(words[w])]
+    if seen:
+        yield EntitySpan(entity.type, seen[0], seen[-1] + 1)
 
 
 def _entity(sentence: Sentence, entity: EntitySpan, score: float | None) -> TaggedEntity:

@@ -3,10 +3,11 @@
     pipeline("metacross", model="a bundle", aggregation_strategy="simple", trust_remote_code=True)
 
 It finds the entities of `AdaptiveTagger` with `adapt=False`: sentences and words are the same, a word's tag is read on
-its first piece, and a score is the mean over words. Only a sentence that is too long for one window is cut elsewhere.
+its first piece, and tags and scores of a sentence come from the same code. Only a sentence that is too long for one
+window is cut elsewhere.
 
-`metacross.bundle` copies this file into every bundle, with the modules of `metacross.corpora` that it imports. Nothing
-else of metacross may be imported here.
+`metacross.bundle` copies this file into every bundle, with the modules that it imports from metacross. These may import
+nothing that transformers does not bring along.
 """
 
 # transformers declares the types of a pipeline's methods only in part.
@@ -17,13 +18,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from transformers.pipelines.token_classification import AggregationStrategy, TokenClassificationPipeline
 
 from metacross.corpora.words import split_sentences, split_words
+from metacross.tagging.tag_sequences import Segment, TagChains, TaggedWords
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -42,16 +44,6 @@ class _Word(NamedTuple):
     end: int
     piece: int
     is_shared: bool
-
-
-@dataclass
-class _Group:
-    """Neighbouring words of one entity, or words outside of entities; `scores` has one for each word."""
-
-    label: str
-    start: int
-    end: int
-    scores: list[float]
 
 
 class WordPipeline(TokenClassificationPipeline):
@@ -127,35 +119,30 @@ class WordPipeline(TokenClassificationPipeline):
             entities: list[dict[str, Any]] = super().postprocess(all_outputs, aggregation_strategy, ignore_labels)
             return entities
         text = all_outputs[0]["sentence"]
-        return [
-            {
-                "entity_group": group.label,
-                "score": sum(group.scores) / len(group.scores),
-                "word": text[group.start : group.end],
-                "start": group.start,
-                "end": group.end,
-            }
-            for group in self._groups(all_outputs)
-            if group.label not in (["O"] if ignore_labels is None else ignore_labels)
-        ]
+        found = []
+        for words, segment in self._segments(all_outputs):
+            start, end = words[segment.start][0], words[segment.end - 1][1]
+            if segment.type not in (["O"] if ignore_labels is None else ignore_labels):
+                keys = {"entity_group": segment.type, "score": segment.probability}
+                found.append({**keys, "word": text[start:end], "start": start, "end": end})
+        return found
 
-    def _groups(self, all_outputs: Sequence[dict[str, Any]]) -> list[_Group]:
-        """Words grouped by IOB2 tags. An I- that continues no entity of its type in its sentence begins one."""
-        groups: list[_Group] = []
-        sentence = None  # of the last group
+    def _segments(self, all_outputs: Sequence[dict[str, Any]]) -> Iterator[tuple[Sequence[tuple[int, int]], Segment]]:
+        """The segments of all sentences, each with the places (start, end) of its sentence's words in the text."""
+        sentences: dict[int, list[tuple[tuple[int, int], bool, Any]]] = {}  # by offset: place, is_shared, probabilities
         for output in all_outputs:
-            scores_T, ids_T = output["logits"][0].float().softmax(-1).max(-1)
+            probabilities_TC = output["logits"][0].float().softmax(-1).numpy()
             for offset, (start, end, piece, is_shared) in output["words"]:
-                tag = self.model.config.id2label[int(ids_T[piece])]
-                score, label = float(scores_T[piece]), tag.split("-", 1)[-1]
-                continues = sentence == offset and groups[-1].label == label
-                if continues and (is_shared or not tag.startswith("B-")):
-                    groups[-1].end = offset + end
-                    groups[-1].scores.append(score)
-                else:
-                    groups.append(_Group(label, offset + start, offset + end, [score]))
-                sentence = offset
-        return groups
+                word = ((offset + start, offset + end), is_shared, probabilities_TC[piece])
+                sentences.setdefault(offset, []).append(word)
+        columns = [tuple(zip(*words, strict=True)) for words in sentences.values()]
+        chains = TagChains(
+            [TaggedWords(np.stack(probabilities), shared) for _, shared, probabilities in columns],
+            [self.model.config.id2label[i] for i in range(len(self.model.config.id2label))],
+        )
+        found = chains.segments(temperature=self.model.config.score_temperature)
+        for (places, *_), segments in zip(columns, found, strict=True):
+            yield from ((places, segment) for segment in segments)
 
 
 def _readable(sentence: str, spans: Sequence[tuple[int, int]]) -> str:

@@ -31,7 +31,7 @@ from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
 from metacross.tagging.adaptation import Timed
 from metacross.tagging.answers import TaggedSentence, TaggedText
-from metacross.tagging.assembly import tagged_sentence
+from metacross.tagging.assembly import tagged_sentences
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.huggingface import entity_keys, explained_entities
 from metacross.tagging.window_tagger import GROUP_PIECES, Settings, TaggedWindow, WindowTagger
@@ -331,8 +331,9 @@ class AdaptiveTagger:
 
     def _tag(self, sentences: Iterable[tuple[Sentence, Settings]]) -> Iterator[TaggedSentence]:
         for group in _groups(sentences):
-            for (sentence, settings), windows in zip(group, self._by_sentence(group), strict=True):
-                yield tagged_sentence(sentence, windows, self.tags, explain=settings.explain)
+            yield from tagged_sentences(
+                group, self._by_sentence(group), self.tags, temperature=self.bundle.score_temperature
+            )
 
     def _by_sentence(self, group: Sequence[tuple[Sentence, Settings]]) -> list[list[TaggedWindow]]:
         """Each sentence's windows, tagged."""

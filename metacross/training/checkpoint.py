@@ -170,7 +170,7 @@ def load(
             for key in ("step", "exp_avg", "exp_avg_sq")
             if f"{key}.{i}" in tensors
         }
-    progress.step, progress.best, progress.history = saved.progress.step, saved.progress.best, saved.progress.history
+    vars(progress).update(vars(saved.progress))
 
 
 def newest_complete(run_dir: Path) -> tuple[Path | None, list[str]]:

@@ -1,8 +1,10 @@
-"""Development sentences, prepared once and scored at every measurement."""
+"""Development sentences, prepared once and tagged at every measurement."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from torch import Tensor
 
 from metacross.algorithm import InnerLoop, adapt
 from metacross.corpora.sentence import Sentence
@@ -13,15 +15,16 @@ from metacross.encoder.windows import PieceEncoder, Window
 from metacross.retrieval.index import VectorIndex
 from metacross.retrieval.source import Source
 from metacross.tagging.adaptation import Adaptation, tag_windows
-from metacross.tagging.decoding import decode
-from metacross.tagging.scoring import scores
+from metacross.tagging.calibration import LabelledChains
+from metacross.tagging.decoding import tagged_words
+from metacross.tagging.tag_sequences import TagChains
 from metacross.training.team import Team
 
 
 class DevSet:
     """Development sentences, cut into windows and looked up once, since neither changes while theta is trained.
 
-    Every worker takes some of the sentences; each of them calls `f1` at the same time.
+    Every worker takes some of the sentences; each of them calls `tag` at the same time.
 
     Args:
         sentences: labelled, of one language.
@@ -66,8 +69,8 @@ class DevSet:
             # An IVF index may find fewer than asked for; it fills up with -1.
             self._neighbours = [[i for i in row if i >= 0] for row in neighbours.tolist()]
 
-    def f1(self, inner: InnerLoop | None) -> float:
-        """Micro F1 in percent over all sentences, by theta (None) or by weights adapted with `inner`."""
+    def tag(self, inner: InnerLoop | None) -> LabelledChains:
+        """All sentences, of all workers, tagged by theta (None) or by weights adapted with `inner`."""
         adaptation = None
         if inner is not None:
             adaptation = Adaptation(
@@ -78,9 +81,10 @@ class DevSet:
         probabilities = tag_windows(
             self._model, self._windows, self._states, batch_pieces=self._batch_pieces, adaptation=adaptation
         )
-        own_tags: dict[int, list[str]] = {}
+        by_sentence: dict[int, list[tuple[Window, Tensor]]] = {}
         for window, probabilities_WC in zip(self._windows, probabilities, strict=True):
-            tags = decode(probabilities_WC, self._tags, [False] * len(probabilities_WC)).tags
-            own_tags.setdefault(window.sentence, []).extend(tags)
-        all_tags = {i: tags for part in self._team.gather(own_tags) for i, tags in part.items()}
-        return float(scores(self._gold, [all_tags.get(i, []) for i in range(len(self._gold))])["f1"])
+            by_sentence.setdefault(window.sentence, []).append((window, probabilities_WC))
+        own = {i: tagged_words(windows) for i, windows in by_sentence.items()}
+        words = {i: tagged for part in self._team.gather(own) for i, tagged in part.items()}
+        chains = TagChains([words.get(i, tagged_words([])) for i in range(len(self._gold))], self._tags)
+        return LabelledChains(chains, self._gold)

@@ -27,6 +27,8 @@ from metacross.encoder.windows import IGNORED, Window
 from metacross.errors import RunError
 from metacross.events import Measurement, Show, ignore
 from metacross.tagging.adaptation import inner_loop
+from metacross.tagging.calibration import LabelledChains, fit_temperature
+from metacross.tagging.scoring import scores
 from metacross.training.episodes import Episode, shares
 from metacross.training.optimizer import FlatGradient, make_optimizer
 from metacross.training.preparation import SOURCE_DEV, Parts, prepare
@@ -77,6 +79,7 @@ class Learner:
         self.tokenizer = parts.encoder.tokenizer
         self._pieces = parts.encoder.pieces
         self._dev_sets = parts.dev_sets
+        self._deciding: list[LabelledChains] = []  # by the last measurement, in the languages that decide
         self._plain = config.train.method == "base"
         self._max_weight = 0.0 if self._plain else config.loss.max_weight
         self._inner = inner_loop(config.inner, max_weight=self._max_weight, second_order=config.inner.second_order)
@@ -139,11 +142,11 @@ class Learner:
 
     def evaluate(self) -> Measurement:
         """Scores the development sets as theta is now, and keeps the measurement in the history."""
-        plain, target_plain = self._dev_f1(None)
+        plain, target_plain = self._tag_dev(None)
         adapted = target_adapted = None
         if not self._plain:
             config = self.config.inner
-            adapted, target_adapted = self._dev_f1(inner_loop(config, max_weight=config.adapt_max_weight))
+            adapted, target_adapted = self._tag_dev(inner_loop(config, max_weight=config.adapt_max_weight))
         measured = Measurement(
             step=self.progress.step,
             plain=plain,
@@ -153,6 +156,10 @@ class Learner:
         )
         self.progress.history.append(measured)
         return measured
+
+    def fit_temperature(self) -> float:
+        """The temperature for the scores of entities, by the part of the last measurement that its score is of."""
+        return fit_temperature(self._deciding)
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
         """Writes the bundle of theta as it is now."""
@@ -166,14 +173,17 @@ class Learner:
             sentences=self.source.sentences,
             index=self.index,
             metrics=metrics,
+            score_temperature=self.progress.score_temperature,
         )
 
-    def _dev_f1(self, inner: InnerLoop | None) -> tuple[float, float | None]:
+    def _tag_dev(self, inner: InnerLoop | None) -> tuple[float, float | None]:
         """F1 in percent of the source language, and the mean of the target languages (None where there are none)."""
         with autocast(self.config.train.precision, self.device):
-            f1 = {language: dev_set.f1(inner) for language, dev_set in self._dev_sets.items()}
-        source = f1.pop(SOURCE_DEV)
-        return source, sum(f1.values()) / len(f1) if f1 else None
+            tagged = {language: dev_set.tag(inner) for language, dev_set in self._dev_sets.items()}
+        f1 = {language: float(scores(gold, chains.best_tags())["f1"]) for language, (chains, gold) in tagged.items()}
+        source, source_f1 = tagged.pop(SOURCE_DEV), f1.pop(SOURCE_DEV)
+        self._deciding = list(tagged.values()) or [source]
+        return source_f1, sum(f1.values()) / len(f1) if f1 else None
 
     def _accumulate(self, batch: Sequence[Episode], without_support: bool) -> tuple[float, list[str]]:
         """Fills the gradient buffer with the gradient of this worker's share of the meta-batch.

@@ -150,7 +150,7 @@ def _train(
             learner.report(measured)
             on_eval(measured)
             if better := measured.score > progress.best:
-                progress.best = measured.score
+                progress.best, progress.score_temperature = measured.score, learner.fit_temperature()
                 if writes:
                     _write_bundle(learner, writer, dev_f1=measured.score)
             pace.restart()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metacross.events import Measurement, from_fields, to_fields
@@ -17,26 +17,28 @@ class Progress:
         step: meta-steps done.
         best: the highest score of a measurement, F1 in percent; negative before the first.
         history: every measurement, in order.
+        score_temperature: of the best measurement; see `metacross.tagging.calibration`.
     """
 
     step: int = 0
     best: float = -1.0
     history: list[Measurement] = field(default_factory=list)
+    score_temperature: float = 1.0
 
     def copy(self) -> Progress:
         """The progress as it is now, which later steps do not change."""
-        return Progress(self.step, self.best, list(self.history))
+        return replace(self, history=list(self.history))
 
     def to_json(self) -> dict[str, Any]:
         """The progress as checkpoints hold it.
 
         >>> Progress(300, 81.25, [Measurement(step=300, plain=81.25)]).to_json()
-        {'step': 300, 'best': 81.25, 'history': [{'step': 300, 'plain': 81.25}]}
+        {'step': 300, 'best': 81.25, 'history': [{'step': 300, 'plain': 81.25}], 'score_temperature': 1.0}
         """
-        return {"step": self.step, "best": self.best, "history": [to_fields(measured) for measured in self.history]}
+        return {**vars(self), "history": [to_fields(measured) for measured in self.history]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Progress:
-        """The progress that `to_json` wrote; other keys are passed over."""
+        """The progress that `to_json` wrote; other keys are passed over. Earlier versions wrote no temperature."""
         history = [from_fields(Measurement, measured) for measured in content["history"]]
-        return cls(content["step"], content["best"], history)
+        return cls(content["step"], content["best"], history, content.get("score_temperature", 1.0))

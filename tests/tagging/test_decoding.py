@@ -1,33 +1,41 @@
-"""Probabilities become valid tags, and tags become entities of a text."""
+"""Segments of words become entities of a text."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 
 from metacross.corpora.sentence import sentence_from_words
 from metacross.tagging.answers import TaggedEntity
-from metacross.tagging.decoding import Decoded, decode, found_entities, labelled_entities
+from metacross.tagging.decoding import found_entities, labelled_entities
+from metacross.tagging.tag_sequences import Segment, TagChains, TaggedWords
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
 
-def test_entities_have_the_mean_probability_of_their_tags() -> None:
+def segments(words: list[list[float]], shared: list[bool] | None = None) -> list[Segment]:
+    tagged = TaggedWords(np.array(words).reshape(-1, len(TAGS)), shared or [False] * len(words))
+    return TagChains([tagged], TAGS).segments()[0]
+
+
+def test_entities_have_the_probability_that_they_are_there() -> None:
     sentence = sentence_from_words(["New", "York", "saw", "Ada"])
-    probabilities_WC = torch.tensor(
-        [[0.1, 0.9, 0, 0, 0], [0.2, 0.1, 0.7, 0, 0], [1.0, 0, 0, 0, 0], [0, 0, 0, 0.2, 0.8]]
+    tags, (york, ada) = found_entities(
+        sentence,
+        segments([[0.1, 0.9, 0, 0, 0], [0.2, 0.1, 0.7, 0, 0], [1.0, 0, 0, 0, 0], [0, 0, 0, 0.2, 0.8]]),
     )
-    decoded = decode(probabilities_WC, TAGS, [False] * 4)
-    assert decoded.tags == ["B-LOC", "I-LOC", "O", "B-PER"]  # an I- with nothing before it begins an entity
-    york, ada = found_entities(sentence, decoded)
+    assert tags == ("B-LOC", "I-LOC", "O", "B-PER")  # an I- with nothing before it cannot be
     assert (york.type, york.start, york.end, york.text) == ("LOC", 0, 8, "New York")
     assert (ada.type, ada.start, ada.end, ada.text) == ("PER", 13, 16, "Ada")
-    assert york.score == pytest.approx(0.8)
+    possible = 0.9 * (0.2 + 0.1 + 0.7) + 0.1 * (0.2 + 0.1)
+    assert york.score == pytest.approx(0.9 * 0.7 / possible)
+    assert ada.score == pytest.approx(1)
 
 
 def test_words_that_share_a_piece_continue_its_entity() -> None:
-    probabilities_WC = torch.tensor([[0.1, 0.9, 0, 0, 0], [0.1, 0.9, 0, 0, 0], [0.1, 0.9, 0, 0, 0]])
-    assert decode(probabilities_WC, TAGS, [False, True, False]).tags == ["B-LOC", "I-LOC", "B-LOC"]
+    sentence = sentence_from_words(["a", "b", "c"])
+    tags, _ = found_entities(sentence, segments([[0.1, 0.9, 0, 0, 0]] * 3, [False, True, False]))
+    assert tags == ("B-LOC", "I-LOC", "B-LOC")
 
 
 @pytest.mark.parametrize(
@@ -44,15 +52,15 @@ def test_entities_neither_begin_nor_end_with_what_nobody_sees(
     words: list[str], tags: str, expected: list[tuple[str, str]]
 ) -> None:
     sentence = sentence_from_words(words, [{"B": "B-PER", "I": "I-PER", "O": "O"}[letter] for letter in tags.split()])
-    decoded = Decoded(list(sentence.tags or ()), torch.ones(len(words)))
-    for found in (found_entities(sentence, decoded), labelled_entities(sentence)):
+    certain = segments([[float(tag == other) for other in TAGS] for tag in sentence.tags or ()])
+    for found in (found_entities(sentence, certain)[1], labelled_entities(sentence)):
         assert [(entity.text, entity.type) for entity in found] == expected
         assert all(sentence.text[entity.start : entity.end] == entity.text for entity in found)
 
 
 def test_a_sentence_without_words_has_no_entities() -> None:
     sentence = sentence_from_words([])
-    assert found_entities(sentence, decode(torch.empty(0, 5), TAGS, [])) == ()
+    assert found_entities(sentence, segments([])) == ((), ())
 
 
 def test_labels_of_people_have_no_score_and_move_with_their_sentence() -> None:

@@ -176,7 +176,7 @@ def texts(samples: Path) -> list[str]:
     """Raw text in six languages, punctuation marks close to words."""
     files = [*sorted(samples.glob("*/test.conll")), samples / "en" / "dev.conll"]
     assert len(files) == 6
-    return [closed(s.text) for file in files for s in read_corpus(file).sentences[:2]]
+    return [closed(s.text) for file in files for s in read_corpus(file).sentences[:3]]
 
 
 @pytest.fixture(scope="module")
