@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 from transformers import pipeline
 
 from metacross import AdaptiveTagger
-from metacross.bundle import PIPELINE_TASK
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.words import split_sentences
+from metacross.model_card import PIPELINE_TASK
 
 STRATEGIES = ("simple", "first", "average", "max")
 SPACE_AT_PUNCTUATION = re.compile(r" (?=[.,;:!?)\]])|(?<=[(\[]) ")

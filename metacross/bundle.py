@@ -3,10 +3,11 @@
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
     pipeline.py, tag_sequences.py, words.py, ...      a pipeline that transformers loads if the user trusts the bundle
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
-    source.jsonl                                      the labelled source sentences
+    source.jsonl                                      the labelled source sentences, and machine-labelled ones
     index.faiss                                       FAISS index over their vectors
     ray_config.yaml                                   the resolved configuration
     metrics.json, README.md                           measurements of the training, and a model card
+    adopted.json                                      the adopted languages, if there are any
     manifest.json                                     SHA-256 and size of every other file
 
 No file is a pickle. Loading checks the manifest first.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ import torch
 from safetensors.torch import load_model, save_model
 from transformers import PreTrainedTokenizerBase
 
+from metacross.adopted import AdoptedLanguage, read_adopted, write_adopted
 from metacross.config import Config, differences, load_config
-from metacross.corpora.schemes import types_of
-from metacross.corpora.sentence import Sentence
+from metacross.corpora.sentence import MachineLabels, Sentence
 from metacross.encoder.loading import load_encoder, load_tokenizer
 from metacross.encoder.model import TagModel
 from metacross.encoder.quiet import quiet_transformers
 from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.errors import UserError
+from metacross.model_card import PIPELINE_TASK, marks_later_pieces, model_card
 from metacross.retrieval.index import VectorIndex
 from metacross.storage.addresses import is_address, local_copy
 from metacross.storage.directories import MANIFEST, check_manifest, write_directory, write_manifest
@@ -41,21 +43,9 @@ from metacross.storage.files import sha256, write_json
 
 FORMAT = 2  # in format 1 the index was over all windows, without their numbers
 
-# The bundle's own pipeline. Its task is not called token-classification, because transformers would then refuse that
-# task, too, to users who do not trust the bundle's code.
-PIPELINE_TASK = "metacross"
 _PACKAGE = Path(__file__).parent
 _PIPELINE_FILE = _PACKAGE / "tagging" / "pipeline.py"
 _OWN_IMPORT = re.compile(r"^from metacross\.(corpora|tagging)\.(?=(\w+) import )", re.MULTILINE)
-
-# Model card: how the aggregation strategies of transformers' pipeline read tags, with tokenizers of both kinds.
-WITH_MARKS = """`first` reads a word's first piece, too, but takes the parts of a word with a hyphen or an
-apostrophe for words, and tags each. `simple`, `average` and `max` read all pieces of a word. Where the later pieces
-disagree with the first, an entity is cut or has another type."""
-WITHOUT_MARKS = """`first`, `average` and `max` are only for text in which spaces separate all words and
-punctuation marks: this tokenizer does not mark later pieces, so they take everything between two spaces for one word
-(`Quito.` with its full stop, or a complete Chinese sentence). `simple` reads all pieces. Where the later pieces of a
-word disagree with its first, an entity is cut or has another type."""
 
 # Settings that may be changed after training; all others are fixed.
 FREE_KEYS = frozenset(
@@ -63,6 +53,7 @@ FREE_KEYS = frozenset(
         "data.tag_map",
         "data.tag_column",
         "data.max_words",
+        "data.unlabelled",
         "episodes.support_size",
         "inner.steps",
         "inner.step",
@@ -86,10 +77,11 @@ class Bundle:
         model: encoder and tag head, as trained (theta).
         sentence_encoder: the pre-trained encoder that retrieval compares sentences with.
         tokenizer: the encoder's.
-        sentences: the labelled source sentences; empty if loaded without.
+        sentences: the labelled source sentences, and behind them those of adopted languages; empty if loaded without.
         index: over the windows of these sentences that may be support; empty if loaded without.
         metrics: measurements of the training.
         digest: names the bundle: 12 digits of its manifest's SHA-256.
+        adopted: the languages that it has adopted.
         score_temperature: for the scores of entities, see `metacross.tagging.calibration`; 1 where none was fitted.
     """
 
@@ -103,6 +95,7 @@ class Bundle:
     index: VectorIndex
     metrics: dict[str, Any]
     digest: str
+    adopted: tuple[AdoptedLanguage, ...] = ()
     score_temperature: float = 1.0
 
 
@@ -117,6 +110,7 @@ def save_bundle(
     sentences: Sequence[Sentence],
     index: VectorIndex,
     metrics: Mapping[str, Any],
+    adopted: Sequence[AdoptedLanguage] = (),
     score_temperature: float = 1.0,
 ) -> None:
     """Writes a bundle under a temporary name and renames it to `path`, replacing a bundle that was there.
@@ -138,16 +132,17 @@ def save_bundle(
         save_model(sentence_encoder, str(folder / "sentence_encoder.safetensors"))
         index.save(folder / "index.faiss")
         with (folder / "source.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as file:
-            for s in sentences:
-                record = {"text": s.text, "tokens": s.words, "spans": s.spans, "ner_tags": s.tags, "place": s.place}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            for sentence in sentences:
+                file.write(json.dumps(_record(sentence), ensure_ascii=False) + "\n")
         (folder / "ray_config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         write_json(folder / "metrics.json", metrics)
+        write_adopted(folder, adopted)
         card = model_card(
             config,
             tags,
-            len(sentences),
+            sum(sentence.machine is None for sentence in sentences),
             metrics,
+            adopted,
             marks_later_pieces=marks_later_pieces(tokenizer),
             score_temperature=score_temperature,
         )
@@ -207,6 +202,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
         index=VectorIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else VectorIndex(empty, use_gpu=False),
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
         digest=_digest(path),
+        adopted=read_adopted(path),
         score_temperature=hugging_face.get("score_temperature", 1.0),  # earlier versions wrote none
     )
 
@@ -231,13 +227,30 @@ def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSourc
     return BundleSource(config, load_tokenizer(path), _sentences(path), index, _digest(path))
 
 
+def _record(sentence: Sentence) -> dict[str, Any]:
+    """A sentence as source.jsonl holds it."""
+    record = {
+        "text": sentence.text,
+        "tokens": sentence.words,
+        "spans": sentence.spans,
+        "ner_tags": sentence.tags,
+        "place": sentence.place,
+    }
+    return record if sentence.machine is None else {**record, "machine": asdict(sentence.machine)}
+
+
 def _sentences(path: Path) -> list[Sentence]:
     sentences = []
     with (path / "source.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
         for line in file:
             r = json.loads(line)
             spans = tuple((start, end) for start, end in r["spans"])
-            sentences.append(Sentence(r["text"], tuple(r["tokens"]), spans, tuple(r["ner_tags"]), place=r["place"]))
+            machine = r.get("machine")
+            if machine is not None:
+                machine = MachineLabels(machine["language"], machine["confidence"], tuple(machine["uncertain"]))
+            sentences.append(
+                Sentence(r["text"], tuple(r["tokens"]), spans, tuple(r["ner_tags"]), place=r["place"], machine=machine)
+            )
     return sentences
 
 
@@ -265,105 +278,8 @@ def refuse_learned_keys(trained: Config, wanted: Config) -> None:
         UserError: a fixed setting differs; the message names it and the settings that may be changed.
     """
     for key, (before, value) in differences(trained, wanted).items():
-        if key not in FREE_KEYS and not key.startswith("serve."):
+        if key not in FREE_KEYS and not key.startswith(("adopt.", "serve.")):
             raise UserError(
                 f"{key}={value} but this bundle was trained with {before}, which cannot be changed any more. "
-                f"Leave it out or train again. What can be changed: serve.*, {', '.join(sorted(FREE_KEYS))}."
+                f"Leave it out or train again. What can be changed: adopt.*, serve.*, {', '.join(sorted(FREE_KEYS))}."
             )
-
-
-def marks_later_pieces(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the pieces after a word's first one carry a mark (##), as WordPiece has it.
-
-    Only then does the pipeline of transformers know which pieces make a word; it asks the same attribute.
-    """
-    return bool(getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None))
-
-
-def model_card(
-    config: Config,
-    tags: Sequence[str],
-    sentences: int,
-    metrics: Mapping[str, Any],
-    *,
-    marks_later_pieces: bool,
-    score_temperature: float,
-) -> str:
-    """The bundle's README.md.
-
-    Args:
-        config: the configuration of the training.
-        tags: the tag set.
-        sentences: number of source sentences.
-        metrics: measurements of the training.
-        marks_later_pieces: of the tokenizer; decides which aggregation strategy of the pipeline is recommended.
-        score_temperature: of the entities' scores; 1 where none was fitted.
-    """
-    types = ", ".join(types_of(tags))
-    measured = "\n".join(
-        f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, (int, float, str))
-    )
-    return f"""---
-language: {config.data.source_language}
-pipeline_tag: token-classification
-library_name: metacross
----
-
-# Cross-lingual named-entity tagger
-
-Method `{config.train.method}` over encoder `{config.model.encoder}`, learned from {sentences} labelled
-`{config.data.source_language}` sentences. Entity types: {types}.
-
-With adaptation (the nearest labelled sentences shape the weights for every request):
-
-    from metacross import AdaptiveTagger
-    tagger = AdaptiveTagger.from_pretrained("this directory")
-
-{_without_adaptation(config, marks_later_pieces)}
-
-{_about_scores(score_temperature)}
-
-| measured in training | |
-|---|---|
-{measured}
-
-The source sentences are part of this directory; their licence applies to them. `ray_config.yaml` holds every setting.
-"""
-
-
-def _about_scores(score_temperature: float) -> str:
-    """The part of the model card about scores."""
-    if score_temperature == 1:
-        calibration = "It is not calibrated (`score_temperature: 1.0` in `config.json`)."
-    else:
-        calibration = f"""It was calibrated
-(`score_temperature: {score_temperature:.3f}` in `config.json`) on the development data that chose these weights: of the
-entities found there with a score of 0.8, about 80 % are right. In other languages and other text it is less exact."""
-    return f"An entity's score is the probability that exactly this entity is there, from 0 to 1. {calibration}"
-
-
-def _without_adaptation(config: Config, marks_later_pieces: bool) -> str:
-    """The part of the model card about transformers: the bundle's own pipeline, and where transformers' own differs."""
-    weight = config.loss.later_weight
-    trained = f"Training had a term for later pieces (`loss.later_weight: {weight}`), which makes this rarer."
-    untrained = "Training had no term for later pieces (`loss.later_weight: 0`), so this is frequent."
-    return f"""Without adaptation, by transformers alone:
-
-    from transformers import pipeline
-    tagger = pipeline("{PIPELINE_TASK}", model="this directory", aggregation_strategy="simple", trust_remote_code=True)
-
-This runs `pipeline.py` of this directory. It takes texts of any length, and finds what `AdaptiveTagger` finds with
-`adapt=False`, with each of the strategies `simple`, `first`, `average` and `max`: a word's tag is read on its first
-piece. Entities may differ in sentences of more than {config.model.max_pieces - 2} word pieces, which it cuts into
-windows at other places.
-With `none`, and for lists of words (`is_split_into_words`), it does what transformers' own pipeline does:
-
-    tagger = pipeline("token-classification", model="this directory",
-                      aggregation_strategy="{"first" if marks_later_pieces else "simple"}")
-
-That one runs no code of this directory, and its entities differ in some places.
-{WITH_MARKS if marks_later_pieces else WITHOUT_MARKS}
-{trained if weight else untrained}
-
-Its scores are the mean probability over what it read, and not calibrated. Give it one sentence at a time; it cuts off
-what is longer than the encoder's longest input."""

@@ -25,7 +25,7 @@ COMMAND_LINE = "command line"
 
 # Complete files from before a setting existed mean this value, and not the default file's: a run that goes on ends as
 # it would have ended then.
-BEFORE: dict[str, Any] = {"loss.later_weight": 0.0}
+BEFORE: dict[str, Any] = {"loss.later_weight": 0.0, "data.unlabelled": {}}
 
 # The descriptions are what an error message says is allowed.
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
@@ -36,6 +36,10 @@ Ratio = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
 Switch = Annotated[bool, Field(description="true or false")]
 FilledText = Annotated[str, Field(min_length=1, description="text that is not empty")]
 FileNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+FilesByLanguage = Annotated[
+    dict[Annotated[str, Field(pattern="^[a-z]{2,3}$")], Annotated[str, Field(min_length=1)]],
+    Field(description="a mapping from language code to file name, such as {es: es.conll}"),
+]
 
 
 def _rising(pair: list[int]) -> list[int]:
@@ -57,10 +61,8 @@ class DataConfig(Section):
         Annotated[str, Field(min_length=1)] | FileNames, Field(description="a file name or a list of file names")
     ]
     source_dev: FilledText
-    target_dev: Annotated[
-        dict[Annotated[str, Field(pattern="^[a-z]{2,3}$")], Annotated[str, Field(min_length=1)]],
-        Field(description="a mapping from language code to file name, such as {es: es.conll}"),
-    ]
+    target_dev: FilesByLanguage
+    unlabelled: FilesByLanguage
     source_language: Annotated[str, Field(pattern="^[a-z]{2,3}$", description="a language code, such as en")]
     tag_map: Annotated[
         dict[str, str],
@@ -171,6 +173,17 @@ class TrainConfig(Section):
         return (self.workers, self.workers) if isinstance(self.workers, int) else (self.workers[0], self.workers[1])
 
 
+class AdoptConfig(Section):
+    """`metacross adopt`: what becomes of text that nobody labelled."""
+
+    share_distilled: Ratio
+    steps: Count
+    lr: Positive
+    source_share: Ratio
+    neighbours: Count
+    quantile: Ratio
+
+
 class ServeConfig(Section):
     """The service: what it answers with, and what it refuses."""
 
@@ -201,6 +214,7 @@ class Config(Section):
     inner: InnerConfig
     loss: LossConfig
     train: TrainConfig
+    adopt: AdoptConfig
     serve: ServeConfig
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from metacross.client.contract import EntitiesAnswer, Entity, Model, ModelName, Result, Support
+from metacross.client.contract import Adopted, EntitiesAnswer, Entity, Model, ModelName, Result, Stretch, Support
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.errors import RunError
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
@@ -64,6 +64,7 @@ class Engine:
             source_sentences=len(tagger) - tagger.example_count,
             neighbours=config.episodes.support_size,
             inner_lr=config.inner.lr,
+            adopted=tuple(Adopted(**record.to_json()) for record in tagger.bundle.adopted),
         )
 
     @property
@@ -148,6 +149,9 @@ class _Loaded:
             end=support.end,
             place=support.place,
             example=None if support.number is None else self._examples.get(support.number),
+            confidence=support.confidence,
+            language=support.language or None,
+            uncertain=None if support.confidence is None else tuple(Stretch(*span) for span in support.uncertain),
         )
 
 

@@ -79,3 +79,11 @@ def tiny_bundle(tiny_folder: Path) -> Path:
     from tests.helpers.tiny_bundle import train_bundle
 
     return train_bundle(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def adopted_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle when it has adopted a text; not to be changed."""
+    from tests.helpers.adoption import adopt_text
+
+    return adopt_text(tiny_bundle, tmp_path_factory.mktemp("adoption"))

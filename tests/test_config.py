@@ -224,7 +224,7 @@ def test_every_wrong_value_is_told_with_its_line(tmp_path: Path):
         ("train.learning_rate=1", "train.learning_rate", "train."),
         ("train.wramup=1", "train.wramup", "train.warmup?"),
         ("trian.warmup=1", "trian.warmup", "train.warmup?"),
-        ("lr=1", "lr", "inner.lr or train.lr?"),
+        ("lr=1", "lr", "inner.lr or train.lr or adopt.lr?"),
         ("data.tag_map.OTH=O", "data.tag_map.OTH", "data.tag_map?"),
         ("train={stpes: 1}", "train.stpes", "train.steps?"),
         ("train.=1", "train.", "train"),

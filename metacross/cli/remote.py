@@ -108,4 +108,13 @@ def _entity(entity: Entity) -> TaggedEntity:
 
 def _support(support: Support) -> SupportSentence:
     entities = tuple(_entity(entity) for entity in support.entities)
-    return SupportSentence(support.similarity, support.text, entities, support.start, support.end)
+    return SupportSentence(
+        support.similarity,
+        support.text,
+        entities,
+        support.start,
+        support.end,
+        confidence=support.confidence,
+        language=support.language or "",
+        uncertain=tuple((stretch.start, stretch.end) for stretch in support.uncertain or ()),
+    )

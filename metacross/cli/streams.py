@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from metacross.corpora.characters import visible
@@ -17,6 +16,7 @@ from metacross.corpora.formats.columns import read_columns
 from metacross.corpora.formats.json_lines import read_json_lines
 from metacross.corpora.formats.recognise import opened
 from metacross.corpora.formats.records import WORD_KEYS
+from metacross.corpora.names import names_corpus
 from metacross.corpora.raw import Document, RawSentence, ReadOptions
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.source import Source
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from metacross.tagging.tagger import AdaptiveTagger
 
 Format = Literal["text", "jsonl", "conll", "corpus"]
-
-_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip"})
-_COLUMNS = {".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob1", ".iob2", ".iobes", ".bioes", ".bilou", ".tsv"}
-_CORPUS = _COLUMNS | {".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".arrow", ".spacy", ".ann"}
 
 # Items are tagged and written in groups, so that a file of any length needs little memory.
 GROUP_ITEMS = 128
@@ -96,14 +92,8 @@ class TaggedItem:
 
 
 def guess_format(name: str) -> Format:
-    """The format that a file's name stands for, compressed or not; text where it says nothing.
-
-    Raw text is told from words in columns by the name alone: no content could.
-    """
-    endings = [ending.lower() for ending in PurePath(name).suffixes]
-    if endings and endings[-1] in _COMPRESSED:
-        endings.pop()
-    return "corpus" if endings and endings[-1] in _CORPUS else "text"
+    """The format that a file's name stands for, compressed or not; text where it says nothing."""
+    return "corpus" if names_corpus(name) else "text"
 
 
 @contextmanager
@@ -171,7 +161,7 @@ def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     for sentence in answer.sentences:
         if explain:
             support = [s for s in answer.support if sentence.start <= s.start < sentence.end]
-            lines += [f"# support {s.similarity:.4f} {' '.join(s.text.split())}" for s in support]
+            lines += [f"# support {s.similarity:.4f} {_labelled_by(s)}{' '.join(s.text.split())}" for s in support]
             found = [f"{e.type}={e.text}" for e in answer.plain if sentence.start <= e.start < sentence.end]
             lines.append(f"# plain {' '.join('; '.join(found).split()) or 'nothing'}")
         words, tags = sentence.words, sentence.tags
@@ -186,6 +176,11 @@ def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
         if words:
             lines.append("")
     return "".join(line + "\n" for line in lines).encode("utf-8", "replace")
+
+
+def _labelled_by(support: SupportSentence) -> str:
+    """Language and confidence of what a machine labelled."""
+    return "" if support.confidence is None else f"({support.language}, machine {support.confidence:.2f}) "
 
 
 def _answer(tagged: TaggedText) -> TaggedItem:

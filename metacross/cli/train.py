@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ def train(
     """Train a tagger. A run is a directory; the last line names the bundle in it, which the other commands take.
 
     The first Ctrl-C stops after the step under way and leaves a checkpoint and a bundle; the second stops at once.
+    With data.unlabelled the run then adopts these texts (see metacross adopt), and the last line names that bundle.
     A run that is resumed with more steps ends as a new run of so many steps would, or is refused.
 
     \b
@@ -42,6 +44,7 @@ def train(
         raise UserError("--auto-resume finds its run by its name, --resume by its directory: leave out one")
     from rich.console import Console
 
+    from metacross.adoption.after_training import adopt_after_training, refuse_texts
     from metacross.cli.display import Display
     from metacross.config import load_config
     from metacross.ray_session import submission_id
@@ -50,11 +53,13 @@ def train(
     settings = driver.resume_config(resume, overrides or ()) if resume else load_config(config, overrides or ())
     if auto_resume and not (settings.train.name or submission_id()):
         raise UserError("--auto-resume needs the run's name: give train.name=NAME")
+    refuse_texts(settings, resume or settings.train.storage_path)
     try:
         with Display(Console(stderr=True)) as show:
             result = driver.train(
                 settings, run_dir=resume, resume=resume is not None, auto_resume=auto_resume, show=show
             )
+            adopted = None if result.stopped else adopt_after_training(settings, Path(str(result.bundle)), show)
     except KeyboardInterrupt:
         place = resume or f"DIR (the run's directory, below {settings.train.storage_path})"
         say(f"interrupted; if a checkpoint had been written, go on with: metacross train --resume {place}")
@@ -63,3 +68,5 @@ def train(
         say(f"stopped at step {result.step}; go on with: metacross train --resume {result.run_dir}")
         raise typer.Exit(130)
     print(result.bundle)
+    if adopted:
+        print(adopted)

@@ -10,10 +10,11 @@ Modules:
 
 from metacross.client.client import AsyncClient, Client
 from metacross.client.connection import Settings
-from metacross.client.contract import Entity, Example, FieldError, Model, Result, Support
+from metacross.client.contract import Adopted, Entity, Example, FieldError, Model, Result, Stretch, Support
 from metacross.client.wire import Options, RequestRefused, ServiceUnavailable
 
 __all__ = [
+    "Adopted",
     "AsyncClient",
     "Client",
     "Entity",
@@ -25,5 +26,6 @@ __all__ = [
     "Result",
     "ServiceUnavailable",
     "Settings",
+    "Stretch",
     "Support",
 ]

@@ -60,6 +60,18 @@ FoundEntity = Annotated[Entity, Field(json_schema_extra={"required": ["score"]})
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """A stretch of a text; offsets count code points."""
+
+    __pydantic_config__ = _CONFIG
+
+    start: int
+    """Offset of its first code point."""
+    end: int
+    """Offset behind its last code point."""
+
+
+@dataclass(frozen=True)
 class Support:
     """A labelled sentence that the weights were adapted to, and the stretch of the tagged text that it shaped."""
 
@@ -70,7 +82,7 @@ class Support:
     text: str
     """The labelled sentence."""
     entities: tuple[Entity, ...]
-    """The labels that people gave it; offsets count in the labelled sentence."""
+    """Its labels; offsets count in the labelled sentence."""
     start: int
     """Offset of the stretch in the tagged text."""
     end: int
@@ -78,7 +90,13 @@ class Support:
     place: str = ""
     """Where training read the labelled sentence, as file:line."""
     example: int | None = None
-    """The example's id; null for a sentence that training read."""
+    """The example's id; null for a sentence of the bundle."""
+    confidence: Annotated[float | None, OMITTED] = None
+    """How sure a machine was of the labels, 0 to 1; missing where people gave them."""
+    language: Annotated[str | None, OMITTED] = None
+    """Code of a machine-labelled sentence's language, such as de."""
+    uncertain: Annotated[tuple[Stretch, ...] | None, OMITTED] = None
+    """Words of a machine-labelled sentence whose labels may be wrong; these had no influence."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,26 @@ class EntitiesAnswer:
 
 
 @dataclass(frozen=True)
+class Adopted:
+    """A language that the bundle adopted: sentences without labels, which other taggers labelled."""
+
+    __pydantic_config__ = _CONFIG
+
+    language: str
+    """Its code, such as de."""
+    file: str
+    """Name of the file that the sentences come from."""
+    sentences: int = 0
+    """How many sentences it had."""
+    kept: int = 0
+    """How many of them may be support."""
+    distilled: int = 0
+    """How many others the weights were trained on."""
+    teachers: tuple[str, ...] = ()
+    """Digests of the bundles that labelled them."""
+
+
+@dataclass(frozen=True)
 class Model(ModelName):
     """What answers come from; the bundle's model card says more."""
 
@@ -148,6 +186,8 @@ class Model(ModelName):
     """Alpha, the rate of the adaptation."""
     examples: int = 0
     """How many examples are stored."""
+    adopted: tuple[Adopted, ...] = ()
+    """The languages that were adopted, of which a machine labelled the sentences."""
 
 
 # --- /v1/examples ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ Modules:
     reader         `read_corpus`: both together -> sentences, and what was odd
     refusals       corpora without entities, or with types that a tagger does not know
     conversion     a corpus written in another format, and read back
+    names          what the name of a file says about its content
     from_config    the corpora that a configuration names
     sentence       a sentence, its words and its entities
     offset_units   offsets in other units than code points

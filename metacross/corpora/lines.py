@@ -135,10 +135,11 @@ def _wraps(block: Sequence[_Line]) -> list[bool]:
         _columns_with(line, after) >= _NARROWEST and line.columns <= _WIDEST and not (line.tabular and after.tabular)
         for line, after in pairwise(block)
     ]
+    in_capitals = _has_capitals(block)  # once: a block may have many runs, or time would grow as its square
     wraps: list[bool] = []
     for is_long, run in groupby(long_enough):
         first, length = len(wraps), len(list(run))
-        wraps += [is_long and not _is_list(block[first : first + length + 1], block)] * length
+        wraps += [is_long and not _is_list(block[first : first + length + 1], in_capitals)] * length
     return wraps
 
 
@@ -147,13 +148,17 @@ def _columns_with(line: _Line, after: _Line) -> int:
     return line.columns + 1 + after.first_columns
 
 
-def _is_list(lines: Sequence[_Line], block: Sequence[_Line]) -> bool:
+def _is_list(lines: Sequence[_Line], in_capitals: bool) -> bool:
     """Whether long lines in a block are a list: they begin with capitals, and are not filled to the same width.
 
     A few lines are too few to say; but in a block of capitals they are a list unless one begins with a small letter.
+
+    Args:
+        lines: some of the block's that follow one another.
+        in_capitals: whether nearly all of the block's lines begin with a capital.
     """
     has_small = any(line.initial.islower() for line in lines[1:])
-    if not (_has_capitals(lines) or (_has_capitals(block) and not has_small)):
+    if not (_has_capitals(lines) or (in_capitals and not has_small)):
         return False
     width = max(line.columns for line in lines)
     is_filled = all(line.stopped or _columns_with(line, after) > width for line, after in pairwise(lines))

@@ -9,6 +9,21 @@ from metacross.errors import UserError
 
 
 @dataclass(frozen=True)
+class MachineLabels:
+    """How sure a machine was of the tags that it gave a sentence.
+
+    Attributes:
+        language: ISO 639-1 code of the sentence's language.
+        confidence: the mean probability of its entities' tags, of all tags where it has none; 0 to 1, not calibrated.
+        uncertain: numbers of the words whose tags may be wrong; nothing is learnt from these.
+    """
+
+    language: str
+    confidence: float
+    uncertain: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sentence:
     """A sentence and its words.
 
@@ -19,6 +34,7 @@ class Sentence:
         tags: one IOB2 tag per word, or None for a sentence that has not been annotated.
         presplit: whether the words were given; False if `split_words` found them in raw text.
         place: "file:line" of the first word, for messages; "" if it comes from no file.
+        machine: how sure a machine was of the tags; None where people gave them.
     """
 
     text: str
@@ -27,6 +43,12 @@ class Sentence:
     tags: tuple[str, ...] | None = None
     presplit: bool = True
     place: str = ""
+    machine: MachineLabels | None = None
+
+    @property
+    def uncertain(self) -> frozenset[int]:
+        """Numbers of the words from whose tags nothing is learnt."""
+        return frozenset(self.machine.uncertain) if self.machine else frozenset()
 
 
 class EntitySpan(NamedTuple):

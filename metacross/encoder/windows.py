@@ -258,7 +258,7 @@ def _borders(words: Sequence[Sequence[int]], offsets: Sequence[int], stretches: 
 
 
 def tag_ids(window: Window, sentence: Sentence, tag_index: Mapping[str, int]) -> Tensor:
-    """The window's tag ids (T,): a scored word's on its first piece, IGNORED on all others.
+    """The window's tag ids (T,): a scored word's on its first piece, IGNORED on all others and for uncertain words.
 
     Args:
         window: the window.
@@ -268,8 +268,10 @@ def tag_ids(window: Window, sentence: Sentence, tag_index: Mapping[str, int]) ->
     ids_T = torch.full((len(window),), IGNORED, dtype=torch.long)
     if sentence.tags is None:
         return ids_T
+    uncertain = sentence.uncertain
     for word, piece in zip(range(*window.scored), window.scored_pieces(), strict=True):
-        ids_T[piece] = tag_index[sentence.tags[word]]
+        if word not in uncertain:
+            ids_T[piece] = tag_index[sentence.tags[word]]
     return ids_T
 
 

@@ -16,7 +16,7 @@ from metacross.training import checkpoint, extension
 from metacross.training.progress import Progress
 from metacross.training.schedule import Schedule
 
-# Settings that a resumed run may change, since they do not decide its result.
+# Settings that a resumed run may change, since they do not decide its result; data.unlabelled is for afterwards.
 CHANGEABLE = (
     "train.workers",
     "train.max_failures",
@@ -24,6 +24,7 @@ CHANGEABLE = (
     "train.trunk_cache_mb",
     "train.profile",
     "train.mlflow_uri",
+    "data.unlabelled",
 )
 
 

@@ -133,9 +133,13 @@ class ExamplePool:
 
 
 def may_be_support(window: Window, sentence: Sentence, which: str) -> bool:
-    """Whether a window may be support: `which` is `all`, or `with_entities` among the window's scored words."""
-    tags = sentence.tags or ()
-    return which == "all" or any(tags[w] != "O" for w in range(*window.scored))
+    """Whether a window may be support: `which` is `all`, or `with_entities` among the window's scored words.
+
+    Uncertain words do not count: nothing would be learnt from them.
+    """
+    uncertain, tags = sentence.uncertain, sentence.tags or ()
+    certain = [w for w in range(*window.scored) if w not in uncertain]
+    return any(tags[w] != "O" for w in certain) if which == "with_entities" else bool(certain) or not uncertain
 
 
 def _neighbours(index: VectorIndex, vectors_BH: Vectors, k: int, pieces: Callable[[int], int]) -> list[list[Neighbour]]:

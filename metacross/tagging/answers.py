@@ -45,6 +45,9 @@ class SupportSentence:
         window: the window of the tagged sentence, 0 for its first; None where a service did not tell.
         place: "file:line" where training read the labelled sentence.
         number: of its window among all that may be support; None where a service did not tell.
+        confidence: how sure a machine was of the labels, 0 to 1; None where people gave them.
+        language: ISO 639-1 code of a machine-labelled sentence's language.
+        uncertain: (start, end) in the labelled sentence of words whose labels may be wrong; these had no influence.
     """
 
     similarity: float
@@ -55,6 +58,9 @@ class SupportSentence:
     window: int | None = None
     place: str = ""
     number: int | None = None
+    confidence: float | None = None
+    language: str = ""
+    uncertain: tuple[tuple[int, int], ...] = ()
 
     def moved(self, offset: int) -> SupportSentence:
         """The same support in a longer text, in which the tagged sentence begins at `offset`."""

@@ -62,7 +62,7 @@ def _explained(
 
 
 def _support_sentence(tagged: Sentence, window: int, found: Neighbour, candidate: Candidate) -> SupportSentence:
-    labelled = candidate.sentence
+    labelled, machine = candidate.sentence, candidate.sentence.machine
     return SupportSentence(
         found.similarity,
         labelled.text,
@@ -72,4 +72,7 @@ def _support_sentence(tagged: Sentence, window: int, found: Neighbour, candidate
         window=window,
         place=labelled.place,
         number=found.number,
+        confidence=machine.confidence if machine else None,
+        language=machine.language if machine else "",
+        uncertain=tuple(labelled.spans[word] for word in machine.uncertain) if machine else (),
     )

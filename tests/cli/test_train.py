@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from metacross.bundle import load_bundle
 from metacross.cli import streams
 from metacross.config import Config
 from metacross.errors import RunError, UserError
 from metacross.events import Note
+from tests.helpers.adoption import write_text
 from tests.helpers.commands import TEXT, run
 from tests.helpers.tiny_bundle import tiny_config
 
@@ -138,6 +141,31 @@ def test_a_source_that_cannot_be_prepared(tmp_path: Path) -> None:
     assert (found.status, found.out) == (2, "")
     assert "error: no/such.conll" in found.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_adopts_texts_after_its_training(
+    fake_train: Any, tiny_folder: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "run" / "bundle")
+    unlabelled = f"data.unlabelled={{de: {write_text(tmp_path)}}}"
+    fake_train(result(bundle=bundle))
+    adopted = tmp_path / "run" / "adopted"
+    for said in ("theta was trained on 5", f"{adopted} has adopted de already"):
+        found = run("train", unlabelled, "adopt.steps=1")
+        assert (found.status, found.out) == (0, f"{bundle}\n{adopted}\n"), found.err
+        assert said in found.err
+    assert [record.language for record in load_bundle(adopted).adopted] == ["de"]
+    fake_train(result(bundle=bundle, stopped=True))
+    assert run("train", unlabelled).out == "", "a stopped run adopts nothing yet"
+
+
+def test_texts_that_cannot_be_adopted_are_refused_before_the_training(fake_train: Any, tmp_path: Path) -> None:
+    called = fake_train(result())
+    found = run("train", "data.unlabelled={de: nowhere.txt}")
+    assert (found.status, "nowhere.txt" in found.err) == (2, True)
+    found = run("train", f"data.unlabelled={{de: {write_text(tmp_path)}}}", "train.storage_path=s3://bucket/runs")
+    assert (found.status, "cannot adopt languages" in found.err) == (2, True)
+    assert not called
 
 
 def test_resuming_by_name_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,10 @@ from transformers import AutoConfig, AutoModelForTokenClassification, pipeline
 
 from benchmarks.pipeline_agreement import STRATEGIES, BothTaggers, closed
 from metacross import AdaptiveTagger
-from metacross.bundle import PIPELINE_TASK, load_bundle
+from metacross.bundle import load_bundle
 from metacross.corpora.reader import read_corpus
 from metacross.errors import UserError
+from metacross.model_card import PIPELINE_TASK
 from metacross.training.learner import Learner
 from tests.helpers.tiny_bundle import tiny_config, train_bundle, write_corpus, write_inputs
 

@@ -1,0 +1,202 @@
+"""A text labelled by teachers, in parts so that an interrupted call goes on; filtered, and divided for its two uses.
+
+Some sentences are for theta to be trained on, the others to be support. No sentence is for both: support that theta was
+trained on has nothing left to say.
+
+Shapes: W words, C tags, K neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metacross.adoption.agreement import O_TYPE, Floats, Types, neighbour_shares, uncertain_words
+from metacross.adoption.teacher import LabelledSentence, Teachers, label_text
+from metacross.adoption.text import TargetText
+from metacross.adoption.word_vectors import ComparedWords, WordEncoder
+from metacross.adoption.work import Work
+from metacross.corpora.schemes import types_of
+from metacross.corpora.sentence import MachineLabels, Sentence, entities
+from metacross.events import Show
+from metacross.indexing.build import Clock
+
+PART = 512  # sentences whose results are kept together
+
+
+@dataclass(frozen=True)
+class DividedText:
+    """A labelled text.
+
+    Attributes:
+        text: as it was read.
+        for_theta: the sentences that theta is to be trained on.
+        for_support: the sentences that may become support, with `machine` set.
+    """
+
+    text: TargetText
+    for_theta: Sequence[LabelledSentence]
+    for_support: Sequence[Sentence]
+
+
+def label_and_divide(
+    text: TargetText,
+    teachers: Teachers,
+    *,
+    share_distilled: float,
+    seed: int,
+    neighbours: int,
+    quantile: float,
+    work: Work,
+    show: Show,
+) -> DividedText:
+    """Labels a text, divides it at random, and finds what is uncertain in the part for support.
+
+    Args:
+        text: the text.
+        teachers: who labels.
+        share_distilled: share of the sentences that theta is to be trained on.
+        seed: decides which.
+        neighbours: words that each word's label is compared with, K.
+        quantile: share of each class's labels that count as uncertain.
+        work: keeps the parts.
+        show: gets `Preparation` events.
+    """
+    labelled = _labelled(text, teachers, work, show)
+    order = np.random.default_rng([seed, len(labelled)]).permutation(len(labelled))
+    cut = round(share_distilled * len(labelled))
+    for_theta, for_support = sorted(order[:cut].tolist()), sorted(order[cut:].tolist())
+    shares = _shares(text.language, labelled, for_support, teachers, neighbours, work, show)
+    chosen = [labelled[i] for i in for_support]
+    marked = _marked(text.language, chosen, shares, teachers.tags, quantile)
+    return DividedText(text, [labelled[i] for i in for_theta], marked)
+
+
+def _labelled(text: TargetText, teachers: Teachers, work: Work, show: Show) -> list[LabelledSentence]:
+    labelled: list[LabelledSentence] = []
+    tag_index = {tag: i for i, tag in enumerate(teachers.tags)}
+
+    def compute(part: Sequence[int]) -> dict[str, Tensor]:
+        found = label_text(teachers, [text.sentences[i] for i in part])
+        return {
+            "probabilities": torch.cat([one.probabilities_WC for one in found]),
+            "confidence": torch.cat([one.confidence_W for one in found]),
+            "tags": torch.tensor([tag_index[tag] for one in found for tag in one.sentence.tags or ()]),
+        }
+
+    numbers = range(len(text.sentences))
+    for part, found in _in_parts(f"labelling {text.language}", numbers, compute, work, show):
+        words = [len(text.sentences[i].words) for i in part]
+        columns = (torch.split(found[name], words) for name in ("probabilities", "confidence", "tags"))
+        for i, probabilities_WC, confidence_W, tags_W in zip(part, *columns, strict=True):
+            sentence = replace(text.sentences[i], tags=tuple(teachers.tags[tag] for tag in tags_W.tolist()))
+            labelled.append(LabelledSentence(sentence, probabilities_WC, confidence_W))
+    return labelled
+
+
+def _shares(
+    language: str,
+    labelled: Sequence[LabelledSentence],
+    chosen: Sequence[int],
+    teachers: Teachers,
+    neighbours: int,
+    work: Work,
+    show: Show,
+) -> Floats:
+    """For every word of the chosen sentences, the share of similar words of the text that have its type."""
+    if not chosen:
+        return np.empty(0)
+    first = teachers.taggers[0]
+    encoder = WordEncoder(
+        first.bundle.model,
+        teachers.pieces,
+        batch_pieces=first.config.train.batch_pieces,
+        precision=first.config.train.precision,
+    )
+    compared = ComparedWords(encoder, [one.sentence for one in labelled], k=neighbours)
+    all_types = _types([one.sentence for one in labelled], teachers.tags)
+
+    def compute(part: Sequence[int]) -> dict[str, Tensor]:
+        types_W = _types([labelled[i].sentence for i in part], teachers.tags)
+        return {"shares": torch.from_numpy(neighbour_shares(types_W, all_types[compared.neighbours(part)]))}
+
+    parts = _in_parts(f"comparing words of {language}", chosen, compute, work, show)
+    return np.concatenate([found["shares"].numpy() for _, found in parts])
+
+
+def _in_parts(
+    what: str, numbers: Sequence[int], compute: Callable[[Sequence[int]], dict[str, Tensor]], work: Work, show: Show
+) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
+    """Parts of a text's sentences with their results, which are kept; shows how far the work has come."""
+    parts = [numbers[start : start + PART] for start in range(0, len(numbers), PART)]
+    names = [f"{what.replace(' ', '-')}-{number:06d}" for number in range(len(parts))]
+    before = sum(len(part) for part, name in zip(parts, names, strict=True) if work.has(name))
+    clock = Clock(what, len(numbers), show, before=before)
+    done = 0
+    for part, name in zip(parts, names, strict=True):
+        yield part, work.kept(name, partial(compute, part))
+        done += len(part)
+        if done > before:
+            clock(done)
+
+
+def _marked(
+    language: str,
+    labelled: Sequence[LabelledSentence],
+    shares_W: Floats,
+    tags: Sequence[str],
+    quantile: float,
+) -> list[Sentence]:
+    """The sentences with what is known of their labels."""
+    sentences = [one.sentence for one in labelled]
+    if not sentences:
+        return []
+    uncertain_W = uncertain_words(
+        types_W=_types(sentences, tags),
+        spans_W=_spans(sentences),
+        confidence_W=torch.cat([one.confidence_W for one in labelled]).double().numpy(),
+        shares_W=shares_W,
+        capitals_W=np.array([word[0].isupper() for sentence in sentences for word in sentence.words]),
+        quantile=quantile,
+    )
+    borders = np.cumsum([len(sentence.words) for sentence in sentences])[:-1]
+    return [
+        # Words are given from now on: source.jsonl does not say whether they were found in raw text.
+        replace(
+            one.sentence,
+            presplit=True,
+            machine=MachineLabels(language, _confidence(one), tuple(np.flatnonzero(flags).tolist())),
+        )
+        for one, flags in zip(labelled, np.split(uncertain_W, borders), strict=True)
+    ]
+
+
+def _confidence(labelled: LabelledSentence) -> float:
+    """The mean probability of the entities' tags; of all tags where there are none."""
+    inside = torch.tensor([tag != "O" for tag in labelled.sentence.tags or ()])
+    return round(float((labelled.confidence_W[inside] if inside.any() else labelled.confidence_W).mean()), 4)
+
+
+def _types(sentences: Sequence[Sentence], tags: Sequence[str]) -> Types:
+    """The number of every word's entity type, among those of a tag set."""
+    numbers = {kind: number for number, kind in enumerate(types_of(tags), O_TYPE + 1)}
+    number_of = {tag: O_TYPE if tag == "O" else numbers[tag[2:]] for tag in tags}
+    return np.array([number_of[tag] for sentence in sentences for tag in sentence.tags or ()], dtype=np.int64)
+
+
+def _spans(sentences: Sequence[Sentence]) -> Types:
+    """The number of every word's entity; -1 for O."""
+    spans: list[int] = []
+    number = 0
+    for sentence in sentences:
+        of_words = [-1] * len(sentence.words)
+        for entity in entities(sentence.tags or ()):
+            of_words[entity.start : entity.end] = [number] * (entity.end - entity.start)
+            number += 1
+        spans += of_words
+    return np.array(spans, dtype=np.int64)

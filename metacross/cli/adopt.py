@@ -1,0 +1,69 @@
+"""`metacross adopt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metacross.cli.options import BundleArgument, Overrides
+from metacross.cli.terminal import reporting, say
+from metacross.errors import UserError
+
+
+@reporting()
+def adopt(
+    bundle: BundleArgument,
+    overrides: Overrides = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LANGUAGE=FILE", help="Text without labels, such as es=es.txt; one for each language."),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BUNDLE", help="A tagger that labels the text; several label it together."),
+    ] = None,
+    distil: Annotated[
+        bool, typer.Option(help="Train the weights on a part of the text; otherwise all of it may shape answers.")
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; by default `adopted` beside BUNDLE.")
+    ] = None,
+) -> None:
+    """Adopt languages: make a new bundle that has learnt from text which nobody labelled.
+
+    Taggers label the text (by default the bundle itself). The weights are trained on one part of it. Of the other part,
+    sentences whose labels can be trusted may shape answers beside the source sentences. Text is raw text, or any file
+    that `metacross data` reads, whose tags are ignored. If the command is interrupted, the same command goes on.
+
+    \b
+    metacross adopt runs/en/bundle --text es=es.txt --text de=de.jsonl
+    metacross adopt runs/en/bundle --text es=es.txt --teacher runs/a/bundle --teacher runs/b/bundle adopt.steps=3000
+    metacross adopt runs/en/bundle --text es=es.txt --no-distil --out runs/en/with-spanish
+    """  # noqa: D301  # \b keeps the lines apart
+    if not text:
+        raise UserError("nothing to adopt: give text, such as --text es=es.txt")
+    from rich.console import Console
+
+    from metacross.adoption.adopt import adopt as adopt_languages
+    from metacross.adoption.adopt import default_out
+    from metacross.adoption.text import files_by_language
+    from metacross.cli.display import Display
+
+    target = out or default_out(bundle)
+    try:
+        with Display(Console(stderr=True)) as show:
+            adopt_languages(
+                bundle,
+                files_by_language(text),
+                out=target,
+                teachers=teacher or (),
+                distilled=distil,
+                overrides=overrides or (),
+                show=show,
+            )
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from where it was")
+        raise typer.Exit(130) from None
+    print(target)
