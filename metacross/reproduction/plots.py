@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from metacross.reproduction.tables import MEAN
 
-COLOURS = ("#3b6fb6", "#d1702f", "#4d9a57", "#8a5aa8", "#b0413e", "#7a7a7a")
+COLOURS = ("#3b6fb6", "#d1702f", "#4d9a57", "#8a5aa8", "#b0413e", "#3a9aa8", "#a8862e", "#c46aa0", "#5c5c8a", "#8b8b8b")
 RC: Any = {  # matplotlib's settings: the same figures give the same file, and text stays text
     "svg.hashsalt": "metacross",
     "svg.fonttype": "none",
@@ -47,7 +47,7 @@ def gain_by_language(found: Mapping[str, Any]) -> Figure:
     """What the main method has over the baseline, the best control and its own plain tags, with 95 % intervals."""
     rows = [row for row in found["gains"] if row["method"] == found["main"]]
     columns = [*found["languages"], MEAN]
-    figure, axes = _axes(width=2.5 + 0.9 * len(columns))
+    figure, axes = _axes(width=4 + 0.9 * len(columns))
     width = 0.8 / len(rows)
     for i, row in enumerate(rows):
         at = [column + (i - (len(rows) - 1) / 2) * width for column in range(len(columns))]
@@ -60,8 +60,8 @@ def gain_by_language(found: Mapping[str, Any]) -> Figure:
         axes.bar(at, means, width, yerr=errors, capsize=2, color=_colour(i), label=f"over {row['over']}", ecolor="0.3")
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.set_xticks(range(len(columns)), columns)
-    axes.set_ylabel(f"F1 points that {found['main']} has more")
-    axes.legend(fontsize="small", frameon=False)
+    axes.set_ylabel(f"gain of {found['main']}, F1 points")
+    _legend_beside(axes)
     return figure
 
 
@@ -82,13 +82,15 @@ def f1_by_value(found: Mapping[str, Any], key: str, name: str) -> Figure:
 
 
 def gain_by_similarity(found: Mapping[str, Any]) -> Figure:
-    """What adaptation gains, for equal parts of the sentences by their neighbours' similarity."""
+    """What adaptation gains, for equal parts of a language's sentences by their neighbours' similarity."""
     figure, axes = _axes()
-    rows = found["similarity"]
-    axes.plot([row["similarity"] for row in rows], [row["gain"] for row in rows], marker="o", color=COLOURS[0])
+    for i, (language, rows) in enumerate(found["similarity"].items()):
+        similarities, gains = [row["similarity"] for row in rows], [row["gain"] for row in rows]
+        axes.plot(similarities, gains, marker="o", ms=4, lw=1.2, color=_colour(i), label=language)
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.set_xlabel("mean similarity of the neighbours")
-    axes.set_ylabel("F1 points that adaptation gains")
+    axes.set_ylabel("gain of adaptation, F1 points")
+    _legend_beside(axes)
     return figure
 
 

@@ -190,12 +190,19 @@ def _similarity(found: Mapping[str, Any]) -> str:
     if not found["similarity"]:
         return ""
     rows = [
-        [f"{row['similarity']:.3f}", f"{row['plain']:.1f}", f"{row['adapted']:.1f}", f"{row['gain']:+.1f}"]
-        for row in found["similarity"]
+        [
+            language,
+            f"{row['similarity']:.3f}",
+            f"{row['plain']:.1f}",
+            f"{row['adapted']:.1f}",
+            f"{row['gain']:+.1f}",
+        ]
+        for language, parts in found["similarity"].items()
+        for row in parts
     ]
     return (
-        f"## Similarity of neighbours\n\n{found['main']}: all sentences of all languages and seeds in equal parts by "
-        "the mean similarity of their neighbours.\n\n" + table(["similarity", "plain F1", "adapted F1", "gain"], rows)
+        f"## Similarity of neighbours\n\n{found['main']}: a language's sentences, of all seeds, in equal parts by the "
+        "mean similarity of their neighbours.\n\n" + table(["", "similarity", "plain F1", "adapted F1", "gain"], rows)
     )
 
 

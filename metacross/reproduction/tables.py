@@ -9,14 +9,14 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metacross.reproduction.bootstrap import differences, interval
 from metacross.reproduction.plan import Comparison
-from metacross.reproduction.results import Counts, Measured, f1, measured
+from metacross.reproduction.results import Array, Counts, Measured, f1, measured
 from metacross.reproduction.suite import CONTROLS
 
 MEAN = "mean"  # the column of the mean over languages
-COUNTED = ("found_SN", "correct_SN")
 BINS = 5  # of sentences, by their neighbours' similarity
 
 
@@ -62,7 +62,7 @@ def figures(results: Results) -> dict[str, Any]:
         "cost": {name: _cost(part, suite.methods[name].tagging) for name, part in by_method.items()},
         "neighbours": _varied(results, "neighbours", suite.neighbours),
         "inner_lr": _varied(results, "inner_lr", suite.inner_lr),
-        "similarity": _by_similarity(by_method.get(suite.main, {})),
+        "similarity": {one: by_similarity(part) for one, part in by_method.get(suite.main, {}).items()},
         "shots": _shots(results),
         "failed": dict(comparison.failed),
         "cells": {"all": len(comparison.plan.cells), "figures": len(comparison.plan.figures)},
@@ -124,12 +124,12 @@ def won_and_lost(plain: Counts, counts: Counts) -> tuple[int, int]:
 
 
 def _gains(results: Results, best_control: str | None) -> list[dict[str, Any]]:
-    """The gains of all methods over the baseline, and of those that adapt over their own plain tags and the control."""
+    """The gains of all methods over the baseline, of the main one over the control, of those that adapt over plain."""
     suite, by_method = results.comparison.suite, results.by_method
     pairs = [(name, suite.baseline) for name in by_method if name != suite.baseline and suite.baseline in by_method]
     adapting = [name for name in by_method if suite.methods[name].tagging == "adapted"]
-    if best_control is not None:
-        pairs += [(name, best_control) for name in adapting]
+    if best_control is not None and suite.main in by_method:
+        pairs.append((suite.main, best_control))
     rows = []
     for name, over in pairs:
         seeds = _common_seeds([*by_method[name].values(), *by_method[over].values()])
@@ -178,34 +178,30 @@ def _cost(by_language: Mapping[str, Measured], tagging: str) -> dict[str, float 
 
 def _varied(results: Results, key: str, values: Sequence[float]) -> dict[str, Any]:
     """F1 of the main method for each value of a setting."""
-    found = {value: results.of(results.comparison.suite.main, **{key: value}) for value in values}
-    return {str(value): scores(part, "f1_S") for value, part in found.items() if part}
+    suite = results.comparison.suite
+    found = {value: results.of(suite.main, **{key: value}) for value in values}
+    return {str(value): scores(part, "f1_S") for value, part in found.items() if part.keys() == suite.targets.keys()}
 
 
-def _by_similarity(by_language: Mapping[str, Measured]) -> list[dict[str, float]]:
-    """What adaptation gains, for sentences in equal parts by their neighbours' similarity; all languages and seeds."""
-    if not by_language:
-        return []
-
-    def joined(values: Sequence[Any]) -> Any:
-        return np.concatenate([value.ravel() for value in values])
-
-    parts = list(by_language.values())
-    similarity = joined([part.similarity_SN for part in parts])
-    gold = joined([np.broadcast_to(part.counts.gold_N, part.counts.found_SN.shape) for part in parts])
-    plain_found, plain_correct = (joined([getattr(part.plain, name) for part in parts]) for name in COUNTED)
-    found, correct = (joined([getattr(part.counts, name) for part in parts]) for name in COUNTED)
+def by_similarity(part: Measured) -> list[dict[str, float]]:
+    """What adaptation gains in a language, for sentences in equal parts by their neighbours' similarity; all seeds."""
+    similarity = part.similarity_SN.ravel()
+    gold = np.broadcast_to(part.counts.gold_N, part.similarity_SN.shape).ravel()
     known = np.flatnonzero(~np.isnan(similarity))
     order = known[np.argsort(similarity[known], kind="stable")]
     rows = []
     for chosen in np.array_split(order, BINS):
         if len(chosen):
-            total = gold[chosen].sum()
-            plain = float(f1(total, plain_found[chosen].sum(), plain_correct[chosen].sum()))
-            tagged = float(f1(total, found[chosen].sum(), correct[chosen].sum()))
+            plain, tagged = (_f1_of_some(counts, gold, chosen) for counts in (part.plain, part.counts))
             similar = float(similarity[chosen].mean())
             rows.append({"similarity": similar, "plain": plain, "adapted": tagged, "gain": tagged - plain})
     return rows
+
+
+def _f1_of_some(counts: Counts, gold: Array, chosen: NDArray[np.int64]) -> float:
+    """F1 of some sentences, by their numbers when all seeds' sentences are in one row."""
+    found, correct = counts.found_SN.ravel()[chosen], counts.correct_SN.ravel()[chosen]
+    return float(f1(gold[chosen].sum(), found.sum(), correct.sum()))
 
 
 def _shots(results: Results) -> dict[str, Any]:

@@ -23,7 +23,7 @@ SUITE = """
 name: small
 source: {language: en, train: train.conll, dev: dev.conll}
 targets: {es: {test: dev.conll, text: dev.conll}}
-seeds: [1, 2]
+seeds: [1]
 baseline: base
 main: metacross
 methods:
@@ -127,18 +127,15 @@ def test_a_comparison_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     assert "cannot adopt text" in told
     assert "metacross" in shown
     logs = [path.read_text() for path in out.glob("cells/train-*/progress.jsonl")]
-    assert sum('{"event": "start", "step": 0' not in log.splitlines()[-1] and '"step": 0,' in log for log in logs)
     assert any(json.loads(line)["step"] > 0 for log in logs for line in log.splitlines() if '"start"' in line)
     report = json.loads((out / "report.json").read_text())
     assert set(report["f1"]) == {"base", "metacross", "random support"}
-    assert report["f1"]["metacross"]["mean"]["by_seed"].keys() == {"1", "2"}
+    assert report["f1"]["metacross"]["mean"]["by_seed"].keys() == {"1"}
     assert (out / "sentences.html").exists()
     done = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/done.json")}
-    assert len(done) == 4 + 6
+    assert len(done) == 2 + 3
 
-    (tmp_path / "suite.yaml").write_text(
-        "\n".join(line for line in SUITE.splitlines() if "adopted" not in line).replace("[1, 2]", "[1]")
-    )
+    (tmp_path / "suite.yaml").write_text("\n".join(line for line in SUITE.splitlines() if "adopted" not in line))
     third = command(tmp_path, *arguments, "inner.lr=0.06")
     _, told = third.communicate(timeout=500)
     assert third.returncode == 0, told

@@ -115,6 +115,7 @@ def test_gains(found: dict[str, Any]) -> None:
         "1": pytest.approx(-200 / 7),
         "2": pytest.approx(200 / 7),
     }
+    assert ("base, adapted", "O-bias") not in gains  # the control is put around the main method's bundles
     assert gains["random support", "base"]["es"]["mean"] == pytest.approx(-200 / 7)
     assert ("base", "base") not in gains
 
@@ -131,7 +132,7 @@ def test_varied_settings_similarity_and_shots(found: dict[str, Any]) -> None:
     assert list(found["neighbours"]) == ["1", "2"]
     assert found["neighbours"]["2"]["es"]["mean"] == pytest.approx(600 / 7)
     assert list(found["inner_lr"]) == ["0.01"]
-    rows = found["similarity"]
+    rows = found["similarity"]["es"]
     assert sum(row["gain"] for row in rows) > 0
     assert [row["similarity"] for row in rows] == sorted(row["similarity"] for row in rows)
     assert {round(row["similarity"], 6) for row in rows} <= {0.8, 0.85, 0.9}  # the third sentence's is not known
@@ -180,5 +181,5 @@ def test_an_unfinished_comparison_is_reported_as_far_as_it_goes(comparison: Comp
     assert found["f1"]["metacross"]["mean"]["sd"] == 0
     nothing = Comparison(comparison.out / "empty", comparison.suite, comparison.plan, {}, interrupted=True)
     empty = figures(Results(nothing))
-    assert (empty["f1"], empty["gains"], empty["similarity"]) == ({}, [], [])
+    assert (empty["f1"], empty["gains"], empty["similarity"]) == ({}, [], {})
     assert report.markdown(empty, []).startswith("# tiny\n")
