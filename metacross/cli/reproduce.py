@@ -77,7 +77,7 @@ def _report(comparison: Comparison) -> None:
         raise typer.Exit(130)
     if comparison.failed:
         raise RunError(
-            f"{len(comparison.failed)} cells failed: "
+            "not everything could be measured: "
             + "; ".join(f"{label}: {error}" for label, error in comparison.failed.items())
         )
     for path in files:

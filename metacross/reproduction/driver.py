@@ -38,7 +38,7 @@ from metacross.reproduction.suite import Suite, load_suite, method_config
 from metacross.retrieval.source import tag_set
 from metacross.storage.addresses import is_address
 from metacross.storage.files import write_file, write_json
-from metacross.yaml_nodes import write_yaml
+from metacross.yaml_nodes import read_yaml, write_yaml
 
 SUITE_FILE = "suite.yaml"
 PLAN_FILE = "plan.json"
@@ -240,7 +240,7 @@ def _open(out: Path, suite: Suite, base: Config, plan: Plan, show: Show) -> None
     """Makes the directory, and says what is made anew because something was changed since the last time."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if (out / SUITE_FILE).is_file() and (before := load_suite(out / SUITE_FILE, base).name) != suite.name:
+        if (out / SUITE_FILE).is_file() and (before := read_yaml(out / SUITE_FILE)["name"]) != suite.name:
             raise UserError(f"{out} holds the comparison {before}. Choose another --out.")
         if (out / PLAN_FILE).is_file():
             for line in changes(json.loads((out / PLAN_FILE).read_text(encoding="utf-8")), plan):

@@ -39,7 +39,7 @@ from metacross.tagging.assembly import shared_pieces
 from metacross.tagging.decoding import decode, visible_entities
 from metacross.tagging.tagger import AdaptiveTagger
 
-GROUP = 64  # sentences between two looks whether someone wants to stop
+GROUP = 32  # sentences between two looks whether someone wants to stop
 TIMED = 32  # sentences that are timed one by one
 PLACEBOS: dict[str, type[RandomSupport] | type[ShuffledLabels]] = {
     "random_support": RandomSupport,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metacross.corpora.sentence import EntitySpan, entities
+from metacross.reproduction.results import read_result
 from metacross.reproduction.tables import Results
 
 SHOWN = 10  # sentences a language that were helped, and as many that were hurt
@@ -74,7 +75,8 @@ def _changed(results: Results, language: str) -> list[Changed]:
     if measured is None:
         return []
     by_sentence: dict[str, Changed] = {}
-    for seed, cell in zip(measured.seeds, measured.cells, strict=True):
+    for seed, name in zip(measured.seeds, measured.cells, strict=True):
+        cell = read_result(results.comparison.out, name)
         for number, shown in cell["changed"].items():
             record = cell["sentences"][int(number)]
             (found, correct), (plain_found, plain_correct) = record["tagged"], record["plain"]

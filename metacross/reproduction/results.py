@@ -67,7 +67,8 @@ class Measured:
         plain: of the answers of the same bundles without adaptation.
         changed_SN: whether a sentence's tags differ between the two.
         similarity_SN: mean similarity of a sentence's neighbours; NaN where it is not known.
-        cells: the cells' results as their files have them, by seed.
+        cells: names of the cells, by seed.
+        costs: what each cell says of speed and memory.
     """
 
     seeds: list[int]
@@ -75,7 +76,8 @@ class Measured:
     plain: Counts
     changed_SN: NDArray[np.bool_]
     similarity_SN: Array
-    cells: list[dict[str, Any]]
+    cells: list[str]
+    costs: list[dict[str, Any]]
 
 
 def f1(gold: Any, found: Any, correct: Any) -> Array:
@@ -104,8 +106,14 @@ def measured(plan: Plan, out: Path, method: str, language: str, **varied: Any) -
     return _stacked(figures, out) if figures else None
 
 
+def read_result(out: Path, cell: str) -> dict[str, Any]:
+    """What an evaluation cell found; see evaluation.py."""
+    content: dict[str, Any] = json.loads((folder_of(out, cell) / RESULT_FILE).read_text(encoding="utf-8"))
+    return content
+
+
 def _stacked(figures: Sequence[Figure], out: Path) -> Measured:
-    cells = [json.loads((folder_of(out, f.cell) / RESULT_FILE).read_text(encoding="utf-8")) for f in figures]
+    cells = [read_result(out, figure.cell) for figure in figures]
     rows = [cell["sentences"] for cell in cells]
     gold_N = np.array([row["gold"] for row in rows[0]], dtype=np.float64)
 
@@ -122,7 +130,8 @@ def _stacked(figures: Sequence[Figure], out: Path) -> Measured:
         similarity_SN=np.array(
             [[np.nan if row["similarity"] is None else row["similarity"] for row in part] for part in rows]
         ),
-        cells=cells,
+        cells=[figure.cell for figure in figures],
+        costs=[{key: cell[key] for key in ("requests_per_second", "memory_mb")} for cell in cells],
     )
 
 

@@ -167,12 +167,12 @@ def _changed(by_language: Mapping[str, Measured]) -> dict[str, Any]:
 
 def _cost(by_language: Mapping[str, Measured], tagging: str) -> dict[str, float | None]:
     """Single sentences a second, and memory in MiB: means over languages and seeds."""
-    cells = [cell for part in by_language.values() for cell in part.cells]
+    costs = [cost for part in by_language.values() for cost in part.costs]
     which = "plain" if tagging == "plain" else "tagged"
-    paces = [cell["requests_per_second"][which] for cell in cells if cell["requests_per_second"]]
+    paces = [cost["requests_per_second"][which] for cost in costs if cost["requests_per_second"]]
     return {
         "requests_per_second": mean(paces) if paces else None,
-        "memory_mb": mean(cell["memory_mb"] for cell in cells),
+        "memory_mb": mean(cost["memory_mb"] for cost in costs),
     }
 
 

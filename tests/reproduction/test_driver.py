@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,10 @@ def test_text_cannot_be_adopted_yet(tmp_path: Path) -> None:
         adopt_texts(tmp_path, {"es": "a.txt"}, tmp_path / "out", distillation=True)
 
 
-def command(place: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def command(place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`metacross reproduce` in a process of its own, which does not outlive the block."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "metacross", "reproduce", *arguments],
         cwd=place,
         env={
@@ -90,10 +94,15 @@ def command(place: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_for(path: Path, glob: str, process: subprocess.Popen[str]) -> None:
-    ends = time.monotonic() + 200
+    ends = time.monotonic() + 600
     while not list(path.glob(glob)):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < ends, glob
@@ -110,18 +119,18 @@ def test_a_comparison_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("--suite", "suite.yaml", "--out", "out", "--parallel", "2")
 
-    first = command(tmp_path, *arguments)
-    wait_for(out, "cells/train-*/checkpoints/step-*", first)
-    first.send_signal(signal.SIGINT)
-    _, told = first.communicate(timeout=200)
+    with command(tmp_path, *arguments) as first:
+        wait_for(out, "cells/train-*/checkpoints/step-*", first)
+        first.send_signal(signal.SIGINT)
+        _, told = first.communicate(timeout=600)
     assert first.returncode == 130, told
     assert "stopping after this step" in told
     assert "metacross reproduce --resume --out" in told
     assert not list(out.glob("cells/*/done.json"))
     assert not (out / "STOP").exists()
 
-    second = command(tmp_path, "--resume", "--out", "out", "--parallel", "2")
-    shown, told = second.communicate(timeout=500)
+    with command(tmp_path, "--resume", "--out", "out", "--parallel", "2") as second:
+        shown, told = second.communicate(timeout=600)
     assert second.returncode == 1, told  # text cannot be adopted yet: the rest is there all the same
     assert "failed: adopt adopted text, seed 1" in told
     assert "cannot adopt text" in told
@@ -136,8 +145,8 @@ def test_a_comparison_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     assert len(done) == 2 + 3
 
     (tmp_path / "suite.yaml").write_text("\n".join(line for line in SUITE.splitlines() if "adopted" not in line))
-    third = command(tmp_path, *arguments, "inner.lr=0.06")
-    _, told = third.communicate(timeout=500)
+    with command(tmp_path, *arguments, "inner.lr=0.06") as third:
+        _, told = third.communicate(timeout=600)
     assert third.returncode == 0, told
     assert "anew: train metacross, seed 1 (settings.inner.lr: 0.05 -> 0.06)" in told
     assert {path: path.stat().st_mtime_ns for path in done} == done
