@@ -30,7 +30,8 @@ from metacross.events import Note, Preparation, Show
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked
 from metacross.ray_training.resources import worker_threads
 from metacross.ray_training.signals import stop_on_signal
-from metacross.reproduction.cells import Cell, Training, is_done
+from metacross.reproduction.cells import Cell, Sample, Training, is_done
+from metacross.reproduction.few_shot import drawn
 from metacross.reproduction.plan import Comparison, Plan, changes, labelled_inputs, make_plan
 from metacross.reproduction.run_cell import STOP_FILE, run_cell
 from metacross.reproduction.scheduling import Ended, run_cells
@@ -161,7 +162,8 @@ def check_corpora(suite: Suite, base: Config, show: Show) -> None:
     """Reads all labelled files once, so that a mistake in the last one shows before hours of training.
 
     Raises:
-        UserError: a file cannot be read, has no entities, or has types that the source has not.
+        UserError: a file cannot be read, has no entities, has types that the source has not, or is too small to draw
+            from.
     """
     config = method_config(suite, suite.main, base)
     data = config.data.model_copy(update={"source": suite.source_files, "source_language": suite.source.language})
@@ -174,6 +176,8 @@ def check_corpora(suite: Suite, base: Config, show: Show) -> None:
         corpus = read_configured(file, data, language=language)
         require_entities(corpus)
         refuse_unknown_types(corpus, tags, tag_map=data.tag_map)
+        if suite.shots and file == getattr(suite.targets.get(language), "shots", None):
+            drawn(corpus.sentences, Sample(language, file, max(suite.shots.sizes), 0, "all"))
         for oddity in corpus.oddities:
             show(Note(f"{file}: {oddity}"))
         show(Preparation("reading corpora", done, len(files)))

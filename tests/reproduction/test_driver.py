@@ -18,7 +18,7 @@ from metacross.config import Config
 from metacross.errors import UserError
 from metacross.reproduction.adoption import adopt_texts
 from metacross.reproduction.driver import check_corpora, comparison_directory, reproduce, room, saved_suite
-from metacross.reproduction.suite import Suite
+from metacross.reproduction.suite import Shots, Suite
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
 SUITE = """
@@ -63,6 +63,13 @@ def test_all_corpora_are_read_before_anything_is_trained(suite: Suite, base: Con
     (tmp_path / "dev.conll").write_text("Euro O\n")
     with pytest.raises(UserError, match="no entities"):
         check_corpora(suite, base, lambda event: None)
+
+
+def test_a_file_to_draw_from_is_large_enough(suite: Suite, base: Config) -> None:
+    check_corpora(suite, base, lambda event: None)
+    greedy = suite.model_copy(update={"shots": Shots(sizes=[1, 99], draws=1, share=0.0)})
+    with pytest.raises(UserError, match=r"shots\.sizes has 99, but only \d+ sentences have an entity"):
+        check_corpora(greedy, base, lambda event: None)
 
 
 def test_where_comparisons_are_written(suite: Suite, base: Config, tiny_folder: Path) -> None:
