@@ -1,4 +1,4 @@
-"""The command line: `metacross train`, `tune`, `adopt`, `evaluate`, `tag`, `data`, `convert`, `index`, `serve`.
+"""The command line: `metacross train`, `tune`, `adopt`, `reproduce`, `evaluate`, `tag`, `data`, `convert`, `index`, `serve`.
 
 Each command is a module of this package. What it needs is imported when it runs, so that help comes at once. Exit
 status: 0 done; 2 the user can fix it; 1 a run failed, or the program has a fault; 130 interrupted.
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from metacross.cli import adopt, convert, data, evaluate, index, serve, tag, train, tune
+from metacross.cli import adopt, convert, data, evaluate, index, reproduce, serve, tag, train, tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command(short_help="Train a tagger.")(train.train)
 app.command(short_help="Search for good settings.")(tune.tune)
 app.command(short_help="Adopt languages by text without labels.")(adopt.adopt)
+app.command(short_help="Compare methods over seeds and languages.")(reproduce.reproduce)
 app.command(short_help="Measure a tagger on labelled corpora.")(evaluate.evaluate)
 app.command(short_help="Tag text, JSON lines or columns.")(tag.tag)
 app.command(short_help="Answer over HTTP, with a page to try it.")(serve.serve)

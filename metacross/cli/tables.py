@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -26,6 +28,21 @@ def trials_table(sweep: Sweep) -> Table:
         table.add_column(name, no_wrap=name != "error")
     for row in best:
         table.add_row(*(escape(f"{value:.4g}" if isinstance(value, float) else str(value)) for value in row.values()))
+    return table
+
+
+def comparison_table(directory: Path) -> Table:
+    """F1 of a comparison's methods, as its report has them."""
+    found = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    table = Table(
+        box=box.SIMPLE, title=f"{escape(found['suite'])}: entity F1 in percent, over {len(found['seeds'])} seeds"
+    )
+    columns = [*found["languages"], "mean"]
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for method, row in found["f1"].items():
+        table.add_row(escape(method), *(f"{row[name]['mean']:.1f} ± {row[name]['sd']:.1f}" for name in columns))
     return table
 
 

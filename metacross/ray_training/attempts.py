@@ -22,7 +22,8 @@ from metacross.events import Note, Show
 from metacross.ray_training.directory import Run
 from metacross.ray_training.failures import causes, raise_cause, worth_another_attempt
 from metacross.ray_training.signals import stop_on_signal
-from metacross.ray_training.worker import Assignment, Stopped, work
+from metacross.ray_training.worker import Assignment, work
+from metacross.training.event_log import Stopped
 from metacross.training.loop import Outcome
 from metacross.training.progress import Progress
 

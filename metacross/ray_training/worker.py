@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,18 +17,17 @@ from torch import Tensor
 
 from metacross.config import Config
 from metacross.encoder.device import pick_device
-from metacross.event_files import to_line
-from metacross.events import Event, Preparation, Show, ignore, to_fields
+from metacross.events import Show, ignore, to_fields
 from metacross.ray_training.trackers import tracked
 from metacross.storage import addresses
 from metacross.training import loop
+from metacross.training.event_log import EventLog
 from metacross.training.learner import Learner
 from metacross.training.profiler import profiled
 from metacross.training.team import Team
 
 # What rank 0 carries to a run's address while it trains, besides checkpoints and the bundle.
 CARRIED = ("progress.jsonl", "mlflow.json", "tensorboard", "profile")
-PREPARATION_SECONDS = 0.2  # between two events of the preparation
 
 
 @dataclass(frozen=True)
@@ -92,33 +90,7 @@ def _reporting(config: Config, run_dir: Path, mirror: addresses.Mirror | None) -
             for name in CARRIED:  # earlier attempts may have written them
                 mirror.pull(name)
             stack.enter_context(mirror.follow(up=CARRIED, down=["STOP"]))
-        yield stack.enter_context(tracked(config, run_dir, _EventLog(run_dir)))
-
-
-class Stopped(Exception):
-    """Someone stopped the run while it was being prepared."""
-
-
-class _EventLog:
-    """Appends events to progress.jsonl; while the run is being prepared it also looks for STOP.
-
-    From the first step on, `loop.run` looks for it, since then all workers must stop at the same step.
-    """
-
-    def __init__(self, run_dir: Path) -> None:
-        self._file = (run_dir / "progress.jsonl").open("a", encoding="utf-8", buffering=1)
-        self._stop = run_dir / "STOP"
-        self._last_preparation = float("-inf")
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Preparation):
-            if self._stop.exists():
-                raise Stopped
-            now = time.monotonic()
-            if now - self._last_preparation < PREPARATION_SECONDS and event.done < event.total:
-                return
-            self._last_preparation = now
-        self._file.write(to_line(event))
+        yield stack.enter_context(tracked(config, run_dir, EventLog(run_dir)))
 
 
 def _sum_over_workers(flat: Tensor) -> None:

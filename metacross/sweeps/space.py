@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from metacross.config import Config, load_config
+from metacross.config import COMMAND_LINE, Config, load_config
 from metacross.errors import UserError
 from metacross.yaml_nodes import read_yaml
 
@@ -112,11 +112,25 @@ def trial_config(base: Config, space: Space, chosen: Mapping[str, Any], *, place
     Raises:
         UserError: a key is unknown, or a value is not allowed; begins with `place`.
     """
-    settings = {**space.fixed, **chosen}
+    return changed_config(base, {**space.fixed, **chosen}, place=place, source="search space")
+
+
+def changed_config(base: Config, settings: Mapping[str, Any], *, place: str, source: str) -> Config:
+    """A configuration with some of its settings changed.
+
+    Args:
+        base: the configuration.
+        settings: by dotted name.
+        place: begins the message of an error.
+        source: what the settings come from, for messages.
+
+    Raises:
+        UserError: a key is unknown, or a value is not allowed.
+    """
     try:
         return load_config(None, [_override(key, value) for key, value in settings.items()], base=base)
     except UserError as error:
-        raise UserError(f"{place}: {str(error).replace('(command line)', '(search space)')}") from None
+        raise UserError(f"{place}: {str(error).replace(f'({COMMAND_LINE})', f'({source})')}") from None
 
 
 def sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ Modules:
     checkpoint   what a run resumes from
     extension    what a longer run has in common with a shorter one
     progress     how far a run has come
+    event_log    progress.jsonl, and a stop while a run is being prepared
     pace         how fast it gets on
     profiler     a trace of ten steps
     team         what a worker knows of the others

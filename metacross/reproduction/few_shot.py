@@ -1,0 +1,55 @@
+"""A few labelled target sentences: drawn at random, and written to be learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metacross.config import DataConfig
+from metacross.corpora.from_config import read_configured
+from metacross.corpora.sentence import Sentence
+from metacross.errors import UserError
+from metacross.reproduction.cells import Sample
+from metacross.storage.files import write_file
+
+
+def drawn(sentences: Sequence[Sentence], sample: Sample) -> list[Sentence]:
+    """The sentences of a sample, or of its part.
+
+    They are drawn among those with an entity: one without says little about any type, and a sample of one must not be
+    such. A draw's smaller samples are the beginnings of its larger ones.
+
+    Raises:
+        UserError: there are too few.
+    """
+    good = [sentence for sentence in sentences if any(tag != "O" for tag in sentence.tags or ())]
+    if len(good) < sample.size:
+        raise UserError(
+            f"{sample.file}: shots.sizes has {sample.size}, but only {len(good)} sentences have an entity. Lower it."
+        )
+    order = np.random.default_rng([sample.draw]).permutation(len(good))[: sample.size]
+    chosen = [good[i] for i in order]
+    half = sample.size // 2
+    return {"all": chosen, "first": chosen[:half], "second": chosen[half:]}[sample.part]
+
+
+def read_sample(sample: Sample, data: DataConfig) -> list[Sentence]:
+    """A sample's sentences, read with the settings of a configuration and drawn."""
+    return drawn(read_configured(sample.file, data, language=sample.language).sentences, sample)
+
+
+def write_sample(path: Path, sentences: Sequence[Sentence], *, others: int, share: float) -> None:
+    """Writes sentences as JSON lines, repeated until they are a share of what is trained on.
+
+    Args:
+        path: the file.
+        sentences: to be written.
+        others: number of the other sentences that are trained on.
+        share: see above; each sentence is written at least once.
+    """
+    times = max(1, round(share / (1 - share) * others / len(sentences)))
+    lines = [json.dumps({"tokens": s.words, "ner_tags": s.tags}, ensure_ascii=False) + "\n" for s in sentences]
+    write_file(path, "".join(lines * times))

@@ -1,0 +1,305 @@
+"""From a suite to its cells, and to which cell has which figure. No cell is run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from metacross.config import Config, dotted
+from metacross.ray_training.directory import CHANGEABLE
+from metacross.reproduction.cells import Adoption, Cell, Evaluation, Sample, Training
+from metacross.reproduction.suite import DECIDED, Method, Suite, method_config
+from metacross.storage.files import sha256
+from metacross.sweeps.space import changed_config
+
+# Settings that do not decide what a training cell's result is, or whose files count by their content.
+NOT_IN_DIGEST = {*CHANGEABLE, *DECIDED, "train.storage_path", "retrieval.prepared"} - {"train.seed"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure of the report is about, and the cell that has it.
+
+    Attributes:
+        method: its name.
+        seed: of the training.
+        language: the target language.
+        neighbours: K, where it is varied; None: the method's own.
+        inner_lr: alpha, where it is varied; None: the method's own.
+        size: of the sample of labelled target sentences; 0 without.
+        draw: number of the sample.
+        plain: whether the figure is that of tagging without adaptation.
+        cell: name of the evaluation cell.
+    """
+
+    method: str
+    seed: int
+    language: str
+    neighbours: int | None
+    inner_lr: float | None
+    size: int
+    draw: int
+    plain: bool
+    cell: str
+
+
+@dataclass
+class Plan:
+    """All cells of a suite, by name, in the order in which they should be run, and all figures."""
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+
+    def add(self, cell: Cell) -> str:
+        """Takes a cell in, unless it is there; returns its name."""
+        return self.cells.setdefault(cell.name, cell).name
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison that has ended, or was interrupted.
+
+    Attributes:
+        out: its directory.
+        suite: the suite.
+        plan: its cells and figures.
+        failed: what went wrong, by the cell's label.
+        interrupted: whether someone stopped it; the same command goes on.
+    """
+
+    out: Path
+    suite: Suite
+    plan: Plan
+    failed: Mapping[str, str]
+    interrupted: bool
+
+
+def make_plan(suite: Suite, base: Config) -> Plan:
+    """The plan of a suite. Cells are ordered by seed, so that a complete comparison with one seed comes first.
+
+    Args:
+        suite: as `load_suite` returns it.
+        base: the configuration that its settings are put over.
+    """
+    plan = Plan()
+    planner = _Planner(suite, base, plan)
+    for seed in suite.seeds:
+        for name in suite.compared:
+            for language in suite.targets:
+                planner.measure(name, seed, language)
+    for seed in suite.seeds:
+        for language in suite.targets:
+            for k in suite.neighbours:
+                planner.measure(suite.main, seed, language, neighbours=k)
+            for lr in suite.inner_lr:
+                planner.measure(suite.main, seed, language, inner_lr=lr)
+    for name, method in suite.methods.items():
+        for language, sample, seed in _samples(suite, method):
+            planner.measure(name, seed, language, sample=sample)
+    return plan
+
+
+def changes(before: Mapping[str, Mapping[str, Any]], plan: Plan) -> list[str]:
+    """Which cells an earlier plan had with other inputs, and in what they differ; a line each, for people.
+
+    Args:
+        before: what `labelled_inputs` gave for the earlier plan.
+        plan: the plan now.
+    """
+    lines = []
+    followers = 0
+    for label, inputs in labelled_inputs(plan).items():
+        old = before.get(label, inputs)
+        if old == inputs:
+            continue
+        flat_old, flat = _flat(old), _flat(inputs)
+        keys = [key for key in sorted(flat_old.keys() | flat.keys()) if flat_old.get(key) != flat.get(key)]
+        if keys == ["bundle"] or keys == ["start"]:
+            followers += 1
+            continue
+        lines.append(f"anew: {label} ({', '.join(f'{k}: {flat_old.get(k)} -> {flat.get(k)}' for k in keys)})")
+    return lines + ([f"anew: {followers} cells that need these"] if followers else [])
+
+
+def labelled_inputs(plan: Plan) -> dict[str, Mapping[str, Any]]:
+    """The inputs of all cells by label, for `changes` of a later plan."""
+    return {cell.label: cell.inputs for cell in plan.cells.values()}
+
+
+def _flat(inputs: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in inputs.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def _samples(suite: Suite, method: Method) -> Iterator[tuple[str, Sample, int]]:
+    """A method's samples of labelled target sentences, each with its language and the seed that it is used with."""
+    if method.shots is None or suite.shots is None:
+        return
+    for size in suite.shots.sizes:
+        if method.shots == "half" and size == 1:
+            continue
+        for draw in range(suite.shots.draws):
+            for language, files in suite.targets.items():
+                sample = Sample(language, str(files.shots), size, draw, "all")
+                yield language, sample, suite.seeds[draw % len(suite.seeds)]
+
+
+class _Planner:
+    """Adds cells and figures to a plan.
+
+    Args:
+        suite: the suite.
+        base: the configuration that its settings are put over.
+        plan: is filled.
+    """
+
+    def __init__(self, suite: Suite, base: Config, plan: Plan) -> None:
+        self._suite, self._plan = suite, plan
+        self._configs = {name: method_config(suite, name, base) for name in suite.methods}
+        self._seeded: dict[tuple[str, int], Config] = {}
+        self._digests = {file: _digest(file) for file in [*suite.source_files, suite.source.dev]}
+
+    def measure(
+        self,
+        name: str,
+        seed: int,
+        language: str,
+        *,
+        neighbours: int | None = None,
+        inner_lr: float | None = None,
+        sample: Sample | None = None,
+    ) -> None:
+        """Adds a figure, with the cell that has it and all that this cell needs."""
+        method, config = self._suite.methods[name], self._configs[name]
+        learned, indexed = _split(method, sample)
+        bundle = self._bundle(name, seed, learned)
+        test = self._suite.targets[language].test
+        way = "adapted" if method.tagging == "plain" else method.tagging
+        job = Evaluation(
+            bundle=bundle,
+            language=language,
+            test=test,
+            sentences=self._suite.sentences,
+            way=way,
+            neighbours=neighbours or method.neighbours or config.episodes.support_size,
+            inner_lr=next(lr for lr in (inner_lr, method.inner_lr, config.inner.lr) if lr is not None),
+            o_bias=method.o_bias or 0.0,
+            seed=seed if way in ("random_support", "shuffled_labels") else 0,
+            sample=indexed,
+        )
+        # The seed counts in the bundle already, except where the tagging draws.
+        inputs = {
+            "bundle": bundle,
+            "language": language,
+            "test": _digest(test),
+            "sentences": job.sentences,
+            "way": way,
+            "neighbours": job.neighbours,
+            "inner_lr": job.inner_lr,
+            "o_bias": job.o_bias,
+            "seed": job.seed,
+            "sample": _sample_inputs(indexed),
+        }
+        varied = "".join([f", K {neighbours}" * bool(neighbours), f", inner_lr {inner_lr}" * bool(inner_lr)])
+        label = f"measure {name}, seed {seed}, {language}{varied}{_sample_label(sample)}"
+        self._plan.figures.append(
+            Figure(
+                method=name,
+                seed=seed,
+                language=language,
+                neighbours=neighbours,
+                inner_lr=inner_lr,
+                size=sample.size if sample else 0,
+                draw=sample.draw if sample else 0,
+                plain=method.tagging == "plain",
+                cell=self._plan.add(Cell(label, job, inputs)),
+            )
+        )
+
+    def _bundle(self, name: str, seed: int, sample: Sample | None) -> str:
+        """The name of the cell that has a method's bundle."""
+        method = self._suite.methods[name]
+        bundle = self._train(name, seed, sample)
+        if method.adoption is None:
+            return bundle
+        texts = {language: str(files.text) for language, files in self._suite.targets.items()}
+        job = Adoption(bundle, texts, method.adoption.distillation)
+        inputs = {
+            "bundle": bundle,
+            "texts": {language: _digest(file) for language, file in texts.items()},
+            "distillation": job.distillation,
+        }
+        return self._plan.add(Cell(f"adopt {name}, seed {seed}", job, inputs))
+
+    def _train(self, name: str, seed: int, sample: Sample | None) -> str:
+        method = self._suite.methods[name]
+        start = self._train(method.start, seed, None) if method.start else ""
+        config = self._trained_with(name, seed)
+        share = self._suite.shots.share if sample and self._suite.shots else 0.0
+        inputs = {
+            "settings": {
+                key: value
+                for key, value in dotted(config).items()
+                if key not in NOT_IN_DIGEST and not key.startswith("serve.")
+            },
+            "source": [self._digests[file] for file in self._suite.source_files],
+            "dev": self._digests[self._suite.source.dev],
+            "language": self._suite.source.language,
+            "start": start,
+            "sample": _sample_inputs(sample),
+            "share": share,
+        }
+        label = f"train {name}, seed {seed}{_sample_label(sample)}"
+        return self._plan.add(Cell(label, Training(config, sample, share, start), inputs))
+
+    def _trained_with(self, name: str, seed: int) -> Config:
+        """The configuration that a method trains with, with this seed."""
+        if (name, seed) not in self._seeded:
+            files = {
+                "data.source": self._suite.source_files,
+                "data.source_dev": self._suite.source.dev,
+                "data.source_language": self._suite.source.language,
+                "train.seed": seed,
+            }
+            self._seeded[name, seed] = changed_config(
+                self._configs[name], files, place=self._suite.name, source="suite"
+            )
+        return self._seeded[name, seed]
+
+
+def _split(method: Method, sample: Sample | None) -> tuple[Sample | None, Sample | None]:
+    """What of a sample is learned from, and what may be support."""
+    if sample is None or method.shots == "index":
+        return None, sample
+    if method.shots == "joint":
+        return sample, None
+    parts = [Sample(sample.language, sample.file, sample.size, sample.draw, part) for part in ("first", "second")]
+    return parts[0], parts[1]
+
+
+def _sample_inputs(sample: Sample | None) -> dict[str, Any]:
+    if sample is None:
+        return {}
+    return {"file": _digest(sample.file), "size": sample.size, "draw": sample.draw, "part": sample.part}
+
+
+def _sample_label(sample: Sample | None) -> str:
+    if sample is None:
+        return ""
+    part = "" if sample.part == "all" else f" ({sample.part} half)"
+    return f", {sample.size} {sample.language} sentences{part}, draw {sample.draw + 1}"
+
+
+@cache
+def _sha256(file: str, changed: float) -> str:
+    return sha256(Path(file))
+
+
+def _digest(file: str) -> str:
+    """A file's digest; one that has not changed since it was read is not read again."""
+    return _sha256(file, Path(file).stat().st_mtime)[:16]

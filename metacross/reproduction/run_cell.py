@@ -1,0 +1,86 @@
+"""One cell, run from its start, or from where it was interrupted, to its end. No Ray."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import torch
+
+from metacross.config import FILE_NAME, Config
+from metacross.corpora.from_config import read_source
+from metacross.events import Preparation
+from metacross.reproduction.adoption import adopt_texts
+from metacross.reproduction.cells import DONE_FILE, Adoption, Cell, Evaluation, Training, folder_of
+from metacross.reproduction.evaluation import evaluate
+from metacross.reproduction.few_shot import read_sample, write_sample
+from metacross.storage.files import write_file, write_json
+from metacross.sweeps.space import changed_config
+from metacross.training import checkpoint, loop
+from metacross.training.event_log import EventLog, Stopped
+from metacross.training.learner import Learner
+
+RESULT_FILE = "result.json"  # of an evaluation cell
+STOP_FILE = "STOP"  # in the comparison's directory: whoever creates it stops all cells
+
+
+def run_cell(cell: Cell, out: Path, *, device: torch.device) -> bool:
+    """Runs a cell, or goes on with it; returns whether it is done, or else was stopped.
+
+    Args:
+        cell: what is to be done; the cells that it needs are done.
+        out: the comparison's directory.
+        device: where models run.
+
+    Raises:
+        UserError, RunError: the cell cannot be done.
+    """
+    folder = folder_of(out, cell.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "cell.json", {"label": cell.label, "inputs": cell.inputs})
+    began = time.monotonic()
+    log = EventLog(folder, stop=out / STOP_FILE)
+    try:
+        match cell.job:
+            case Training():
+                if not _train(cell.job, out, folder, device, log):
+                    return False
+            case Adoption():
+                bundle = folder_of(out, cell.job.bundle) / "bundle"
+                adopt_texts(bundle, cell.job.texts, folder / "bundle", distillation=cell.job.distillation)
+            case Evaluation():
+
+                def tick(done: int, total: int) -> None:
+                    log(Preparation("tagging", done, total))
+
+                bundle = folder_of(out, cell.job.bundle) / "bundle"
+                write_json(folder / RESULT_FILE, evaluate(cell.job, bundle, device=device, tick=tick))
+    except Stopped:
+        return False
+    write_json(folder / DONE_FILE, {"label": cell.label, "seconds": time.monotonic() - began})
+    shutil.rmtree(folder / checkpoint.FOLDER, ignore_errors=True)  # of a training that needs them no more
+    return True
+
+
+def _train(job: Training, out: Path, folder: Path, device: torch.device, log: EventLog) -> bool:
+    """Trains until the end, or until someone stops it; returns whether it came to its end."""
+    config = _training_config(job, out, folder)
+    write_file(folder / FILE_NAME, config.to_yaml())
+    learner = Learner.from_config(config, device=device, report=log)
+    return not loop.run(learner, folder, should_stop=(out / STOP_FILE).exists).stopped
+
+
+def _training_config(job: Training, out: Path, folder: Path) -> Config:
+    """The cell's configuration with the files that stand in the comparison's directory."""
+    settings: dict[str, object] = {"train.storage_path": str(folder.parent), "train.name": folder.name}
+    if job.start:
+        settings["model.encoder"] = str(folder_of(out, job.start) / "bundle")
+    if job.sample:
+        data = job.config.data
+        sources = [data.source] if isinstance(data.source, str) else data.source
+        path = folder / "shots.jsonl"
+        others = len(read_source(job.config, lambda oddity: None))
+        write_sample(path, read_sample(job.sample, data), others=others, share=job.share)
+        settings["data.source"] = [*sources, str(path)]
+    return changed_config(job.config, settings, place=str(folder), source="comparison")

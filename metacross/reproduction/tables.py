@@ -1,0 +1,239 @@
+"""The figures of a report, as one JSON value: from counted entities to means, deviations, intervals and signs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metacross.reproduction.bootstrap import differences, interval
+from metacross.reproduction.plan import Comparison
+from metacross.reproduction.results import Array, Counts, Measured, f1, measured
+from metacross.reproduction.suite import CONTROLS
+
+MEAN = "mean"  # the column of the mean over languages
+BINS = 5  # of sentences, by their neighbours' similarity
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was measured in a comparison without labelled target sentences, by method and language."""
+
+    comparison: Comparison
+
+    @cached_property
+    def by_method(self) -> dict[str, dict[str, Measured]]:
+        """Methods of which every language was measured."""
+        suite = self.comparison.suite
+        found = {name: self.of(name) for name in suite.compared}
+        return {name: part for name, part in found.items() if part.keys() == suite.targets.keys()}
+
+    def of(self, method: str, **varied: Any) -> dict[str, Measured]:
+        """What is there of a method by language; arguments as for `results.measured`."""
+        plan, out = self.comparison.plan, self.comparison.out
+        found = {one: measured(plan, out, method, one, **varied) for one in self.comparison.suite.targets}
+        return {language: part for language, part in found.items() if part is not None}
+
+
+def figures(results: Results) -> dict[str, Any]:
+    """All figures of the report."""
+    comparison, suite = results.comparison, results.comparison.suite
+    by_method = results.by_method
+    best_control = _best_control(results)
+    return {
+        "suite": suite.name,
+        "baseline": suite.baseline,
+        "main": suite.main,
+        "best_control": best_control,
+        "seeds": suite.seeds,
+        "languages": list(suite.targets),
+        "sentences": {lang: len(part.counts.gold_N) for m in list(by_method.values())[:1] for lang, part in m.items()},
+        "paper": suite.paper,
+        "f1": {name: scores(part, "f1_S") for name, part in by_method.items()},
+        "precision": {name: scores(part, "precision_S") for name, part in by_method.items()},
+        "recall": {name: scores(part, "recall_S") for name, part in by_method.items()},
+        "gains": _gains(results, best_control),
+        "changed": {name: _changed(part) for name, part in by_method.items() if suite.methods[name].tagging != "plain"},
+        "cost": {name: _cost(part, suite.methods[name].tagging) for name, part in by_method.items()},
+        "neighbours": _varied(results, "neighbours", suite.neighbours),
+        "inner_lr": _varied(results, "inner_lr", suite.inner_lr),
+        "similarity": {one: by_similarity(part) for one, part in by_method.get(suite.main, {}).items()},
+        "shots": _shots(results),
+        "failed": dict(comparison.failed),
+        "cells": {"all": len(comparison.plan.cells), "figures": len(comparison.plan.figures)},
+    }
+
+
+def scores(by_language: Mapping[str, Measured], measure: str) -> dict[str, Any]:
+    """A measure's mean, deviation and values by seed, for every language and for the mean over languages.
+
+    Args:
+        by_language: what was measured of a method.
+        measure: `f1_S`, `precision_S` or `recall_S`.
+    """
+    by_seed = {
+        language: dict(zip(part.seeds, getattr(part.counts, measure).tolist(), strict=True))
+        for language, part in by_language.items()
+    }
+    common = _common_seeds(by_language.values())
+    by_seed[MEAN] = {seed: mean(part[seed] for part in by_seed.values()) for seed in common}
+    return {language: spread(values) for language, values in by_seed.items()}
+
+
+def spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
+    """Mean and standard deviation (0 for a single value) of values by seed, and the values."""
+    values = list(by_seed.values())
+    return {
+        "mean": mean(values) if values else None,
+        "sd": stdev(values) if len(values) > 1 else 0.0,
+        "by_seed": {str(seed): value for seed, value in by_seed.items()},
+    }
+
+
+def gain(one: Mapping[str, Counts], other: Mapping[str, Counts], seeds: Sequence[int]) -> dict[str, Any]:
+    """What one method has over another in F1, by language and in the mean: mean, interval, value of each seed.
+
+    Args:
+        one: its counts by language, with these seeds.
+        other: the other method's.
+        seeds: see above.
+    """
+    resampled_RL = differences(list(one.values()), [other[language] for language in one])
+    points_SL = np.stack([one[language].f1_S - other[language].f1_S for language in one], axis=1)
+    columns = {language: (points_SL[:, i], resampled_RL[:, i]) for i, language in enumerate(one)}
+    columns[MEAN] = (points_SL.mean(1), resampled_RL.mean(1))
+    return {
+        language: {
+            "mean": float(points_S.mean()),
+            "interval": interval(resampled_R),
+            "by_seed": {str(seed): float(point) for seed, point in zip(seeds, points_S, strict=True)},
+        }
+        for language, (points_S, resampled_R) in columns.items()
+    }
+
+
+def won_and_lost(plain: Counts, counts: Counts) -> tuple[int, int]:
+    """Sentences with fewer errors than plainly tagged, and with more, over all seeds."""
+    change_SN = counts.errors_SN - plain.errors_SN
+    return int((change_SN < 0).sum()), int((change_SN > 0).sum())
+
+
+def _gains(results: Results, best_control: str | None) -> list[dict[str, Any]]:
+    """The gains of all methods over the baseline, of the main one over the control, of those that adapt over plain."""
+    suite, by_method = results.comparison.suite, results.by_method
+    pairs = [(name, suite.baseline) for name in by_method if name != suite.baseline and suite.baseline in by_method]
+    adapting = [name for name in by_method if suite.methods[name].tagging == "adapted"]
+    if best_control is not None and suite.main in by_method:
+        pairs.append((suite.main, best_control))
+    rows = []
+    for name, over in pairs:
+        seeds = _common_seeds([*by_method[name].values(), *by_method[over].values()])
+        if seeds:
+            one, other = _with_seeds(by_method[name], seeds), _with_seeds(by_method[over], seeds)
+            rows.append({"method": name, "over": over, "languages": gain(one, other, seeds)})
+    for name in adapting:
+        seeds = _common_seeds(by_method[name].values())
+        plain = {language: replace(part, counts=part.plain) for language, part in by_method[name].items()}
+        if seeds:
+            one, other = _with_seeds(by_method[name], seeds), _with_seeds(plain, seeds)
+            rows.append({"method": name, "over": "its own plain tags", "languages": gain(one, other, seeds)})
+    return rows
+
+
+def _best_control(results: Results) -> str | None:
+    """The control with the highest mean F1; None without controls."""
+    suite = results.comparison.suite
+    controls = {
+        name: mean(float(part.counts.f1_S.mean()) for part in by_language.values())
+        for name, by_language in results.by_method.items()
+        if suite.methods[name].tagging in CONTROLS
+    }
+    return max(controls, key=lambda name: controls[name]) if controls else None
+
+
+def _changed(by_language: Mapping[str, Measured]) -> dict[str, Any]:
+    """The share of sentences that are tagged otherwise than plainly, in percent, and how many are better and worse."""
+    out = {}
+    for language, part in by_language.items():
+        won, lost = won_and_lost(part.plain, part.counts)
+        out[language] = {"share": 100 * float(part.changed_SN.mean()), "won": won, "lost": lost}
+    return out
+
+
+def _cost(by_language: Mapping[str, Measured], tagging: str) -> dict[str, float | None]:
+    """Single sentences a second, and memory in MiB: means over languages and seeds."""
+    costs = [cost for part in by_language.values() for cost in part.costs]
+    which = "plain" if tagging == "plain" else "tagged"
+    paces = [cost["requests_per_second"][which] for cost in costs if cost["requests_per_second"]]
+    return {
+        "requests_per_second": mean(paces) if paces else None,
+        "memory_mb": mean(cost["memory_mb"] for cost in costs),
+    }
+
+
+def _varied(results: Results, key: str, values: Sequence[float]) -> dict[str, Any]:
+    """F1 of the main method for each value of a setting."""
+    suite = results.comparison.suite
+    found = {value: results.of(suite.main, **{key: value}) for value in values}
+    return {str(value): scores(part, "f1_S") for value, part in found.items() if part.keys() == suite.targets.keys()}
+
+
+def by_similarity(part: Measured) -> list[dict[str, float]]:
+    """What adaptation gains in a language, for sentences in equal parts by their neighbours' similarity; all seeds."""
+    similarity = part.similarity_SN.ravel()
+    gold = np.broadcast_to(part.counts.gold_N, part.similarity_SN.shape).ravel()
+    known = np.flatnonzero(~np.isnan(similarity))
+    order = known[np.argsort(similarity[known], kind="stable")]
+    rows = []
+    for chosen in np.array_split(order, BINS):
+        if len(chosen):
+            plain, tagged = (_f1_of_some(counts, gold, chosen) for counts in (part.plain, part.counts))
+            similar = float(similarity[chosen].mean())
+            rows.append({"similarity": similar, "plain": plain, "adapted": tagged, "gain": tagged - plain})
+    return rows
+
+
+def _f1_of_some(counts: Counts, gold: Array, chosen: NDArray[np.int64]) -> float:
+    """F1 of some sentences, by their numbers when all seeds' sentences are in one row."""
+    found, correct = counts.found_SN.ravel()[chosen], counts.correct_SN.ravel()[chosen]
+    return float(f1(gold[chosen].sum(), found.sum(), correct.sum()))
+
+
+def _shots(results: Results) -> dict[str, Any]:
+    """F1 of each method with labelled target sentences: by size and language, mean and deviation over draws."""
+    suite = results.comparison.suite
+    if suite.shots is None:
+        return {}
+    out: dict[str, Any] = {}
+    for name, method in suite.methods.items():
+        for size in suite.shots.sizes if method.shots else ():
+            draws = [results.of(name, size=size, draw=draw) for draw in range(suite.shots.draws)]
+            draws = [found for found in draws if found.keys() == suite.targets.keys()]
+            if draws:
+                f1_by_draw = [{one: float(part.counts.f1_S.mean()) for one, part in found.items()} for found in draws]
+                out.setdefault(name, {})[str(size)] = {
+                    **{one: spread(dict(enumerate(row[one] for row in f1_by_draw))) for one in suite.targets},
+                    MEAN: spread(dict(enumerate(mean(row.values()) for row in f1_by_draw))),
+                }
+    return out
+
+
+def _common_seeds(parts: Any) -> list[int]:
+    """The seeds that all of them have, in order."""
+    every = [part.seeds for part in parts]
+    return [seed for seed in every[0] if all(seed in seeds for seeds in every)] if every else []
+
+
+def _with_seeds(by_language: Mapping[str, Measured], seeds: Sequence[int]) -> dict[str, Counts]:
+    """The counts with these seeds alone, in this order."""
+    out = {}
+    for language, part in by_language.items():
+        rows = [part.seeds.index(seed) for seed in seeds]
+        counts = part.counts
+        out[language] = Counts(counts.gold_N, counts.found_SN[rows], counts.correct_SN[rows])
+    return out
