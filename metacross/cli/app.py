@@ -1,4 +1,4 @@
-"""The command line: `metacross train`, `tune`, `adopt`, `reproduce`, `evaluate`, `tag`, `data`, `convert`, `index`, `serve`.
+"""The command line: `metacross train`, `tune`, `adopt`, `reproduce` and the others that are registered here.
 
 Each command is a module of this package. What it needs is imported when it runs, so that help comes at once. Exit
 status: 0 done; 2 the user can fix it; 1 a run failed, or the program has a fault; 130 interrupted.
