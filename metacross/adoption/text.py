@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from metacross.corpora.characters import visible
@@ -13,12 +14,15 @@ from metacross.corpora.formats.hub import PREFIX
 from metacross.corpora.formats.recognise import opened
 from metacross.corpora.names import names_corpus
 from metacross.corpora.raw import Document, ReadOptions
+from metacross.corpora.schemes import is_tag
 from metacross.corpora.sentence import Sentence, sentence_from_text, sentence_from_words
 from metacross.corpora.source import Source
 from metacross.corpora.spans import sentences_of
 from metacross.corpora.words import sentence_breaks, split_sentences
 from metacross.errors import UserError
 from metacross.events import Note, Show
+
+HEAD = 1000  # lines that tell whether a file has a word and its tag a line
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def read_texts(files: Mapping[str, str], *, max_words: int, show: Show) -> list[
     """Reads the files of some languages.
 
     Args:
-        files: a file for each language: raw text, or by its name a corpus of any format that `metacross data` reads.
+        files: a file for each language: raw text, or a corpus of any format that `metacross data` reads. A file is a
+            corpus if its name says so, or if most of its lines end in a tag.
         max_words: the most words of a sentence where a corpus has no sentence breaks.
         show: gets a `Note` about everything that was odd or left out.
 
@@ -68,7 +73,7 @@ def read_texts(files: Mapping[str, str], *, max_words: int, show: Show) -> list[
 
 
 def _read(language: str, file: str, max_words: int, show: Show) -> TargetText:
-    if names_corpus(file) or file.startswith(PREFIX) or Path(file).is_dir():
+    if names_corpus(file) or file.startswith(PREFIX) or Path(file).is_dir() or _has_tagged_lines(file):
         show(Note(f"{file}: read for its words; tags, if it has any, are ignored"))
         found, oddities = _of_corpus(file, language, max_words)
     else:
@@ -82,6 +87,13 @@ def _read(language: str, file: str, max_words: int, show: Show) -> TargetText:
     if repeated := sum(bool(sentence.words) for sentence in found) - len(sentences):
         show(Note(f"{file}: {repeated} sentences left out that repeat an earlier one"))
     return TargetText(language, file, sentences)
+
+
+def _has_tagged_lines(file: str) -> bool:
+    """Whether most lines at a file's beginning are words with a tag, which raw text never has."""
+    with Source(file) as source:
+        lines = [line.split() for line in islice(source.lines(), HEAD) if visible(line)]
+    return 2 * sum(len(fields) > 1 and is_tag(fields[-1]) for fields in lines) > len(lines)
 
 
 def _of_raw_text(file: str) -> tuple[list[Sentence], list[str]]:

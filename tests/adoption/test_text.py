@@ -42,6 +42,16 @@ def test_a_corpus_is_read_for_its_words(tmp_path: Path) -> None:
     assert notes == [f"{path}: read for its words; tags, if it has any, are ignored"]
 
 
+def test_words_with_tags_are_told_from_raw_text_by_content(tmp_path: Path) -> None:
+    path = tmp_path / "de.txt"
+    path.write_text("Anna\tB-PER\nBerg\tI-PER\n\nOslo\tB-LOC\n")
+    sentences, notes = read(path)
+    assert [s.words for s in sentences] == [("Anna", "Berg"), ("Oslo",)]
+    assert notes == [f"{path}: read for its words; tags, if it has any, are ignored"]
+    path.write_text("O\nKarin O kam\nDie Buchstaben B und O\nEin Satz.\nNoch einer.\n")
+    assert "Die Buchstaben B und O" in [s.text for s in read(path)[0]]
+
+
 def test_records_may_hold_words_or_texts(tmp_path: Path) -> None:
     path = tmp_path / "de.jsonl"
     records = [{"tokens": ["Anna", "Berg"]}, {"text": "Oslo ist weit. Bern auch."}]
