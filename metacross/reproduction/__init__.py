@@ -6,7 +6,6 @@ Modules:
     plan                a suite's cells, and which of them has which figure
     run_cell            one cell: trains, adopts or tags
     few_shot            samples of labelled target sentences
-    adoption            where a bundle adopts unlabelled text
     evaluation          a test file tagged, with counts of every sentence
     placebos            controls: random support, wrong labels, a bias on O
     bert_adam           the released code's inner optimizer

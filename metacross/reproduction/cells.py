@@ -61,13 +61,17 @@ class Adoption:
 
     Attributes:
         bundle: the cell that has it.
+        teachers: the cells whose bundles label the text together.
         texts: file by language.
-        distillation: whether theta is trained to agree with the labels of the text too.
+        distillation: whether theta is trained on a part of the text too.
+        settings: all of the configuration's section `adopt`, by dotted name.
     """
 
     bundle: str
+    teachers: tuple[str, ...]
     texts: Mapping[str, str]
     distillation: bool
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,13 @@ class Cell:
     @property
     def needs(self) -> tuple[str, ...]:
         """The cells that have to be done before."""
-        needed = self.job.start if isinstance(self.job, Training) else self.job.bundle
-        return (needed,) if needed else ()
+        match self.job:
+            case Training(start=start):
+                return (start,) if start else ()
+            case Adoption(bundle=bundle, teachers=teachers):
+                return tuple(dict.fromkeys([bundle, *teachers]))
+            case Evaluation(bundle=bundle):
+                return (bundle,)
 
 
 def folder_of(out: Path, name: str) -> Path:

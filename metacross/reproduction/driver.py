@@ -21,6 +21,7 @@ from pathlib import Path
 import ray
 import torch
 
+from metacross.adoption.text import read_texts
 from metacross.config import FILE_NAME, Config, load_config
 from metacross.corpora.from_config import read_configured, read_source
 from metacross.corpora.refusals import refuse_unknown_types, require_entities
@@ -30,7 +31,7 @@ from metacross.events import Note, Preparation, Show
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked
 from metacross.ray_training.resources import worker_threads
 from metacross.ray_training.signals import stop_on_signal
-from metacross.reproduction.cells import Cell, Sample, Training, is_done
+from metacross.reproduction.cells import Cell, Evaluation, Sample, is_done
 from metacross.reproduction.few_shot import drawn
 from metacross.reproduction.plan import Comparison, Plan, changes, labelled_inputs, make_plan
 from metacross.reproduction.run_cell import STOP_FILE, run_cell
@@ -159,11 +160,11 @@ def comparison_directory(suite: Suite, base: Config) -> Path:
 
 
 def check_corpora(suite: Suite, base: Config, show: Show) -> None:
-    """Reads all labelled files once, so that a mistake in the last one shows before hours of training.
+    """Reads all files once, so that a mistake in the last one shows before hours of training.
 
     Raises:
         UserError: a file cannot be read, has no entities, has types that the source has not, or is too small to draw
-            from.
+            from; or a text has no words.
     """
     config = method_config(suite, suite.main, base)
     data = config.data.model_copy(update={"source": suite.source_files, "source_language": suite.source.language})
@@ -181,6 +182,8 @@ def check_corpora(suite: Suite, base: Config, show: Show) -> None:
         for oddity in corpus.oddities:
             show(Note(f"{file}: {oddity}"))
         show(Preparation("reading corpora", done, len(files)))
+    if any(method.adoption for method in suite.methods.values()):
+        read_texts(suite.texts, max_words=data.max_words, show=show)
 
 
 class RayExecutor:
@@ -197,7 +200,7 @@ class RayExecutor:
 
     def start(self, cell: Cell) -> None:
         """See `Executor`."""
-        task = (_in_own_process if isinstance(cell.job, Training) else _in_any_process).options(
+        task = (_in_any_process if isinstance(cell.job, Evaluation) else _in_own_process).options(
             num_cpus=self._given.cpus, num_gpus=self._given.gpus
         )
         reference = task.remote(cell, self._out, Path.cwd(), self._given.threads, self._given.gpus > 0)

@@ -11,7 +11,7 @@ from typing import Any
 from metacross.config import Config, dotted
 from metacross.ray_training.directory import CHANGEABLE
 from metacross.reproduction.cells import Adoption, Cell, Evaluation, Sample, Training
-from metacross.reproduction.suite import DECIDED, Method, Suite, method_config
+from metacross.reproduction.suite import DECIDED, Method, Suite, adoption_config, method_config
 from metacross.storage.files import sha256
 from metacross.sweeps.space import changed_config
 
@@ -80,16 +80,20 @@ class Comparison:
 def make_plan(suite: Suite, base: Config) -> Plan:
     """The plan of a suite. Cells are ordered by seed, so that a complete comparison with one seed comes first.
 
+    Methods whose teachers are the bundles of all seeds come after the others, since they need all these trainings.
+
     Args:
         suite: as `load_suite` returns it.
         base: the configuration that its settings are put over.
     """
     plan = Plan()
     planner = _Planner(suite, base, plan)
-    for seed in suite.seeds:
-        for name in suite.compared:
-            for language in suite.targets:
-                planner.measure(name, seed, language)
+    for needs_all_seeds in (False, True):
+        for seed in suite.seeds:
+            for name in suite.compared:
+                if _needs_all_seeds(suite.methods[name]) == needs_all_seeds:
+                    for language in suite.targets:
+                        planner.measure(name, seed, language)
     for seed in suite.seeds:
         for language in suite.targets:
             for k in suite.neighbours:
@@ -117,7 +121,7 @@ def changes(before: Mapping[str, Mapping[str, Any]], plan: Plan) -> list[str]:
             continue
         flat_old, flat = _flat(old), _flat(inputs)
         keys = [key for key in sorted(flat_old.keys() | flat.keys()) if flat_old.get(key) != flat.get(key)]
-        if keys == ["bundle"] or keys == ["start"]:
+        if keys != ["teachers"] and {"bundle", "start", "teachers"}.issuperset(keys):
             followers += 1
             continue
         lines.append(f"anew: {label} ({', '.join(f'{k}: {flat_old.get(k)} -> {flat.get(k)}' for k in keys)})")
@@ -149,6 +153,11 @@ def _samples(suite: Suite, method: Method) -> Iterator[tuple[str, Sample, int]]:
                 yield language, sample, suite.seeds[draw % len(suite.seeds)]
 
 
+def _needs_all_seeds(method: Method) -> bool:
+    """Whether bundles of all seeds label the text that the method adopts."""
+    return method.adoption is not None and method.adoption.teachers == "seeds"
+
+
 class _Planner:
     """Adds cells and figures to a plan.
 
@@ -159,7 +168,7 @@ class _Planner:
     """
 
     def __init__(self, suite: Suite, base: Config, plan: Plan) -> None:
-        self._suite, self._plan = suite, plan
+        self._suite, self._base, self._plan = suite, base, plan
         self._configs = {name: method_config(suite, name, base) for name in suite.methods}
         self._seeded: dict[tuple[str, int], Config] = {}
         self._digests = {file: _digest(file) for file in [*suite.source_files, suite.source.dev]}
@@ -227,14 +236,19 @@ class _Planner:
         bundle = self._train(name, seed, sample)
         if method.adoption is None:
             return bundle
-        texts = {language: str(files.text) for language, files in self._suite.targets.items()}
-        job = Adoption(bundle, texts, method.adoption.distillation)
+        seeds = self._suite.seeds if _needs_all_seeds(method) else [seed]
+        teachers = tuple(self._train(name, one, sample) for one in seeds)
+        settings = dotted(adoption_config(self._suite, name, self._base))
+        settings = {key: value for key, value in settings.items() if key.startswith("adopt.")}
+        job = Adoption(bundle, teachers, self._suite.texts, method.adoption.distillation, settings)
         inputs = {
             "bundle": bundle,
-            "texts": {language: _digest(file) for language, file in texts.items()},
+            "teachers": list(teachers),
+            "texts": {language: _digest(file) for language, file in job.texts.items()},
             "distillation": job.distillation,
+            "settings": settings,
         }
-        return self._plan.add(Cell(f"adopt {name}, seed {seed}", job, inputs))
+        return self._plan.add(Cell(f"adopt {name}, seed {seed}{_sample_label(sample)}", job, inputs))
 
     def _train(self, name: str, seed: int, sample: Sample | None) -> str:
         method = self._suite.methods[name]
@@ -245,7 +259,7 @@ class _Planner:
             "settings": {
                 key: value
                 for key, value in dotted(config).items()
-                if key not in NOT_IN_DIGEST and not key.startswith("serve.")
+                if key not in NOT_IN_DIGEST and not key.startswith(("adopt.", "serve."))
             },
             "source": [self._digests[file] for file in self._suite.source_files],
             "dev": self._digests[self._suite.source.dev],

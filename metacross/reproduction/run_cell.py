@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 
+from metacross.adoption.adopt import adopt
 from metacross.config import FILE_NAME, Config
 from metacross.corpora.from_config import read_source
-from metacross.events import Preparation
-from metacross.reproduction.adoption import adopt_texts
+from metacross.events import Event, Preparation
 from metacross.reproduction.cells import DONE_FILE, Adoption, Cell, Evaluation, Training, folder_of
 from metacross.reproduction.evaluation import evaluate
 from metacross.reproduction.few_shot import read_sample, write_sample
 from metacross.storage.files import write_file, write_json
-from metacross.sweeps.space import changed_config
+from metacross.sweeps.space import changed_config, overrides
 from metacross.training import checkpoint, loop
 from metacross.training.event_log import EventLog, Stopped
 from metacross.training.learner import Learner
@@ -47,14 +47,13 @@ def run_cell(cell: Cell, out: Path, *, device: torch.device) -> bool:
                 if not _train(cell.job, out, folder, device, log):
                     return False
             case Adoption():
-                bundle = folder_of(out, cell.job.bundle) / "bundle"
-                adopt_texts(bundle, cell.job.texts, folder / "bundle", distillation=cell.job.distillation)
+                _adopt(cell.job, out, folder, device, log)
             case Evaluation():
 
                 def tick(done: int, total: int) -> None:
                     log(Preparation("tagging", done, total))
 
-                bundle = folder_of(out, cell.job.bundle) / "bundle"
+                bundle = _bundle(out, cell.job.bundle)
                 write_json(folder / RESULT_FILE, evaluate(cell.job, bundle, device=device, tick=tick))
     except Stopped:
         return False
@@ -71,11 +70,39 @@ def _train(job: Training, out: Path, folder: Path, device: torch.device, log: Ev
     return not loop.run(learner, folder, should_stop=(out / STOP_FILE).exists).stopped
 
 
+def _adopt(job: Adoption, out: Path, folder: Path, device: torch.device, log: EventLog) -> None:
+    """Adopts the text; goes on from what an interrupted call left in the cell's directory.
+
+    Raises:
+        Stopped: someone stopped it. The steps since the last checkpoint of the distillation are lost.
+    """
+
+    def show(event: Event) -> None:
+        log(event)
+        if (out / STOP_FILE).exists():
+            raise Stopped
+
+    adopt(
+        _bundle(out, job.bundle),
+        job.texts,
+        out=folder / "bundle",
+        teachers=[_bundle(out, teacher) for teacher in job.teachers],
+        distilled=job.distillation,
+        overrides=overrides(job.settings),
+        device=str(device),
+        show=show,
+    )
+
+
+def _bundle(out: Path, cell: str) -> Path:
+    return folder_of(out, cell) / "bundle"
+
+
 def _training_config(job: Training, out: Path, folder: Path) -> Config:
     """The cell's configuration with the files that stand in the comparison's directory."""
     settings: dict[str, object] = {"train.storage_path": str(folder.parent), "train.name": folder.name}
     if job.start:
-        settings["model.encoder"] = str(folder_of(out, job.start) / "bundle")
+        settings["model.encoder"] = str(_bundle(out, job.start))
     if job.sample:
         data = job.config.data
         sources = [data.source] if isinstance(data.source, str) else data.source

@@ -3,7 +3,7 @@
     name: mine                            # of the directory that results are written to
     source: {language: en, train: en/train.conll, dev: en/dev.conll}
     targets:
-      es: {test: es/test.conll, text: es/raw.txt, shots: es/train.conll}   # text, shots: only where a method needs them
+      es: {test: es/test.conll, text: es/raw.txt, shots: es/train.conll}   # text, shots: for methods that need them
     seeds: [95, 495]                      # the paper's five if left out
     sentences: 300                        # at most so many of a test file, spread evenly; all if left out
     settings: {train.steps: 600}          # of all methods, over those of ray_config.yaml
@@ -22,7 +22,10 @@ A method is a mapping of
     tagging     plain, adapted, or a control: random_support, shuffled_labels, o_bias; or released_optimizer
     neighbours, inner_lr     in place of the settings', for tagging
     o_bias      what o_bias takes from O's logit
-    adoption    {distillation: true or false}: the targets' texts are adopted before tagging
+    adoption    the texts of the targets that have one are adopted before tagging. A mapping of
+                  distillation   true: theta is trained on a part of the text; false: all of it may be support
+                  teachers       own: the bundle labels the text by itself; seeds: the bundles of all seeds together
+                  settings       of the section adopt, over the suite's: {adopt.steps: 300}
     shots       index (drawn sentences become support), joint (source and drawn sentences are trained on together) or
                 half (half of them trained on, half become support)
     start       the method whose bundle's weights training starts with
@@ -99,9 +102,11 @@ class Shots(Part):
 
 
 class AdoptionSettings(Part):
-    """How the targets' texts are adopted."""
+    """How the targets' texts are adopted; see the top of this module."""
 
     distillation: bool
+    teachers: Literal["own", "seeds"] = "own"
+    settings: dict[str, Any] = {}  # pydantic copies it
 
 
 class Method(Part):
@@ -138,6 +143,11 @@ class Suite(Part):
     def source_files(self) -> list[str]:
         """The files that are learned from."""
         return [self.source.train] if isinstance(self.source.train, str) else self.source.train
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The unlabelled text of each target language that has one."""
+        return {language: files.text for language, files in self.targets.items() if files.text is not None}
 
     @property
     def compared(self) -> list[str]:
@@ -178,7 +188,7 @@ def load_suite(
     for problem in _contradictions(suite):
         raise UserError(f"{path}: {problem}")
     for name in suite.methods:
-        method_config(suite, name, base, place=str(path))
+        adoption_config(suite, name, base, place=str(path))
     return _resolved(suite, path, data or path.parent)
 
 
@@ -191,6 +201,18 @@ def method_config(suite: Suite, method: str, base: Config, *, place: str = "suit
     common = changed_config(base, suite.settings, place=f"{place}: settings", source="suite")
     own = suite.methods[method].training
     return changed_config(common, own, place=f"{place}: methods.{method}.training", source="suite")
+
+
+def adoption_config(suite: Suite, method: str, base: Config, *, place: str = "suite") -> Config:
+    """The configuration that a method adopts text with: the one that it trains with, and the settings of its adoption.
+
+    Raises:
+        UserError: as `method_config`.
+    """
+    config = method_config(suite, method, base, place=place)
+    adoption = suite.methods[method].adoption
+    own = adoption.settings if adoption else {}
+    return changed_config(config, own, place=f"{place}: methods.{method}.adoption.settings", source="suite")
 
 
 def _settings(suite: Suite, path: Path, base: Config, overrides: Sequence[str]) -> dict[str, Any]:
@@ -258,8 +280,18 @@ def _method_contradictions(suite: Suite, name: str, method: Method) -> Iterator[
     for language, files in suite.targets.items():
         if method.shots and files.shots is None:
             yield f"shots: targets.{language}.shots is missing. Add it, or remove the method."
-        if method.adoption and files.text is None:
-            yield f"adoption: targets.{language}.text is missing. Add it, or remove the method."
+    if method.adoption:
+        yield from _adoption_contradictions(suite, method, method.adoption)
+
+
+def _adoption_contradictions(suite: Suite, method: Method, adoption: AdoptionSettings) -> Iterator[str]:
+    if not suite.texts:
+        yield "adoption: no target has text. Add it (targets: {es: {test: ..., text: FILE}}), or remove the method."
+    if adoption.teachers == "seeds" and method.shots in ("joint", "half"):
+        yield "adoption.teachers: a draw is trained on with one seed only. Choose own, or shots: index."
+    for key in adoption.settings:
+        if not key.startswith("adopt."):
+            yield f"adoption.settings.{key}: is no setting of adoption. Take one of adopt.*, or remove it."
 
 
 def _resolved(suite: Suite, path: Path, folder: Path) -> Suite:

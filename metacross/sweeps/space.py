@@ -128,9 +128,18 @@ def changed_config(base: Config, settings: Mapping[str, Any], *, place: str, sou
         UserError: a key is unknown, or a value is not allowed.
     """
     try:
-        return load_config(None, [_override(key, value) for key, value in settings.items()], base=base)
+        return load_config(None, overrides(settings), base=base)
     except UserError as error:
         raise UserError(f"{place}: {str(error).replace(f'({COMMAND_LINE})', f'({source})')}") from None
+
+
+def overrides(settings: Mapping[str, Any]) -> list[str]:
+    """Dotted settings as `load_config` takes them.
+
+    >>> overrides({"inner.lr": 0.1, "train.name": "first", "data.tag_map": {"OTH": "O"}})
+    ['inner.lr=0.1', 'train.name=first', 'data.tag_map={"OTH": "O"}']
+    """
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
 
 
 def sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -144,10 +153,6 @@ def sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         section, key = name.split(".")
         out.setdefault(section, {})[key] = value
     return out
-
-
-def _override(key: str, value: Any) -> str:
-    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def _ends(path: Path, key: str, distribution: Any) -> Sequence[Any]:

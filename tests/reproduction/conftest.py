@@ -29,6 +29,11 @@ methods:
   without mask: {training: {loss.mask_ratio: 0.0}, tagging: adapted}
   random support: {tagging: random_support}
   O-bias: {tagging: o_bias, o_bias: 1.0}
+  adopted: {adoption: {distillation: true, teachers: seeds, settings: {adopt.steps: 3}}, tagging: adapted}
+  adopted, plain: {adoption: {distillation: true, teachers: seeds, settings: {adopt.steps: 3}}, tagging: plain}
+  adopted, O-bias:
+    {adoption: {distillation: true, teachers: seeds, settings: {adopt.steps: 3}}, tagging: o_bias, o_bias: 1.0}
+  adopted by itself: {adoption: {distillation: false}, tagging: adapted}
   in the index: {tagging: adapted, shots: index}
   joint: {training: {train.method: base, train.steps: 6}, start: base, tagging: plain, shots: joint}
   half: {training: {train.method: base, train.steps: 6}, start: base, tagging: adapted, shots: half}

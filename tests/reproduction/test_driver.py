@@ -16,7 +16,6 @@ import pytest
 
 from metacross.config import Config
 from metacross.errors import UserError
-from metacross.reproduction.adoption import adopt_texts
 from metacross.reproduction.driver import check_corpora, comparison_directory, reproduce, room, saved_suite
 from metacross.reproduction.suite import Shots, Suite
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
@@ -72,17 +71,19 @@ def test_a_file_to_draw_from_is_large_enough(suite: Suite, base: Config) -> None
         check_corpora(greedy, base, lambda event: None)
 
 
+def test_texts_are_read_before_anything_is_trained(suite: Suite, base: Config, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    targets = {**suite.targets, "es": suite.targets["es"].model_copy(update={"text": str(tmp_path / "empty.txt")})}
+    with pytest.raises(UserError, match=r"empty\.txt: found no sentence to adopt es from"):
+        check_corpora(suite.model_copy(update={"targets": targets}), base, lambda event: None)
+
+
 def test_where_comparisons_are_written(suite: Suite, base: Config, tiny_folder: Path) -> None:
     assert comparison_directory(suite, base) == tiny_folder / "runs" / "tiny"
     with pytest.raises(UserError, match=r"s3://bucket is an address\. Give a directory that all nodes see: --out DIR"):
         comparison_directory(suite, tiny_config(tiny_folder, "train.storage_path=s3://bucket"))
     with pytest.raises(UserError, match=r"no comparison to go on with \(suite\.yaml is missing\)"):
         saved_suite(tiny_folder)
-
-
-def test_text_cannot_be_adopted_yet(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot adopt text \(es\)\. Remove the methods with adoption from the suite"):
-        adopt_texts(tmp_path, {"es": "a.txt"}, tmp_path / "out", distillation=True)
 
 
 @contextmanager

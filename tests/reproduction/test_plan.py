@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metacross.config import Config
-from metacross.reproduction.cells import Cell, Evaluation, Training
+from metacross.reproduction.cells import Adoption, Cell, Evaluation, Training
 from metacross.reproduction.plan import Figure, Plan, changes, labelled_inputs, make_plan
 from metacross.reproduction.suite import Suite, load_suite
 
@@ -56,6 +56,53 @@ def test_cells_come_after_those_that_they_need(suite: Suite, base: Config) -> No
         assert set(cell.needs) <= before
         before.add(name)
         json.dumps(cell.inputs)
+
+
+def adoption_of(plan: Plan, method: str, **wanted: object) -> tuple[Cell, Adoption]:
+    cell = training_of(plan, figure(plan, method, **wanted))
+    assert isinstance(cell.job, Adoption)
+    return cell, cell.job
+
+
+def test_text_is_labelled_by_the_bundle_itself_or_by_those_of_all_seeds(suite: Suite, base: Config) -> None:
+    plan = make_plan(suite, base)
+    bundles = [training_of(plan, figure(plan, "metacross", seed=seed)).name for seed in (1, 2)]
+    for seed, bundle in zip((1, 2), bundles, strict=True):
+        cell, job = adoption_of(plan, "adopted", seed=seed)
+        assert (job.bundle, job.teachers) == (bundle, tuple(bundles))
+        assert set(cell.needs) == set(bundles)
+        cell, job = adoption_of(plan, "adopted by itself", seed=seed)
+        assert (job.bundle, job.teachers) == (bundle, (bundle,))
+        assert cell.needs == (bundle,)
+    assert adoption_of(plan, "adopted")[0] == adoption_of(plan, "adopted, plain")[0]
+    assert adoption_of(plan, "adopted")[1].texts == {"es": suite.targets["es"].text}  # de has none, and is measured too
+    assert adoption_of(plan, "adopted", language="de")[0] == adoption_of(plan, "adopted")[0]
+
+
+def test_what_needs_all_seeds_comes_after_the_comparison_with_one(suite: Suite, base: Config) -> None:
+    labels = [cell.label for cell in make_plan(suite, base).cells.values()]
+    first = labels.index("adopt adopted, seed 1")
+    assert labels.index("train without mask, seed 2") < first
+    assert labels.index("measure adopted by itself, seed 2, de") < first
+
+
+def test_settings_of_an_adoption_make_anew_the_adoption_alone(suite_file: Path, base: Config) -> None:
+    before = make_plan(load_suite(suite_file, base), base)
+    after = again(suite_file, base, "adopt.steps: 3", "adopt.steps: 4")
+    anew = {cell.label for name, cell in after.cells.items() if name not in before.cells}
+    assert anew == {"adopt adopted, seed 1", "adopt adopted, seed 2"} | {
+        f"measure adopted, seed {seed}, {language}" for seed in (1, 2) for language in ("es", "de")
+    }
+    assert adoption_of(after, "adopted")[1].settings["adopt.steps"] == 4
+    assert adoption_of(after, "adopted by itself")[1].settings["adopt.steps"] == base.adopt.steps
+    overridden = make_plan(load_suite(suite_file, base, overrides=["adopt.neighbours=7"]), base)
+    assert {cell.kind for name, cell in overridden.cells.items() if name not in after.cells} == {"adopt", "measure"}
+
+
+def test_fewer_seeds_are_fewer_teachers(suite_file: Path, base: Config) -> None:
+    before = make_plan(load_suite(suite_file, base), base)
+    (line, *_) = changes(labelled_inputs(before), make_plan(load_suite(suite_file, base, seeds=1), base))
+    assert line.startswith("anew: adopt adopted, seed 1 (teachers: ['train-")
 
 
 def test_a_plan_is_the_same_every_time(suite_file: Path, base: Config) -> None:

@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from metacross.adoption import adopt
 from metacross.bundle import load_bundle
 from metacross.config import Config, load_config
 from metacross.corpora.reader import read_corpus
 from metacross.errors import UserError
+from metacross.events import Event, Preparation, StepsDone
 from metacross.reproduction.cells import Cell, Sample, folder_of, is_done, seconds_of
 from metacross.reproduction.few_shot import drawn, write_sample
 from metacross.reproduction.plan import Plan, make_plan
 from metacross.reproduction.run_cell import RESULT_FILE, STOP_FILE, run_cell
 from metacross.reproduction.suite import Suite
 from metacross.training import checkpoint, loop
+from metacross.training.event_log import EventLog
 
 CPU = torch.device("cpu")
 
@@ -78,6 +81,47 @@ def test_a_stopped_training_goes_on(plan: Plan, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(loop, "run", real)
     assert run_cell(cell, tmp_path, device=CPU)
     assert '{"event": "start", "step": 1, ' in (folder / "progress.jsonl").read_text()
+
+
+def test_an_adoption_goes_on_after_a_stop(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adopt, "CHECKPOINT_STEPS", 1)
+    *needed, cell = chain(plan, "adopt adopted, seed 1")
+    for one in needed:
+        run_cell(one, tmp_path, device=CPU)
+    folder, stop = folder_of(tmp_path, cell.name), tmp_path / STOP_FILE
+    real = EventLog.__call__
+
+    def stopped_by(kind: type[Event]) -> None:
+        """Runs the cell, and stops it at the second event of this kind."""
+        seen: list[Event] = []
+
+        def log(self: EventLog, event: Event) -> None:
+            seen.extend([event] * isinstance(event, kind))
+            if len(seen) == 2:
+                stop.touch()
+            real(self, event)
+
+        monkeypatch.setattr(EventLog, "__call__", log)
+        assert not run_cell(cell, tmp_path, device=CPU)
+        assert len(seen) == 2
+        stop.unlink()
+
+    stopped_by(Preparation)
+    stopped_by(StepsDone)
+    assert not is_done(tmp_path, cell.name)
+    assert not (folder / "bundle").exists()
+    monkeypatch.setattr(EventLog, "__call__", real)
+    assert run_cell(cell, tmp_path, device=CPU)
+    events = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 2, 3]
+    assert len([event for event in events if event.get("what") == "labelling es"]) == 1
+    assert not list(folder.glob(".*")), "nothing unfinished is left"
+    (record,) = load_bundle(folder / "bundle").adopted
+    assert record.language == "es"
+    assert record.distilled == 6
+    assert record.teachers == tuple(load_bundle(folder_of(tmp_path, one.name) / "bundle").digest for one in needed)
+    (measuring,) = [one for one in plan.cells.values() if one.label == "measure adopted, seed 1, de"]
+    assert run_cell(measuring, tmp_path, device=CPU)
 
 
 def test_draws(tiny_folder: Path) -> None:
