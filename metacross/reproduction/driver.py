@@ -182,7 +182,7 @@ def check_corpora(suite: Suite, base: Config, show: Show) -> None:
         for oddity in corpus.oddities:
             show(Note(f"{file}: {oddity}"))
         show(Preparation("reading corpora", done, len(files)))
-    if any(method.adoption for method in suite.methods.values()):
+    if suite.adopting:
         read_texts(suite.texts, max_words=data.max_words, show=show)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from metacross.errors import UserError
 from metacross.reproduction.page import sentences_page
 from metacross.reproduction.plan import Comparison
 from metacross.reproduction.plots import plots
-from metacross.reproduction.tables import MEAN, Results, figures
+from metacross.reproduction.tables import MEAN, OWN_PLAIN, Results, figures
 from metacross.storage.files import write_file
 
 
@@ -53,6 +53,7 @@ def markdown(found: Mapping[str, Any], pictures: Sequence[str]) -> str:
         _head(found),
         _f1(found),
         _gains(found),
+        _step(found),
         _precision_and_recall(found),
         _changed(found),
         _cost(found),
@@ -93,11 +94,23 @@ def signs(by_seed: Mapping[str, float]) -> str:
 def _head(found: Mapping[str, Any]) -> str:
     sentences = ", ".join(f"{language} {count}" for language, count in found["sentences"].items())
     seeds = ", ".join(map(str, found["seeds"]))
-    return f"# {found['suite']}\n\nSeeds {seeds}. Sentences measured: {sentences or 'none yet'}."
+    text = f"# {found['suite']}\n\nSeeds {seeds}. Sentences measured: {sentences or 'none yet'}."
+    if found["adopted"]:
+        text += (
+            f"\n\nThe languages marked * have text that these methods adopt: {'; '.join(found['adopted'])}. The other "
+            "languages show whether that harms those that it is not meant for."
+        )
+    return text
 
 
 def _columns(found: Mapping[str, Any]) -> list[str]:
-    return [*found["languages"], MEAN]
+    return [*found["languages"], *found["means"]]
+
+
+def _head_of(found: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """The columns' names; adopted languages are marked."""
+    adopted = {language for languages in found["adopted"].values() for language in languages}
+    return [f"{column}*" if column in adopted else column for column in columns]
 
 
 def _f1(found: Mapping[str, Any]) -> str:
@@ -107,40 +120,58 @@ def _f1(found: Mapping[str, Any]) -> str:
         row = [f"{part[one]:.1f}" if one in part else "" for one in found["languages"]]
         complete = [part[one] for one in found["languages"] if one in part]
         average = f"{sum(complete) / len(complete):.1f}" if len(complete) == len(found["languages"]) else ""
-        rows.append([f"*paper: {name}*", *row, average])
-    return f"## F1\n\nEntity F1 in percent, mean ± standard deviation over seeds.\n\n{table(['', *columns], rows)}"
+        rows.append([f"*paper: {name}*", *row, average, *([""] * (len(found["means"]) - 1))])
+    shown = table(["", *_head_of(found, columns)], rows)
+    return f"## F1\n\nEntity F1 in percent, mean ± standard deviation over seeds.\n\n{shown}"
 
 
 def _gains(found: Mapping[str, Any]) -> str:
-    if not found["gains"]:
+    rows = [row for row in found["gains"] if row["over"] == found["baseline"]]
+    if not rows:
         return ""
-    rows = []
-    for row in found["gains"]:
-        average = row["languages"][MEAN]
-        low, high = average["interval"]
-        by_language = [f"{row['languages'][one]['mean']:+.1f}" for one in found["languages"]]
-        interval = f"{low:+.1f} to {high:+.1f}"
-        rows.append(
-            [row["method"], row["over"], *by_language, f"{average['mean']:+.1f}", interval, signs(average["by_seed"])]
-        )
-    control = f" The best control is {found['best_control']}." if found["best_control"] else ""
     return (
-        "## Gains\n\nDifferences in F1, in points. The interval holds 95 % of 10,000 bootstrap resamples of seeds and "
-        f"sentences, for the mean over languages; the signs are those of each seed's mean.{control}\n\n"
-        + table(["", "over", *_columns(found), "95 %", "seeds"], rows)
-        + "\n\nBy language, with intervals:\n\n"
-        + table(["", "over", *found["languages"]], list(_intervals(found)))
+        f"## Gains\n\nDifferences in F1 to {found['baseline']}, in points. The intervals hold 95 % of 10,000 bootstrap "
+        "resamples of seeds and sentences; the signs are those of each seed.\n\n" + _differences(found, rows)
     )
 
 
-def _intervals(found: Mapping[str, Any]) -> Iterator[list[str]]:
-    for row in found["gains"]:
-        cells = []
-        for language in found["languages"]:
-            part = row["languages"][language]
-            low, high = part["interval"]
-            cells.append(f"{low:+.1f} to {high:+.1f} ({signs(part['by_seed'])})")
-        yield [row["method"], row["over"], *cells]
+def _step(found: Mapping[str, Any]) -> str:
+    """What the step adds: the same bundles tagged plainly and adapted, and the control that comes closest."""
+    if not found["plain_f1"]:
+        return ""
+    columns = _columns(found)
+    f1 = [
+        [name, how, *(cell(part[name].get(one)) for one in columns)]
+        for name in found["plain_f1"]
+        for how, part in (("plain", found["plain_f1"]), ("adapted", found["f1"]))
+    ]
+    overs = {name: (OWN_PLAIN, found["best_controls"].get(name)) for name in found["plain_f1"]}
+    rows = [row for row in found["gains"] if row["over"] in overs.get(row["method"], ())]
+    return (
+        "## Gain of the step\n\nThe same bundles, tagged plainly and by weights adapted to each sentence; F1.\n\n"
+        + table(["", "", *_head_of(found, columns)], f1)
+        + "\n\nDifferences in points, over the plain tags and over the best control on the same bundles:\n\n"
+        + _differences(found, sorted(rows, key=lambda row: list(overs).index(row["method"])))
+    )
+
+
+def _differences(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Two tables: differences with intervals and signs of the mean, then intervals and signs of all columns."""
+    columns = _columns(found)
+    short, long = [], []
+    for row in rows:
+        parts = row["languages"]
+        names = [row["method"], row["over"]]
+        means = [f"{parts[one]['mean']:+.1f}" for one in columns]
+        short.append([*names, *means, _interval(parts[MEAN]), signs(parts[MEAN]["by_seed"])])
+        long.append([*names, *(f"{_interval(parts[one])} ({signs(parts[one]['by_seed'])})" for one in columns)])
+    head = ["", "over", *_head_of(found, columns)]
+    return f"{table([*head, '95 % of mean', 'seeds'], short)}\n\nWith intervals:\n\n{table(head, long)}"
+
+
+def _interval(part: Mapping[str, Any]) -> str:
+    low, high = part["interval"]
+    return f"{low:+.1f} to {high:+.1f}"
 
 
 def _precision_and_recall(found: Mapping[str, Any]) -> str:
@@ -149,7 +180,8 @@ def _precision_and_recall(found: Mapping[str, Any]) -> str:
         recall = found["recall"][name]
         pairs = [f"{precision[one]['mean']:.1f} / {recall[one]['mean']:.1f}" for one in _columns(found)]
         rows.append([name, *pairs])
-    return f"## Precision / recall\n\nMeans over seeds, in percent.\n\n{table(['', *_columns(found)], rows)}"
+    shown = table(["", *_head_of(found, _columns(found))], rows)
+    return f"## Precision / recall\n\nMeans over seeds, in percent.\n\n{shown}"
 
 
 def _changed(found: Mapping[str, Any]) -> str:
@@ -162,7 +194,7 @@ def _changed(found: Mapping[str, Any]) -> str:
     return (
         "## What changes\n\nShare of sentences tagged otherwise than by the same weights plainly, and how "
         "many of these have fewer errors : more errors, all seeds together.\n\n"
-        + table(["", *found["languages"]], rows)
+        + table(["", *_head_of(found, found["languages"])], rows)
     )
 
 
@@ -183,7 +215,8 @@ def _varied(found: Mapping[str, Any], key: str, title: str, name: str) -> str:
     if not found[key]:
         return ""
     rows = [[value, *(cell(part.get(one)) for one in _columns(found))] for value, part in found[key].items()]
-    return f"## {title}\n\n{found['main']}, all else unchanged.\n\n{table([name, *_columns(found)], rows)}"
+    shown = table([name, *_head_of(found, _columns(found))], rows)
+    return f"## {title}\n\n{found['main']}, all else unchanged.\n\n{shown}"
 
 
 def _similarity(found: Mapping[str, Any]) -> str:
@@ -210,14 +243,14 @@ def _shots(found: Mapping[str, Any]) -> str:
     if not found["shots"]:
         return ""
     rows = [
-        [name, size, *(cell(part[one]) for one in _columns(found))]
+        [name, size, *(cell(part[one]) for one in (*found["languages"], MEAN))]
         for name, sizes in found["shots"].items()
         for size, part in sizes.items()
     ]
     return (
         "## A few labelled sentences\n\nF1 with labelled sentences of the target language, mean ± standard deviation "
         "over draws; a draw has its own sentences and the next seed in turn.\n\n"
-        + table(["", "sentences", *_columns(found)], rows)
+        + table(["", "sentences", *found["languages"], MEAN], rows)
     )
 
 

@@ -150,6 +150,11 @@ class Suite(Part):
         return {language: files.text for language, files in self.targets.items() if files.text is not None}
 
     @property
+    def adopting(self) -> list[str]:
+        """The methods that adopt text."""
+        return [name for name, method in self.methods.items() if method.adoption is not None]
+
+    @property
     def compared(self) -> list[str]:
         """The methods of the main comparison: those without labelled target sentences."""
         return [name for name, method in self.methods.items() if method.shots is None]

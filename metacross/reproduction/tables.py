@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metacross.reproduction.bootstrap import differences, interval
+from metacross.reproduction.cells import Evaluation
 from metacross.reproduction.plan import Comparison
 from metacross.reproduction.results import Array, Counts, Measured, f1, measured
 from metacross.reproduction.suite import CONTROLS
 
 MEAN = "mean"  # the column of the mean over languages
+ADOPTED, OTHERS = "adopted", "others"  # the columns of the means over languages with text that is adopted, and without
+OWN_PLAIN = "its own plain tags"  # what a method's gain from the step is measured from
 BINS = 5  # of sentences, by their neighbours' similarity
 
 
@@ -33,6 +36,46 @@ class Results:
         found = {name: self.of(name) for name in suite.compared}
         return {name: part for name, part in found.items() if part.keys() == suite.targets.keys()}
 
+    @cached_property
+    def means(self) -> dict[str, list[str]]:
+        """The languages of each mean: of all; where some languages alone are adopted, also of these, and of the others.
+
+        Others show whether adoption harms languages that it was not meant for.
+        """
+        suite = self.comparison.suite
+        means = {MEAN: list(suite.targets)}
+        others = [language for language in suite.targets if language not in suite.texts]
+        if others and suite.adopting:
+            means |= {ADOPTED: list(suite.texts), OTHERS: others}
+        return means
+
+    @cached_property
+    def adapting(self) -> list[str]:
+        """The methods that take the step, but for controls and other ways of taking it."""
+        return [name for name in self.by_method if self.comparison.suite.methods[name].tagging == "adapted"]
+
+    @cached_property
+    def best_controls(self) -> dict[str, str]:
+        """For each method that takes the step, the control on the same bundles with the highest mean F1, if any."""
+        methods = self.comparison.suite.methods
+        controls = {
+            name: mean(float(part.counts.f1_S.mean()) for part in by_language.values())
+            for name, by_language in self.by_method.items()
+            if methods[name].tagging in CONTROLS
+        }
+        best = {}
+        for name in self.adapting:
+            fitting = [control for control in controls if self._bundles(control) == self._bundles(name)]
+            if fitting:
+                best[name] = max(fitting, key=lambda control: controls[control])
+        return best
+
+    def _bundles(self, method: str) -> dict[int, str]:
+        """The cell of a method's bundle, by seed."""
+        plan = self.comparison.plan
+        jobs = ((one.seed, plan.cells[one.cell].job) for one in plan.figures if one.method == method)
+        return {seed: job.bundle for seed, job in jobs if isinstance(job, Evaluation)}
+
     def of(self, method: str, **varied: Any) -> dict[str, Measured]:
         """What is there of a method by language; arguments as for `results.measured`."""
         plan, out = self.comparison.plan, self.comparison.out
@@ -44,20 +87,26 @@ def figures(results: Results) -> dict[str, Any]:
     """All figures of the report."""
     comparison, suite = results.comparison, results.comparison.suite
     by_method = results.by_method
-    best_control = _best_control(results)
+    f1, precision, recall = (
+        {name: scores(part, measure, results.means) for name, part in by_method.items()}
+        for measure in ("f1_S", "precision_S", "recall_S")
+    )
     return {
         "suite": suite.name,
         "baseline": suite.baseline,
         "main": suite.main,
-        "best_control": best_control,
         "seeds": suite.seeds,
         "languages": list(suite.targets),
+        "means": results.means,
+        "adopted": {name: list(suite.texts) for name in suite.adopting},
         "sentences": {lang: len(part.counts.gold_N) for m in list(by_method.values())[:1] for lang, part in m.items()},
         "paper": suite.paper,
-        "f1": {name: scores(part, "f1_S") for name, part in by_method.items()},
-        "precision": {name: scores(part, "precision_S") for name, part in by_method.items()},
-        "recall": {name: scores(part, "recall_S") for name, part in by_method.items()},
-        "gains": _gains(results, best_control),
+        "f1": f1,
+        "precision": precision,
+        "recall": recall,
+        "plain_f1": {n: scores(_plain(by_method[n]), "f1_S", results.means) for n in results.adapting},
+        "best_controls": results.best_controls,
+        "gains": _gains(results),
         "changed": {name: _changed(part) for name, part in by_method.items() if suite.methods[name].tagging != "plain"},
         "cost": {name: _cost(part, suite.methods[name].tagging) for name, part in by_method.items()},
         "neighbours": _varied(results, "neighbours", suite.neighbours),
@@ -69,20 +118,21 @@ def figures(results: Results) -> dict[str, Any]:
     }
 
 
-def scores(by_language: Mapping[str, Measured], measure: str) -> dict[str, Any]:
-    """A measure's mean, deviation and values by seed, for every language and for the mean over languages.
+def scores(by_language: Mapping[str, Measured], measure: str, means: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A measure's mean, deviation and values by seed, for every language and for means over languages.
 
     Args:
         by_language: what was measured of a method.
         measure: `f1_S`, `precision_S` or `recall_S`.
+        means: the languages of each mean.
     """
     by_seed = {
         language: dict(zip(part.seeds, getattr(part.counts, measure).tolist(), strict=True))
         for language, part in by_language.items()
     }
     common = _common_seeds(by_language.values())
-    by_seed[MEAN] = {seed: mean(part[seed] for part in by_seed.values()) for seed in common}
-    return {language: spread(values) for language, values in by_seed.items()}
+    over = {name: {seed: mean(by_seed[one][seed] for one in some) for seed in common} for name, some in means.items()}
+    return {column: spread(values) for column, values in (by_seed | over).items()}
 
 
 def spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
@@ -95,26 +145,33 @@ def spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
     }
 
 
-def gain(one: Mapping[str, Counts], other: Mapping[str, Counts], seeds: Sequence[int]) -> dict[str, Any]:
-    """What one method has over another in F1, by language and in the mean: mean, interval, value of each seed.
+def gain(
+    one: Mapping[str, Counts],
+    other: Mapping[str, Counts],
+    seeds: Sequence[int],
+    means: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """What one method has over another in F1, by language and in means over some: mean, interval, value of each seed.
 
     Args:
         one: its counts by language, with these seeds.
         other: the other method's.
         seeds: see above.
+        means: the languages of each mean.
     """
     resampled_RL = differences(list(one.values()), [other[language] for language in one])
     points_SL = np.stack([one[language].f1_S - other[language].f1_S for language in one], axis=1)
-    columns = {language: (points_SL[:, i], resampled_RL[:, i]) for i, language in enumerate(one)}
-    columns[MEAN] = (points_SL.mean(1), resampled_RL.mean(1))
-    return {
-        language: {
+    number = {language: i for i, language in enumerate(one)}
+    out = {}
+    for column, some in ({language: [language] for language in one} | dict(means)).items():
+        numbers = [number[language] for language in some]
+        points_S = points_SL[:, numbers].mean(1)
+        out[column] = {
             "mean": float(points_S.mean()),
-            "interval": interval(resampled_R),
+            "interval": interval(resampled_RL[:, numbers].mean(1)),
             "by_seed": {str(seed): float(point) for seed, point in zip(seeds, points_S, strict=True)},
         }
-        for language, (points_S, resampled_R) in columns.items()
-    }
+    return out
 
 
 def won_and_lost(plain: Counts, counts: Counts) -> tuple[int, int]:
@@ -123,37 +180,24 @@ def won_and_lost(plain: Counts, counts: Counts) -> tuple[int, int]:
     return int((change_SN < 0).sum()), int((change_SN > 0).sum())
 
 
-def _gains(results: Results, best_control: str | None) -> list[dict[str, Any]]:
-    """The gains of all methods over the baseline, of the main one over the control, of those that adapt over plain."""
-    suite, by_method = results.comparison.suite, results.by_method
-    pairs = [(name, suite.baseline) for name in by_method if name != suite.baseline and suite.baseline in by_method]
-    adapting = [name for name in by_method if suite.methods[name].tagging == "adapted"]
-    if best_control is not None and suite.main in by_method:
-        pairs.append((suite.main, best_control))
+def _gains(results: Results) -> list[dict[str, Any]]:
+    """The gains of all methods over the baseline, and of those that take the step over the best control and plain."""
+    baseline, by_method = results.comparison.suite.baseline, results.by_method
+    pairs = [(name, baseline, by_method[baseline]) for name in by_method if name != baseline and baseline in by_method]
+    pairs += [(name, control, by_method[control]) for name, control in results.best_controls.items()]
+    pairs += [(name, OWN_PLAIN, _plain(by_method[name])) for name in results.adapting]
     rows = []
-    for name, over in pairs:
-        seeds = _common_seeds([*by_method[name].values(), *by_method[over].values()])
+    for name, over, measured_over in pairs:
+        seeds = _common_seeds([*by_method[name].values(), *measured_over.values()])
         if seeds:
-            one, other = _with_seeds(by_method[name], seeds), _with_seeds(by_method[over], seeds)
-            rows.append({"method": name, "over": over, "languages": gain(one, other, seeds)})
-    for name in adapting:
-        seeds = _common_seeds(by_method[name].values())
-        plain = {language: replace(part, counts=part.plain) for language, part in by_method[name].items()}
-        if seeds:
-            one, other = _with_seeds(by_method[name], seeds), _with_seeds(plain, seeds)
-            rows.append({"method": name, "over": "its own plain tags", "languages": gain(one, other, seeds)})
+            one, other = _with_seeds(by_method[name], seeds), _with_seeds(measured_over, seeds)
+            rows.append({"method": name, "over": over, "languages": gain(one, other, seeds, results.means)})
     return rows
 
 
-def _best_control(results: Results) -> str | None:
-    """The control with the highest mean F1; None without controls."""
-    suite = results.comparison.suite
-    controls = {
-        name: mean(float(part.counts.f1_S.mean()) for part in by_language.values())
-        for name, by_language in results.by_method.items()
-        if suite.methods[name].tagging in CONTROLS
-    }
-    return max(controls, key=lambda name: controls[name]) if controls else None
+def _plain(by_language: Mapping[str, Measured]) -> dict[str, Measured]:
+    """The same bundles, tagged plainly."""
+    return {language: replace(part, counts=part.plain) for language, part in by_language.items()}
 
 
 def _changed(by_language: Mapping[str, Measured]) -> dict[str, Any]:
@@ -180,7 +224,8 @@ def _varied(results: Results, key: str, values: Sequence[float]) -> dict[str, An
     """F1 of the main method for each value of a setting."""
     suite = results.comparison.suite
     found = {value: results.of(suite.main, **{key: value}) for value in values}
-    return {str(value): scores(part, "f1_S") for value, part in found.items() if part.keys() == suite.targets.keys()}
+    complete = {value: part for value, part in found.items() if part.keys() == suite.targets.keys()}
+    return {str(value): scores(part, "f1_S", results.means) for value, part in complete.items()}
 
 
 def by_similarity(part: Measured) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ OUTCOMES: Mapping[str, Any] = {
     "without mask": {1: WORSE, 2: BETTER},
     "random support": {1: WORSE, 2: WORSE},
     "O-bias": {1: PLAIN, 2: PLAIN},
+    "adopted": {1: BETTER, 2: PLAIN},
+    "adopted, O-bias": {1: WORSE, 2: PLAIN},
 }
 
 
@@ -104,7 +107,7 @@ def test_f1_precision_and_recall(found: dict[str, Any]) -> None:
 
 def test_gains(found: dict[str, Any]) -> None:
     gains = {(row["method"], row["over"]): row["languages"] for row in found["gains"]}
-    assert found["best_control"] == "O-bias"
+    assert found["best_controls"] == {"metacross": "O-bias", "adopted": "adopted, O-bias"}
     for over in ("base", "O-bias", "its own plain tags"):
         row = gains["metacross", over]
         assert row["es"]["mean"] == row["mean"]["mean"] == pytest.approx(200 / 7)
@@ -118,6 +121,25 @@ def test_gains(found: dict[str, Any]) -> None:
     assert ("base, adapted", "O-bias") not in gains  # the control is put around the main method's bundles
     assert gains["random support", "base"]["es"]["mean"] == pytest.approx(-200 / 7)
     assert ("base", "base") not in gains
+
+
+def test_the_gain_of_the_step_is_that_of_the_same_bundle(found: dict[str, Any]) -> None:
+    """For methods that adopted text too, each with the controls on its own bundles."""
+    gains = {(row["method"], row["over"]): row["languages"] for row in found["gains"]}
+    assert gains["adopted", "its own plain tags"]["es"]["by_seed"] == {"1": pytest.approx(200 / 7), "2": 0}
+    assert gains["adopted", "adopted, O-bias"]["es"]["by_seed"] == {"1": pytest.approx(400 / 7), "2": 0}
+    assert ("adopted", "O-bias") not in gains  # the control is put around bundles that did not adopt
+    assert set(found["plain_f1"]) == {"base, adapted", "metacross", "without mask", "adopted", "adopted by itself"}
+    assert found["plain_f1"]["adopted"]["mean"]["mean"] == pytest.approx(400 / 7)
+    assert found["plain_f1"]["adopted"]["es"] == found["f1"]["adopted, plain"]["es"]
+
+
+def test_adopted_languages_are_told_from_others(found: dict[str, Any]) -> None:
+    assert found["adopted"]["adopted by itself"] == ["es"]
+    assert found["means"] == {"mean": ["es", "de"], "adopted": ["es"], "others": ["de"]}
+    for rows in (found["f1"]["adopted"], found["gains"][0]["languages"]):
+        assert rows["adopted"] == rows["es"]
+        assert rows["others"] == rows["de"]
 
 
 def test_changed_sentences_and_cost(found: dict[str, Any]) -> None:
@@ -150,9 +172,17 @@ def test_the_report_is_written(comparison: Comparison) -> None:
         f"plots/{name}.{form}" for name in plots for form in ("svg", "png")
     }
     text = (comparison.out / "report.md").read_text(encoding="utf-8")
+    assert "|  | es* | de | mean | adopted | others |" in text
+    assert "marked * have text that these methods adopt: adopted; adopted, plain; adopted, O-bias; " in text
     assert "| metacross | 85.7 ± 0.0 | 85.7 ± 0.0 | 85.7 ± 0.0 |" in text
     assert "| *paper: Theirs* | 70.5 |  |  |" in text
     assert "| metacross | base | +28.6 | +28.6 | +28.6 |" in text
+    plain, adapted = "57.1 ± 0.0", "71.4 ± 20.2"
+    assert f"| adopted | plain | {plain} | {plain} | {plain} |" in text
+    assert f"| adopted | adapted | {adapted} | {adapted} | {adapted} |" in text
+    step = text[text.index("## Gain of the step") :]
+    assert re.search(r"\n\| adopted \| its own plain tags \| (\+14\.3 \| ){5}\S+ to \S+ \| \+ 0 \|\n", step)
+    assert re.search(r"\n\| adopted \| adopted, O-bias \| (\+28\.6 \| ){5}\S+ to \S+ \| \+ 0 \|\n", step)
     assert "| without mask | 33.3 % (1 : 1) | 33.3 % (1 : 1) |" in text
     assert "- train x: the disk | is full" in text
     for name in plots:
