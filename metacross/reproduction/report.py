@@ -11,7 +11,7 @@ from metacross.errors import UserError
 from metacross.reproduction.page import sentences_page
 from metacross.reproduction.plan import Comparison
 from metacross.reproduction.plots import plots
-from metacross.reproduction.tables import MEAN, OWN_PLAIN, Results, figures
+from metacross.reproduction.tables import MEAN, OTHERS, OWN_PLAIN, Results, figures
 from metacross.storage.files import write_file
 
 
@@ -96,10 +96,9 @@ def _head(found: Mapping[str, Any]) -> str:
     seeds = ", ".join(map(str, found["seeds"]))
     text = f"# {found['suite']}\n\nSeeds {seeds}. Sentences measured: {sentences or 'none yet'}."
     if found["adopted"]:
-        text += (
-            f"\n\nThe languages marked * have text that these methods adopt: {'; '.join(found['adopted'])}. The other "
-            "languages show whether that harms those that it is not meant for."
-        )
+        text += f"\n\nThe languages marked * have text that these methods adopt: {'; '.join(found['adopted'])}."
+    if OTHERS in found["means"]:
+        text += " The other languages show whether that harms those that it is not meant for."
     return text
 
 
@@ -162,7 +161,7 @@ def _differences(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     for row in rows:
         parts = row["languages"]
         names = [row["method"], row["over"]]
-        means = [f"{parts[one]['mean']:+.1f}" for one in columns]
+        means = [f"{parts[one]['mean']:+z.1f}" for one in columns]
         short.append([*names, *means, _interval(parts[MEAN]), signs(parts[MEAN]["by_seed"])])
         long.append([*names, *(f"{_interval(parts[one])} ({signs(parts[one]['by_seed'])})" for one in columns)])
     head = ["", "over", *_head_of(found, columns)]
@@ -171,7 +170,7 @@ def _differences(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
 
 def _interval(part: Mapping[str, Any]) -> str:
     low, high = part["interval"]
-    return f"{low:+.1f} to {high:+.1f}"
+    return f"{low:+z.1f} to {high:+z.1f}"
 
 
 def _precision_and_recall(found: Mapping[str, Any]) -> str:

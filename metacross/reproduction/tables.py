@@ -18,7 +18,7 @@ from metacross.reproduction.results import Array, Counts, Measured, f1, measured
 from metacross.reproduction.suite import CONTROLS
 
 MEAN = "mean"  # the column of the mean over languages
-ADOPTED, OTHERS = "adopted", "others"  # the columns of the means over languages with text that is adopted, and without
+ADOPTED, OTHERS = "mean of adopted", "mean of others"  # over the languages with text, and over those without
 OWN_PLAIN = "its own plain tags"  # what a method's gain from the step is measured from
 BINS = 5  # of sentences, by their neighbours' similarity
 

@@ -136,10 +136,10 @@ def test_the_gain_of_the_step_is_that_of_the_same_bundle(found: dict[str, Any]) 
 
 def test_adopted_languages_are_told_from_others(found: dict[str, Any]) -> None:
     assert found["adopted"]["adopted by itself"] == ["es"]
-    assert found["means"] == {"mean": ["es", "de"], "adopted": ["es"], "others": ["de"]}
+    assert found["means"] == {"mean": ["es", "de"], "mean of adopted": ["es"], "mean of others": ["de"]}
     for rows in (found["f1"]["adopted"], found["gains"][0]["languages"]):
-        assert rows["adopted"] == rows["es"]
-        assert rows["others"] == rows["de"]
+        assert rows["mean of adopted"] == rows["es"]
+        assert rows["mean of others"] == rows["de"]
 
 
 def test_changed_sentences_and_cost(found: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ def test_the_report_is_written(comparison: Comparison) -> None:
         f"plots/{name}.{form}" for name in plots for form in ("svg", "png")
     }
     text = (comparison.out / "report.md").read_text(encoding="utf-8")
-    assert "|  | es* | de | mean | adopted | others |" in text
+    assert "|  | es* | de | mean | mean of adopted | mean of others |" in text
     assert "marked * have text that these methods adopt: adopted; adopted, plain; adopted, O-bias; " in text
     assert "| metacross | 85.7 ± 0.0 | 85.7 ± 0.0 | 85.7 ± 0.0 |" in text
     assert "| *paper: Theirs* | 70.5 |  |  |" in text
