@@ -26,7 +26,7 @@ from torch import Tensor
 from metacross.bundle import Bundle, load_bundle, load_source
 from metacross.corpora.from_config import read_configured
 from metacross.corpora.refusals import refuse_unknown_types, require_entities
-from metacross.corpora.sentence import Sentence, entities, tags_of
+from metacross.corpora.sentence import Sentence, entities
 from metacross.encoder.windows import PieceEncoder
 from metacross.reproduction.cells import Evaluation
 from metacross.reproduction.few_shot import read_sample
@@ -35,7 +35,7 @@ from metacross.reproduction.released_optimizer import ReleasedOptimizerTagger
 from metacross.retrieval.pools import Pool, SourcePool
 from metacross.sequences import groups, spread
 from metacross.tagging.answers import SupportSentence, TaggedSentence
-from metacross.tagging.decoding import shared_pieces, visible_entities
+from metacross.tagging.decoding import found_entities, shared_pieces
 from metacross.tagging.tag_sequences import TagChains, TaggedWords
 from metacross.tagging.tagger import AdaptiveTagger
 
@@ -144,7 +144,7 @@ def _biased(
 ) -> Iterator[Answer]:
     for sentence, plain_WC in zip(sentences, tagger.probabilities(sentences, adapt=False), strict=True):
         biased_WC = without_bias(plain_WC, tagger.tags, job.o_bias)
-        plain, biased = (_visible_tags(sentence, found, tagger.tags, pieces) for found in (plain_WC, biased_WC))
+        plain, biased = (_decoded(sentence, found, tagger.tags, pieces) for found in (plain_WC, biased_WC))
         yield Answer(plain, biased, None)
 
 
@@ -153,7 +153,7 @@ def _by_released_optimizer(
 ) -> Iterator[Answer]:
     for sentence, plain in zip(sentences, tagger.tag_sentences(sentences, adapt=False), strict=True):
         found_WC, neighbours = released.probabilities(sentence)
-        tagged = _visible_tags(sentence, found_WC, tagger.tags, pieces)
+        tagged = _decoded(sentence, found_WC, tagger.tags, pieces)
         yield Answer(plain.tags, tagged, _mean([n.similarity for n in neighbours]))
 
 
@@ -161,11 +161,12 @@ def _pieces(bundle: Bundle) -> PieceEncoder:
     return PieceEncoder(bundle.tokenizer, max_pieces=bundle.config.model.max_pieces)
 
 
-def _visible_tags(sentence: Sentence, probabilities_WC: Tensor, tags: Sequence[str], pieces: PieceEncoder) -> list[str]:
+def _decoded(sentence: Sentence, probabilities_WC: Tensor, tags: Sequence[str], pieces: PieceEncoder) -> Sequence[str]:
     """A sentence's tags, read from probabilities as the tagger does it."""
     shared = [flag for window in pieces.windows([sentence]) for flag in shared_pieces(window)]
-    (found,) = TagChains([TaggedWords(probabilities_WC.numpy(), shared)], tags).best_tags()
-    return tags_of(visible_entities(found, sentence.words), len(sentence.words))
+    (segments,) = TagChains([TaggedWords(probabilities_WC.numpy(), shared)], tags).segments()
+    found, _ = found_entities(sentence, segments)
+    return found
 
 
 def _record(sentence: Sentence, answer: Answer) -> dict[str, Any]:

@@ -87,6 +87,13 @@ def test_controls_share_the_plain_answers(job: Evaluation, tiny_bundle: Path) ->
     )
 
 
+def test_controls_go_round_machine_labelled_sentences_too(job: Evaluation, adopted_bundle: Path) -> None:
+    few = replace(job, sentences=4, neighbours=20)
+    plain = tags(measured(few, adopted_bundle), "plain")
+    for way in ("random_support", "shuffled_labels"):
+        assert tags(measured(replace(few, way=way), adopted_bundle), "plain") == plain
+
+
 def test_a_bias_on_o(job: Evaluation, tiny_bundle: Path) -> None:
     plain = tags(measured(job, tiny_bundle), "plain")
     for bias, compare in ((0.0, plain.__eq__), (20.0, plain.__ne__)):
@@ -103,6 +110,20 @@ def test_the_released_optimizer(job: Evaluation, tiny_bundle: Path) -> None:
         tags(still, "tagged") == tags(still, "plain") == tags(measured(replace(job, sentences=4), tiny_bundle), "plain")
     )
     assert measured(replace(few, inner_lr=0.05), tiny_bundle)["changed"]
+
+
+def test_all_ways_decode_as_the_product_does(job: Evaluation, tiny_bundle: Path, tmp_path: Path) -> None:
+    """A sentence of several windows too."""
+    words = [line for line in Path(job.test).read_text().splitlines() if line not in ("", ". O")]
+    (tmp_path / "long.conll").write_text("\n".join([*words, "", "Oslo B-LOC", ""]))
+    long = replace(job, test=str(tmp_path / "long.conll"))
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
+    sentences = read_corpus(long.test).sentences
+    assert max(len(sentence.words) for sentence in sentences) > tagger.config.model.max_pieces
+    expected = [" ".join(answer.tags) for answer in tagger.tag_sentences(sentences, adapt=False)]
+    for way in (replace(long, way="o_bias"), replace(long, way="released_optimizer", inner_lr=0.0)):
+        result = measured(way, tiny_bundle)
+        assert tags(result, "plain") == tags(result, "tagged") == expected
 
 
 def test_examples_shape_answers(job: Evaluation, tiny_bundle: Path) -> None:
