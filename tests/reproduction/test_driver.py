@@ -1,4 +1,4 @@
-"""A comparison from the command line on a real Ray: interrupted, gone on with, changed, and with a failing cell."""
+"""A comparison from the command line on a real Ray: interrupted, changed, with a failing cell and a killed worker."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from metacross.bundle import load_bundle
 from metacross.config import Config
 from metacross.errors import UserError
 from metacross.reproduction.driver import check_corpora, comparison_directory, reproduce, room, saved_suite
@@ -31,7 +32,8 @@ methods:
   base: {training: {train.method: base}, tagging: plain}
   metacross: {tagging: adapted}
   random support: {tagging: random_support}
-  adopted text: {adoption: {distillation: true}, tagging: adapted}
+  adopted text: {adoption: {distillation: true, settings: {adopt.steps: 20}}, tagging: adapted}
+  too many neighbours: {tagging: adapted, neighbours: 999}
 """
 
 
@@ -139,23 +141,64 @@ def test_a_comparison_is_interrupted_and_goes_on(tmp_path: Path) -> None:
 
     with command(tmp_path, "--resume", "--out", "out", "--parallel", "2") as second:
         shown, told = second.communicate(timeout=600)
-    assert second.returncode == 1, told  # text cannot be adopted yet: the rest is there all the same
-    assert "failed: adopt adopted text, seed 1" in told
-    assert "cannot adopt text" in told
+    assert second.returncode == 1, told  # the rest is there all the same
+    assert "failed: measure too many neighbours, seed 1, es: " in told
+    assert "support_size=999 but the index holds 24 sentences" in told
     assert "metacross" in shown
     logs = [path.read_text() for path in out.glob("cells/train-*/progress.jsonl")]
     assert any(json.loads(line)["step"] > 0 for log in logs for line in log.splitlines() if '"start"' in line)
     report = json.loads((out / "report.json").read_text())
-    assert set(report["f1"]) == {"base", "metacross", "random support"}
+    assert set(report["f1"]) == {"base", "metacross", "random support", "adopted text"}
+    assert {row["over"] for row in report["gains"] if row["method"] == "adopted text"} == {"base", "its own plain tags"}
+    (adopted,) = out.glob("cells/adopt-*")
+    assert [record.language for record in load_bundle(adopted / "bundle").adopted] == ["es"]
+    assert json.loads((adopted / "progress.jsonl").read_text().splitlines()[-1])["event"] == "note"
     assert report["f1"]["metacross"]["mean"]["by_seed"].keys() == {"1"}
     assert (out / "sentences.html").exists()
     done = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/done.json")}
-    assert len(done) == 2 + 3
+    assert len(done) == 2 + 1 + 4
 
-    (tmp_path / "suite.yaml").write_text("\n".join(line for line in SUITE.splitlines() if "adopted" not in line))
+    (tmp_path / "suite.yaml").write_text("\n".join(line for line in SUITE.splitlines() if "999" not in line))
     with command(tmp_path, *arguments, "inner.lr=0.06") as third:
         _, told = third.communicate(timeout=600)
     assert third.returncode == 0, told
     assert "anew: train metacross, seed 1 (settings.inner.lr: 0.05 -> 0.06)" in told
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert json.loads((out / "report.json").read_text())["failed"] == {}
+
+
+def writer_of(path: Path) -> int:
+    """The process that has a file open for writing."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            flags = int((link.parent.with_name("fdinfo") / link.name).read_text().split("flags:")[1].split()[0], 8)
+            if os.readlink(link) == str(path) and flags & os.O_WRONLY:
+                return int(link.parts[2])
+        except OSError:  # it has ended, or is another user's
+            continue
+    raise AssertionError(f"nobody writes to {path}")
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="needs /proc")
+def test_a_cell_whose_worker_is_killed_goes_on(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    (tmp_path / "ray_config.yaml").write_text(
+        tiny_config(tmp_path, "train.steps=400", "train.checkpoint_every=5", "train.eval_every=400").to_yaml()
+    )
+    (tmp_path / "suite.yaml").write_text(
+        "name: small\nsource: {language: en, train: train.conll, dev: dev.conll}\ntargets: {es: {test: dev.conll}}\n"
+        "seeds: [1]\nbaseline: plain\nmain: adapted\nmethods: {plain: {tagging: plain}, adapted: {tagging: adapted}}\n"
+    )
+    out = tmp_path / "out"
+    with command(tmp_path, "--suite", "suite.yaml", "--out", "out") as process:
+        wait_for(out, "cells/train-*/checkpoints/step-*", process)
+        (log,) = out.glob("cells/train-*/progress.jsonl")
+        os.kill(writer_of(log), signal.SIGKILL)
+        _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    assert "train plain, seed 1 lost its worker" in told
+    assert "again, try 1 of 3" in told
+    starts = [event["step"] for event in map(json.loads, log.read_text().splitlines()) if event["event"] == "start"]
+    assert starts[0] == 0 < starts[1]
+    assert json.loads((out / "report.json").read_text())["f1"].keys() == {"plain", "adapted"}
