@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from metacross.event_files import EventTail
 from metacross.events import Note, Preparation, Show, StepsDone
-from metacross.reproduction.cells import Cell, Evaluation, folder_of, is_done, seconds_of
+from metacross.reproduction.cells import Adoption, Cell, Evaluation, folder_of, is_done, seconds_of
 from metacross.reproduction.plan import Plan
 
 POLL_SECONDS = 0.5  # between two looks at the cells that run
@@ -157,4 +157,10 @@ class Estimate:
 
 def _sort(cell: Cell) -> str:
     """Cells of one sort take about equally long."""
-    return cell.job.way if isinstance(cell.job, Evaluation) else cell.kind
+    match cell.job:
+        case Evaluation(way=way):
+            return way
+        case Adoption(distillation=True):
+            return "adopt with distillation"
+        case _:
+            return cell.kind

@@ -126,3 +126,13 @@ def test_estimates(plan: Plan, tmp_path: Path) -> None:
     (folder / DONE_FILE).write_text(json.dumps({"seconds": 8.0}))
     later = Estimate(tmp_path, list(plan.cells.values()), 1)
     assert later.left({other.name}) == 8.0
+
+
+def test_an_adoption_with_distillation_says_nothing_about_one_without(plan: Plan, tmp_path: Path) -> None:
+    by_label = {cell.label: cell for cell in plan.cells.values()}
+    folder = folder_of(tmp_path, by_label["adopt adopted by itself, seed 1"].name)
+    folder.mkdir(parents=True)
+    (folder / DONE_FILE).write_text(json.dumps({"seconds": 8.0}))
+    estimate = Estimate(tmp_path, list(plan.cells.values()), 1)
+    assert estimate.left({by_label["adopt adopted by itself, seed 2"].name}) == 8.0
+    assert estimate.left({by_label["adopt adopted, seed 1"].name}) is None
