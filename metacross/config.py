@@ -25,7 +25,7 @@ COMMAND_LINE = "command line"
 
 # Complete files from before a setting existed mean this value, and not the default file's: a run that goes on ends as
 # it would have ended then.
-BEFORE: dict[str, Any] = {"loss.later_weight": 0.0, "data.unlabelled": {}}
+BEFORE: dict[str, Any] = {"loss.later_weight": 0.0, "data.unlabelled": {}, "train.average": 0.0}
 
 # The descriptions are what an error message says is allowed.
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
@@ -133,6 +133,7 @@ class TrainConfig(Section):
         Field(description="a number from 0 to 1 (a share of the steps), or a whole number above 1 (steps)"),
     ]
     decay: Ratio
+    average: Ratio
     weight_decay: NonNegative
     clip_norm: Positive
     seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]  # numpy's range
