@@ -25,7 +25,12 @@ COMMAND_LINE = "command line"
 
 # Complete files from before a setting existed mean this value, and not the default file's: a run that goes on ends as
 # it would have ended then.
-BEFORE: dict[str, Any] = {"loss.later_weight": 0.0, "data.unlabelled": {}, "train.average": 0.0}
+BEFORE: dict[str, Any] = {
+    "loss.later_weight": 0.0,
+    "data.unlabelled": {},
+    "train.average": 0.0,
+    "model.layers": "all",
+}
 
 # The descriptions are what an error message says is allowed.
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
@@ -81,6 +86,7 @@ class ModelConfig(Section):
     """The encoder and what of it is adapted."""
 
     encoder: FilledText
+    layers: Annotated[Count | Literal["auto", "all"], Field(description="auto, all, or a number of layers")]
     frozen_layers: CountOrZero
     max_pieces: Annotated[int, Field(ge=8, description="a whole number, 8 or more")]  # windows need room to overlap
 
