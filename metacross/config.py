@@ -30,6 +30,7 @@ BEFORE: dict[str, Any] = {
     "data.unlabelled": {},
     "train.average": 0.0,
     "model.layers": "all",
+    "train.seeds": 1,
 }
 
 # The descriptions are what an error message says is allowed.
@@ -143,6 +144,7 @@ class TrainConfig(Section):
     weight_decay: NonNegative
     clip_norm: Positive
     seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]  # numpy's range
+    seeds: Count
     precision: Literal["auto", "fp32", "bf16"]
     batch_pieces: Count
     trunk_cache_mb: CountOrZero
