@@ -25,7 +25,13 @@ COMMAND_LINE = "command line"
 
 # Complete files from before a setting existed mean this value, and not the default file's: a run that goes on ends as
 # it would have ended then.
-BEFORE: dict[str, Any] = {"loss.later_weight": 0.0, "data.unlabelled": {}}
+BEFORE: dict[str, Any] = {
+    "loss.later_weight": 0.0,
+    "data.unlabelled": {},
+    "train.average": 0.0,
+    "model.layers": "all",
+    "train.seeds": 1,
+}
 
 # The descriptions are what an error message says is allowed.
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
@@ -81,6 +87,7 @@ class ModelConfig(Section):
     """The encoder and what of it is adapted."""
 
     encoder: FilledText
+    layers: Annotated[Count | Literal["auto", "all"], Field(description="auto, all, or a number of layers")]
     frozen_layers: CountOrZero
     max_pieces: Annotated[int, Field(ge=8, description="a whole number, 8 or more")]  # windows need room to overlap
 
@@ -133,9 +140,11 @@ class TrainConfig(Section):
         Field(description="a number from 0 to 1 (a share of the steps), or a whole number above 1 (steps)"),
     ]
     decay: Ratio
+    average: Ratio
     weight_decay: NonNegative
     clip_norm: Positive
     seed: Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]  # numpy's range
+    seeds: Count
     precision: Literal["auto", "fp32", "bf16"]
     batch_pieces: Count
     trunk_cache_mb: CountOrZero

@@ -62,8 +62,8 @@ class WordEncoder:
         model = self._model
         states = [rows.hidden_BTH]
         extra = layer_arguments(model.encoder, model.family, rows)
-        for index in range(model.frozen_layers, len(model.layers)):
-            states.append(model.layers[index](states[-1], **extra(index)))
+        for layer in model.layers[model.frozen_layers :]:
+            states.append(layer(states[-1], **extra(layer)))
         return torch.stack([state.float() for state in states[-LAYERS:]]).mean(0).cpu()
 
 

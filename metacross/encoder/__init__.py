@@ -4,6 +4,7 @@ Modules:
     windows           sentences -> windows of word pieces
     model             encoder and tag head, split into a frozen trunk and the adapted layers
     families          where each family of encoders keeps its parts
+    depth             how many of an encoder's layers are used
     sentence_encoder  vectors of windows, for retrieval
     rows              the trunk run once per window, its states packed in rows
     trunk_cache       the states of the source windows, cached

@@ -102,22 +102,22 @@ class TagModel(nn.Module):
         positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
         hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
         rows = Rows(hidden_BTH, segments_BT, positions_BT, segments_BT)
-        return self._run(self.layers[: self.frozen_layers], 0, rows)
+        return self._run(self.layers[: self.frozen_layers], rows)
 
     def logits(self, rows: Rows) -> Tensor:
         """Tag scores (B, T, C) from trunk states, by theta or by the fast weights set in `fast_layers`."""
-        hidden_BTH = self._run(self.layers[self.frozen_layers :], self.frozen_layers, rows)
+        hidden_BTH = self._run(self.layers[self.frozen_layers :], rows)
         if self.family.final_norm:
             hidden_BTH = getattr(self.encoder, self.family.final_norm)(hidden_BTH)
         for name in self.family.head:
             hidden_BTH = getattr(self.classifier, name)(hidden_BTH)
         return hidden_BTH
 
-    def _run(self, layers: Iterable[nn.Module], first: int, rows: Rows) -> Tensor:
+    def _run(self, layers: Iterable[nn.Module], rows: Rows) -> Tensor:
         hidden_BTH = rows.hidden_BTH
         extra = layer_arguments(self.encoder, self.family, rows)
-        for index, layer in enumerate(layers, first):
-            hidden_BTH = layer(hidden_BTH, **extra(index))
+        for layer in layers:
+            hidden_BTH = layer(hidden_BTH, **extra(layer))
         return hidden_BTH
 
 
@@ -126,8 +126,8 @@ def exact_backward(second_order: bool) -> AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if second_order else nullcontext()
 
 
-def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[int], dict[str, Any]]:
-    """Returns a function from a layer's number to the arguments that it takes besides the states.
+def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[nn.Module], dict[str, Any]]:
+    """Returns a function from a layer to the arguments that it takes besides the states.
 
     Args:
         encoder: the encoder that the layers belong to.
@@ -139,7 +139,7 @@ def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[int],
     same_BTT = segments_BT.unsqueeze(1) == segments_BT.unsqueeze(2)
     full_B1TT = same_BTT.unsqueeze(1)
     if not family.rotary:
-        return lambda index: {"attention_mask": full_B1TT}
+        return lambda layer: {"attention_mask": full_B1TT}
 
     positions_BT = rows.positions_BT
     distance_BTT = (positions_BT.unsqueeze(1) - positions_BT.unsqueeze(2)).abs()
@@ -147,6 +147,9 @@ def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[int],
         "full_attention": full_B1TT,
         "sliding_attention": (same_BTT & (distance_BTT <= encoder.config.sliding_window)).unsqueeze(1),
     }
-    kinds: list[str] = encoder.config.layer_types
-    rotary = {kind: encoder.rotary_emb(rows.hidden_BTH, positions_BT, kind) for kind in set(kinds)}
-    return lambda index: {"attention_mask": masks[kinds[index]], "position_embeddings": rotary[kinds[index]]}
+    kinds: list[str] = encoder.rotary_emb.layer_types  # also those of layers that were dropped
+    rotary = {kind: encoder.rotary_emb(rows.hidden_BTH, positions_BT, kind) for kind in kinds}
+    return lambda layer: {
+        "attention_mask": masks[str(layer.attention_type)],
+        "position_embeddings": rotary[str(layer.attention_type)],
+    }

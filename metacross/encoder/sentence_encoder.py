@@ -6,6 +6,7 @@ Shapes: B sentences, T word pieces, H hidden size.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class SentenceEncoder(nn.Module):
         model: the model, its weights still as pre-trained.
         layer: number of the layer whose states are pooled; with `model.frozen_layers` nothing is copied.
         pooling: `mean` over a sentence's pieces, or `cls` for its first piece (released code).
+        dropped: the pre-trained encoder's layers above those of the model.
 
     Attributes:
         size: length of a vector, H.
@@ -32,21 +34,22 @@ class SentenceEncoder(nn.Module):
         UserError: there is no such layer, or it is inside the trunk.
     """
 
-    def __init__(self, model: TagModel, *, layer: int, pooling: str) -> None:
+    def __init__(self, model: TagModel, *, layer: int, pooling: str, dropped: Sequence[nn.Module] = ()) -> None:
         super().__init__()
-        if not 0 <= layer <= len(model.layers):
-            raise UserError(f"retrieval.layer={layer} but the encoder has {len(model.layers)} layers")
+        layers = [*model.layers, *dropped]
+        if not 0 <= layer <= len(layers):
+            raise UserError(f"retrieval.layer={layer} but the encoder has {len(layers)} layers")
         if layer < model.frozen_layers:
             raise UserError(
                 f"retrieval.layer={layer} lies inside the frozen trunk: choose trunk (its last, "
-                f"costs nothing) or up to {len(model.layers)}"
+                f"costs nothing) or up to {len(layers)}"
             )
         self.pooling = pooling
         self.first = model.frozen_layers
         self.family = model.family
         # The hooks of the adapted layers must not be copied: these layers never adapt.
-        self.layers = nn.ModuleList(_plain_copy(model.layers[i]) for i in range(self.first, layer))
-        ends = layer == len(model.layers) and model.family.final_norm is not None
+        self.layers = nn.ModuleList(_plain_copy(one) for one in layers[self.first : layer])
+        ends = layer == len(layers) and model.family.final_norm is not None
         self.norm = _plain_copy(getattr(model.encoder, str(model.family.final_norm))) if ends else nn.Identity()
         self.size = int(model.classifier.config.hidden_size)
         self._encoder = (model.encoder,)  # in a tuple it is no sub-module, and its weights are not saved with this one
@@ -57,8 +60,8 @@ class SentenceEncoder(nn.Module):
         """Unit vectors (B, H) from trunk states; one sentence per row."""
         hidden_BTH = rows.hidden_BTH
         extra = layer_arguments(self._encoder[0], self.family, rows)
-        for index, layer in enumerate(self.layers, self.first):
-            hidden_BTH = layer(hidden_BTH, **extra(index))
+        for layer in self.layers:
+            hidden_BTH = layer(hidden_BTH, **extra(layer))
         hidden_BTH = self.norm(hidden_BTH).float()
         if self.pooling == "cls":
             pooled_BH = hidden_BTH[:, 0]

@@ -124,7 +124,7 @@ def prepare(
     _untrained(config, 1, loaded.sentence_encoder.size)  # refuses an unknown kind of index before hours of encoding
     preparation = _Preparation(
         config,
-        encoder=encoder_digest(loaded.model, loaded.tokenizer),
+        encoder=encoder_digest(loaded),
         vector_size=loaded.sentence_encoder.size,
         waiting=out.absolute().parent / f".{out.name}.encoding",
         encode=encode or partial(encode_here, encoder),

@@ -2,6 +2,7 @@
 
 Modules:
     driver               `train`: what `metacross train` calls
+    seed_runs            the same configuration trained with several seeds
     attempts             workers started, watched, and started again
     failures             why an attempt failed, and whether another may help
     signals              what Ctrl-C and SIGTERM do

@@ -152,10 +152,7 @@ def _why_not_longer(run: Run, before: TrainConfig, now: TrainConfig) -> str:
     common = old.steps_in_common(new)
     reasons = []
     if common < before.steps:
-        reasons.append(
-            f"step {common + 1} has learning rate {old.rate(common):.3g} in a run of {before.steps} steps and "
-            f"{new.rate(common):.3g} in one of {now.steps} (train.warmup={before.warmup}, train.decay={before.decay})"
-        )
+        reasons.append(_first_difference(old, new, common))
     if common:
         reasons.append(f"the first {common} steps, which are the same, have left no checkpoint to go on from")
     copy = " (copy these from the address first)" if run.mirror else ""
@@ -166,7 +163,21 @@ def _why_not_longer(run: Run, before: TrainConfig, now: TrainConfig) -> str:
         "train.name=NAME\n"
         f"or, with another result, one that starts with the weights of this run: add "
         f"model.encoder={run.below('bundle')}{copy}\n"
-        "A run that was started with train.warmup=STEPS (above 1) and train.decay=SHARE (below 1) can be made longer."
+        "A run that was started with train.warmup=STEPS (above 1), train.decay=SHARE and train.average=SHARE (below 1) "
+        "can be made longer."
+    )
+
+
+def _first_difference(old: Schedule, new: Schedule, step: int) -> str:
+    """How a step (0, 1, ...), the first that differs, is taken in a run and in a longer one."""
+    if old.rate(step) == new.rate(step):
+        return (
+            f"theta is averaged from step {step + 1} on in a run of {old.steps} steps, and from step "
+            f"{new.average_start + 1} on in one of {new.steps} (train.average={old.average})"
+        )
+    return (
+        f"step {step + 1} has learning rate {old.rate(step):.3g} in a run of {old.steps} steps and "
+        f"{new.rate(step):.3g} in one of {new.steps} (train.warmup={old.warmup}, train.decay={old.decay})"
     )
 
 
@@ -185,7 +196,8 @@ def take_up(run: Run, config: Config, show: Show) -> None:
     if step is None:
         return
     if step < run.newest():
-        show(Note(f"going back to step {step}: after it, a run of {config.train.steps} steps has other learning rates"))
+        other = "other learning rates or another average" if config.train.average else "other learning rates"
+        show(Note(f"going back to step {step}: after it, a run of {config.train.steps} steps has {other}"))
         checkpoint.drop_newer(run.local, step, run.mirror)
     # A run in MLflow cannot change its params and keeps every point, so the longer run is another one there.
     run.remove("mlflow.json")

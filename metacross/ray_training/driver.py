@@ -88,10 +88,12 @@ def train(
         RunError: the run failed; checkpoints written so far are complete.
         KeyboardInterrupt: the second Ctrl-C; checkpoints written so far are complete.
     """
+    if config.train.seeds > 1:
+        raise UserError(f"train.seeds={config.train.seeds}: a run has one seed, train.seed. Leave it out.")
     if resume and run_dir is None:
         raise UserError("which run is to be resumed? Name its directory: --resume DIR")
-    auto_resume = auto_resume or not (resume or run_dir or config.train.name or not submission_id())
-    location = _absolute(run_dir or _location_by_name(config.train))
+    auto_resume = auto_resume or (not resume and resumes_by_itself(config, run_dir))
+    location = location_of(config, run_dir)
     with addresses.working_copy(location) as (local, mirror):
         run = Run(location, local, mirror)
         run.fetch_settings()
@@ -107,6 +109,17 @@ def train(
         with opened(run, config, fresh=not resume):
             outcome = _train_on_ray(run, config, show, cpus_per_worker, gpus_per_worker)
         return _result(run, outcome)
+
+
+def resumes_by_itself(config: Config, run_dir: Path | str | None) -> bool:
+    """Whether a run goes on without being told to: one without a name of its own, in a job that is submitted again."""
+    return bool(submission_id()) and not (run_dir or config.train.name)
+
+
+def location_of(config: Config, run_dir: Path | str | None) -> Path | str:
+    """Where a run is kept: in `run_dir`, or below train.storage_path."""
+    location = run_dir or _location_by_name(config.train)
+    return str(location) if addresses.is_address(location) else Path(location).absolute()
 
 
 def resume_config(run_dir: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -166,7 +179,3 @@ def _location_by_name(train: TrainConfig) -> Path | str:
     if addresses.is_address(train.storage_path):
         return addresses.join(train.storage_path, name)
     return Path(train.storage_path).expanduser() / name
-
-
-def _absolute(location: Path | str) -> Path | str:
-    return str(location) if addresses.is_address(location) else Path(location).absolute()

@@ -44,9 +44,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from metacross.config import Config, differences, load_config
 from metacross.errors import UserError
 from metacross.sweeps.space import changed_config
+from metacross.training.seeds import PAPER_SEEDS
 from metacross.yaml_nodes import read_yaml
 
-SEEDS = [95, 495, 539, 667, 806]  # the paper's
+SEEDS = list(PAPER_SEEDS)
 CONTROLS = frozenset({"random_support", "shuffled_labels", "o_bias"})  # what adaptation has to be better than
 # Settings that a suite decides by itself, and the key of a suite that decides them.
 DECIDED = {
@@ -55,6 +56,7 @@ DECIDED = {
     "data.source_language": "source.language",
     "data.target_dev": "nothing: choosing by target languages would not be zero-shot",
     "train.seed": "seeds",
+    "train.seeds": "seeds",
     "train.name": "name",
     "train.workers": "nothing: cells run side by side (--parallel)",
 }

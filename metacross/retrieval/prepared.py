@@ -22,11 +22,11 @@ from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from metacross.config import Config, dotted
 from metacross.corpora.sentence import Sentence
-from metacross.encoder.model import TagModel
+from metacross.encoder.depth import with_dropped
+from metacross.encoder.loading import LoadedEncoder
 from metacross.errors import UserError
 from metacross.retrieval.index import VectorIndex
 from metacross.storage.files import file_record
@@ -98,10 +98,15 @@ class SourceDigest:
         return f"{self.count}:{self._hash.hexdigest()}"
 
 
-def encoder_digest(model: TagModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of a pre-trained encoder's weights and tokenizer; where they were loaded from does not count."""
-    digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
-    for name, tensor in model.encoder.state_dict().items():
+def encoder_digest(loaded: LoadedEncoder) -> str:
+    """SHA-256 of a pre-trained encoder's weights and tokenizer.
+
+    Where they were loaded from does not count, nor how many of the layers theta has.
+    """
+    digest = hashlib.sha256(loaded.tokenizer.backend_tokenizer.to_str().encode())
+    with with_dropped(loaded.model.layers, loaded.dropped):
+        weights = loaded.model.encoder.state_dict()
+    for name, tensor in weights.items():
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy())
     return digest.hexdigest()

@@ -83,6 +83,8 @@ def tune(
         resume = has_state(directory)
         if not resume:  # interrupted before its first trial
             _clear(directory)
+    if config.train.seeds > 1:
+        raise UserError(f"train.seeds={config.train.seeds}: a trial has one seed, train.seed. Leave it out.")
     _run_trials(config, space, directory, resume=resume, show=show)
     sweep = _read(directory, config, space)
     for trial in sweep.trials:

@@ -7,6 +7,8 @@ Modules:
     loop         step after step: measurements, checkpoints, the best bundle
     dev_set      development sentences, scored at every measurement
     optimizer    AdamW, the gradient in one buffer
+    averaging    the average of theta over the last steps
+    seeds        the seeds of runs that differ in nothing else
     schedule     the learning rate of every step
     checkpoint   what a run resumes from
     extension    what a longer run has in common with a shorter one

@@ -1,4 +1,6 @@
-"""Checkpoints of a run: theta, the optimizer's state and the progress, as safetensors and JSON in an atomic directory.
+"""Checkpoints of a run: theta, its average, the optimizer's state and the progress, in an atomic directory.
+
+Tensors are safetensors, the progress is JSON.
 
 What a step needs besides these (meta-batches, masks, learning rate) is a function of the seed and the step's number,
 and nothing else draws random numbers, so there is no random state to keep.
@@ -23,6 +25,7 @@ from metacross.events import Measurement
 from metacross.storage.addresses import Mirror
 from metacross.storage.directories import check_manifest, write_directory, write_manifest
 from metacross.storage.files import write_json
+from metacross.training.averaging import ThetaAverage
 from metacross.training.progress import Progress
 
 FOLDER = "checkpoints"
@@ -60,14 +63,22 @@ class RunWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="run-writer")
         self._pending: Future[None] | None = None
 
-    def checkpoint(self, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def checkpoint(
+        self,
+        model: TagModel,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        average: ThetaAverage | None = None,
+    ) -> None:
         """Starts to write `checkpoints/step-N`; then those are removed that are no longer kept.
 
         Raises:
             UserError: what was to be written before could not be.
         """
         self.wait()
-        self._pending = self._thread.submit(self._write_checkpoint, _snapshot(model, optimizer), progress.copy())
+        self._pending = self._thread.submit(
+            self._write_checkpoint, _snapshot(model, optimizer, average), progress.copy()
+        )
 
     def bundle(self, save: Callable[[Path], None]) -> None:
         """Calls `save` to write the bundle at a path, then starts to carry it to the run's address.
@@ -132,36 +143,54 @@ def fetch(mirror: Mirror) -> None:
 
 
 def restore(
-    run_dir: Path, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress, *, tags: Sequence[str]
+    run_dir: Path,
+    model: TagModel,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: ThetaAverage | None = None,
+    *,
+    tags: Sequence[str],
 ) -> list[str]:
-    """Sets theta, the optimizer and the progress to the newest complete checkpoint, if there is one.
+    """Sets theta, the optimizer, the progress and the average to the newest complete checkpoint, if there is one.
 
     Returns what is wrong with those that had to be passed over, newest first.
 
     Raises:
-        UserError: there are checkpoints, but none is complete; or it belongs to another tag set.
+        UserError: there are checkpoints, but none is complete; or as `load`.
     """
     newest, damages = newest_complete(run_dir)
     if newest is None:
         if damages:
             raise UserError(f"no checkpoint in {run_dir / FOLDER} is complete ({damages[0]}). Start a new run.")
         return damages
-    load(newest, model, optimizer, progress, tags=tags)
+    load(newest, model, optimizer, progress, average, tags=tags)
     return damages
 
 
 def load(
-    path: Path, model: TagModel, optimizer: torch.optim.Optimizer, progress: Progress, *, tags: Sequence[str]
+    path: Path,
+    model: TagModel,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: ThetaAverage | None = None,
+    *,
+    tags: Sequence[str],
 ) -> None:
-    """Sets theta, the optimizer and the progress to a checkpoint, which has to be complete.
+    """Sets theta, the optimizer, the progress and the average to a checkpoint, which has to be complete.
 
     Raises:
-        UserError: it belongs to another tag set.
+        UserError: it belongs to another tag set, or lacks the average.
     """
     saved = read_progress(path)
     if saved.tags != list(tags):
         raise UserError(f"{path}: trained for tags {saved.tags}, the data has {list(tags)}. Use another train.name")
     tensors = load_file(path / STATE_FILE)
+    averaged = average is not None and average.has_begun(saved.progress.step)
+    if averaged and "average.0" not in tensors:
+        raise UserError(
+            f"{path}: has no average of theta, but by train.average averaging had begun by then. "
+            "Go on with the train.average that the run was started with, or start a new run"
+        )
     for i, p in enumerate(model.theta()):
         with torch.no_grad():
             p.copy_(tensors[f"theta.{i}"])
@@ -170,6 +199,8 @@ def load(
             for key in ("step", "exp_avg", "exp_avg_sq")
             if f"{key}.{i}" in tensors
         }
+    if average is not None:
+        average.restore([tensors[f"average.{i}"] for i in range(len(model.theta()))] if averaged else [])
     vars(progress).update(vars(saved.progress))
 
 
@@ -247,9 +278,10 @@ def best_step(history: Sequence[Measurement]) -> int | None:
     return max(history, key=lambda measured: measured.score).step if history else None
 
 
-def _snapshot(model: TagModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copies, in the CPU's memory, of theta and the optimizer's state."""
-    tensors: dict[str, Tensor] = {}
+def _snapshot(model: TagModel, optimizer: torch.optim.Optimizer, average: ThetaAverage | None) -> dict[str, Tensor]:
+    """Copies, in the CPU's memory, of theta, the optimizer's state and the average."""
+    mean = average.mean if average else ()
+    tensors = {f"average.{i}": value.to("cpu", copy=True).contiguous() for i, value in enumerate(mean)}
     for i, p in enumerate(model.theta()):
         for key, value in {"theta": p.detach(), **optimizer.state.get(p, {})}.items():
             tensors[f"{key}.{i}"] = value.detach().to("cpu", copy=True).contiguous()

@@ -1,7 +1,8 @@
 """Runs that are made longer: with more steps, a run goes on from where a fresh run of so many steps would be the same.
 
-All of a step but its learning rate is a function of the seed and the step's number (see `learner`), so two runs are the
-same up to the first step whose rates differ. They also measure at the same steps, but for the last step of each.
+All of a step but its learning rate is a function of the seed and the step's number (see `learner`), and the number of
+steps also decides which of them are averaged. So two runs are the same up to the first step whose rates differ, or that
+only one of them averages. They also measure at the same steps, but for the last step of each.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from metacross.events import Measurement, Show, ignore
 from metacross.tagging.adaptation import inner_loop
 from metacross.tagging.calibration import LabelledChains, fit_temperature
 from metacross.tagging.scoring import scores
+from metacross.training.averaging import ThetaAverage
 from metacross.training.episodes import Episode, shares
 from metacross.training.optimizer import FlatGradient, make_optimizer
 from metacross.training.preparation import SOURCE_DEV, Parts, prepare
@@ -61,6 +62,7 @@ class Learner:
 
     Attributes:
         progress: how far the run has come; a checkpoint may move it.
+        average: of theta over the last steps, which measurements and the bundle are of once there is one.
     """
 
     def __init__(self, parts: Parts, *, team: Team, report: Show) -> None:
@@ -85,6 +87,7 @@ class Learner:
         self._inner = inner_loop(config.inner, max_weight=self._max_weight, second_order=config.inner.second_order)
         self._schedule = Schedule.of(config.train)
         self.optimizer = make_optimizer(self.model.theta(), config.train.weight_decay)
+        self.average = ThetaAverage(self.model.theta(), start=self._schedule.average_start)
         self._gradient = FlatGradient(self.model.theta(), extra=2)  # the loss, and how many workers want to stop
 
     @classmethod
@@ -138,15 +141,17 @@ class Learner:
             group["lr"] = self._schedule.rate(step)
         self.optimizer.step()
         self.progress.step += 1
+        self.average.update(self.progress.step)
         return StepResult(loss, sum(self._lengths(batch, without_support)), stops > 0)
 
     def evaluate(self) -> Measurement:
-        """Scores the development sets as theta is now, and keeps the measurement in the history."""
-        plain, target_plain = self._tag_dev(None)
+        """Scores the development sets by the average of theta, or theta as it is now, and keeps the measurement."""
         adapted = target_adapted = None
-        if not self._plain:
-            config = self.config.inner
-            adapted, target_adapted = self._tag_dev(inner_loop(config, max_weight=config.adapt_max_weight))
+        with self.average.in_place_of_theta():
+            plain, target_plain = self._tag_dev(None)
+            if not self._plain:
+                config = self.config.inner
+                adapted, target_adapted = self._tag_dev(inner_loop(config, max_weight=config.adapt_max_weight))
         measured = Measurement(
             step=self.progress.step,
             plain=plain,
@@ -162,19 +167,20 @@ class Learner:
         return fit_temperature(self._deciding)
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
-        """Writes the bundle of theta as it is now."""
-        save_bundle(
-            path,
-            config=self.config,
-            tags=self.tags,
-            model=self.model,
-            sentence_encoder=self.sentence_encoder,
-            tokenizer=self.tokenizer,
-            sentences=self.source.sentences,
-            index=self.index,
-            metrics=metrics,
-            score_temperature=self.progress.score_temperature,
-        )
+        """Writes the bundle of the average of theta, or of theta as it is now."""
+        with self.average.in_place_of_theta():
+            save_bundle(
+                path,
+                config=self.config,
+                tags=self.tags,
+                model=self.model,
+                sentence_encoder=self.sentence_encoder,
+                tokenizer=self.tokenizer,
+                sentences=self.source.sentences,
+                index=self.index,
+                metrics=metrics,
+                score_temperature=self.progress.score_temperature,
+            )
 
     def _tag_dev(self, inner: InnerLoop | None) -> tuple[float, float | None]:
         """F1 in percent of the source language, and the mean of the target languages (None where there are none)."""

@@ -45,9 +45,9 @@ def run(
 ) -> Outcome:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
 
-    A checkpoint is written every `train.checkpoint_every` steps, at every new best, when stopped, and before the
-    learning rate falls, from where a longer run could go on. A run whose `run_dir` has one goes on from it. Every
-    worker calls this; all of them read `run_dir`, and the first one writes.
+    A checkpoint is written every `train.checkpoint_every` steps, at every new best, when stopped, and before averaging
+    begins or the learning rate falls, from where a longer run could go on. A run whose `run_dir` has one goes on from
+    it. Every worker calls this; all of them read `run_dir`, and the first one writes.
 
     Args:
         learner: this worker's.
@@ -83,7 +83,7 @@ def _restore(learner: Learner, run_dir: Path, writer: checkpoint.RunWriter, mirr
         tidy(run_dir / checkpoint.FOLDER)
     if mirror:
         checkpoint.fetch(mirror)
-    damage = checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, tags=learner.tags)
+    damage = checkpoint.restore(run_dir, learner.model, learner.optimizer, progress, learner.average, tags=learner.tags)
     if len(set(learner.team.gather(progress.step))) > 1:
         raise UserError(
             f"{run_dir}: not every worker sees the checkpoints here. Give a train.storage_path that all nodes see"
@@ -124,7 +124,7 @@ def _bundle_steps(run_dir: Path, mirror: Mirror | None) -> int | None:
 
 def _load(learner: Learner, run_dir: Path, step: int) -> None:
     path = checkpoint.path_of(run_dir, step)
-    checkpoint.load(path, learner.model, learner.optimizer, learner.progress, tags=learner.tags)
+    checkpoint.load(path, learner.model, learner.optimizer, learner.progress, learner.average, tags=learner.tags)
 
 
 def _train(
@@ -156,7 +156,7 @@ def _train(
             pace.restart()
         due = progress.step % train.checkpoint_every == 0 or progress.step in (open_steps, train.steps)
         if writes and (due or stopped or better):
-            writer.checkpoint(learner.model, learner.optimizer, progress)
+            writer.checkpoint(learner.model, learner.optimizer, progress, learner.average)
     if writes and progress.best < 0:  # stopped before the first measurement: a bundle that was not measured
         _write_bundle(learner, writer, dev_f1=None)
     return stopped and progress.step < train.steps

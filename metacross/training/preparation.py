@@ -137,9 +137,7 @@ def _open_prepared(
     config: Config, source: Source, encoder: LoadedEncoder, device: torch.device
 ) -> tuple[VectorIndex, NDArray[np.int64]]:
     """What `_encode_source` returns, as `metacross index` left it; refused where it was made from something else."""
-    expected = made_from(
-        config, source=SourceDigest(source.sentences), encoder=encoder_digest(encoder.model, encoder.tokenizer)
-    )
+    expected = made_from(config, source=SourceDigest(source.sentences), encoder=encoder_digest(encoder))
     prepared = open_prepared(Path(config.retrieval.prepared), expected)
     neighbours_MK = prepared.neighbours(config.episodes.support_size)
     return prepared.index(use_gpu=_gpu_for_index(device)), neighbours_MK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import threading
@@ -57,11 +58,16 @@ def test_the_last_few_and_the_best_are_kept(place: Path, tmp_path: Path) -> None
         assert {file.name for file in path.iterdir()} == {"manifest.json", "progress.json", "state.safetensors"}
 
 
-def test_a_run_killed_at_any_step_ends_with_the_same_bits(place: Path, tmp_path: Path) -> None:
-    """A kill leaves the checkpoints written so far, wherever it comes."""
-    run(learner(place), tmp_path / "whole")
+@pytest.mark.parametrize(("average", "kills"), [(0, (1, 4, 7)), (0.7, (2, 5, 8))])
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(
+    place: Path, tmp_path: Path, average: float, kills: Sequence[int]
+) -> None:
+    """A kill leaves the checkpoints written so far, wherever it comes: before the averaging, or in it."""
+    setting = f"train.average={average}"
+    run(learner(place, setting), tmp_path / "whole")
     expected = state(checkpoint.paths(tmp_path / "whole")[-1])
-    for killed_at in (1, 4, 7):
+    assert ("average.0" in expected) == (average > 0)
+    for killed_at in kills:
         run_dir = tmp_path / f"killed-{killed_at}"
         calls = iter(range(100))
 
@@ -71,10 +77,14 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(place: Path, tmp_path:
             return False
 
         with pytest.raises(KeyboardInterrupt):
-            run(learner(place), run_dir, should_stop=die)
+            run(learner(place, setting), run_dir, should_stop=die)
         assert all(step <= killed_at for step in steps(run_dir))
-        run(learner(place), run_dir)
+        run(learner(place, setting), run_dir)
         assert same(state(checkpoint.paths(run_dir)[-1]), expected), killed_at
+        manifests = [
+            json.loads((tmp_path / name / "bundle" / "manifest.json").read_text()) for name in ("whole", run_dir)
+        ]
+        assert manifests[0] == manifests[1], killed_at
 
 
 @pytest.mark.parametrize("harm", ["truncated", "no manifest", "other bits", "missing"])

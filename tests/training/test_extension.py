@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from metacross.errors import UserError
 from metacross.events import ignore
 from metacross.ray_training.directory import Run, take_up
 from metacross.training import checkpoint, extension
@@ -53,6 +55,18 @@ def assert_same_run(found: Path, expected: Path) -> None:
     assert manifests[0] == manifests[1]  # the settings, weights, measurements and everything else
 
 
+def test_a_run_is_not_made_longer_where_its_averaging_could_not_begin_later(
+    train: Callable[..., Learner], tmp_path: Path
+) -> None:
+    settings = ("train.warmup=4", "train.decay=0.2", "train.average=0.4")
+    train(tmp_path, *settings, "train.steps=20")
+    for path in checkpoint.paths(tmp_path):
+        if checkpoint.step_of(path.name) <= 12:
+            shutil.rmtree(path)
+    with pytest.raises(UserError, match=r"averaged from step 13 on in a run of 20 steps, and from step 25 .* of 40"):
+        train(tmp_path, *settings, "train.steps=40")
+
+
 @pytest.mark.parametrize(
     ("settings", "goes_on_from"),
     [
@@ -66,6 +80,10 @@ def assert_same_run(found: Path, expected: Path) -> None:
             ("train.warmup=4", "train.decay=0.2", "train.eval_every=30"),
             16,
         ),  # the shorter run alone has a bundle by then
+        (("train.warmup=4", "train.decay=0.2", "train.average=0.4"), 12),
+        (("train.warmup=4", "train.decay=0.5", "train.average=0.4"), 10),  # the rate falls first
+        (("train.warmup=4", "train.decay=0.0", "train.average=0.75"), 5),
+        (("train.warmup=4", "train.decay=0.2", "train.average=1.0"), 16),  # averaged from the first step in both
     ],
 )
 def test_a_finished_run_made_longer_is_a_run_of_that_length(

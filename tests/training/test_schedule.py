@@ -31,16 +31,19 @@ def test_learning_rate_stays_at_its_peak_before_it_falls() -> None:
 
 @pytest.mark.parametrize("warmup", [0, 0.1, 1.0, 7, 500])
 @pytest.mark.parametrize("decay", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("average", [0.0, 0.1, 0.5, 0.99, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 33, 100])
 def test_rates_are_greater_than_0_and_the_open_steps_are_those_of_any_longer_run(
-    steps: int, warmup: float, decay: float
+    steps: int, warmup: float, decay: float, average: float
 ) -> None:
-    schedule = Schedule(steps=steps, peak=1.0, warmup=warmup, decay=decay)
+    schedule = Schedule(steps=steps, peak=1.0, warmup=warmup, decay=decay, average=average)
+    averaged = [schedule.is_averaged(step) for step in range(steps)]
     assert all(0 < rate <= 1 for rate in rates(steps, warmup, decay))
     for more in (1, 10, 1000):
-        longer = Schedule(steps=steps + more, peak=1.0, warmup=warmup, decay=decay)
+        longer = Schedule(steps=steps + more, peak=1.0, warmup=warmup, decay=decay, average=average)
         common = schedule.steps_in_common(longer)
         assert schedule.open_steps <= common <= steps
         expected = [a == b for a, b in zip(rates(steps, warmup, decay), rates(steps + more, warmup, decay))]  # noqa: B905
+        expected = [same and averaged[i] == longer.is_averaged(i) for i, same in enumerate(expected)]
         assert all(expected[:common])
         assert common == steps or not expected[common]
