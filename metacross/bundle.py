@@ -267,6 +267,16 @@ def check_bundle(path: Path) -> None:
     check_manifest(path, FORMAT, kind="bundle", hint="Give the directory that `metacross train` names at its end.")
 
 
+def refuse_other_content(out: Path) -> None:
+    """Raises UserError where `out` holds something that is no bundle, and that a new bundle should not replace."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        check_bundle(out)
+    except UserError as error:
+        raise UserError(f"--out {out}: what is there is no bundle and will not be replaced ({error})") from None
+
+
 def refuse_learned_keys(trained: Config, wanted: Config) -> None:
     """Refuses a configuration that changes a setting which is fixed after training.
 

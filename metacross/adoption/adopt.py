@@ -20,7 +20,7 @@ from metacross.adoption.labels import DividedText, label_and_divide
 from metacross.adoption.teacher import Teachers, refuse_other_tags
 from metacross.adoption.text import TargetText, read_texts
 from metacross.adoption.work import Work
-from metacross.bundle import Bundle, check_bundle, load_bundle, refuse_learned_keys, save_bundle
+from metacross.bundle import Bundle, load_bundle, refuse_learned_keys, refuse_other_content, save_bundle
 from metacross.config import FILE_NAME, Config, load_config
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast, named_device
@@ -81,7 +81,7 @@ def adopt(
         UserError: a file, a bundle, a teacher or a setting has to be changed first.
         RunError: the training failed.
     """
-    _refuse_other_content(out)
+    refuse_other_content(out)
     old = load_bundle(bundle)
     config = load_config([old.path / FILE_NAME], overrides, alone=True)
     refuse_learned_keys(old.config, config)
@@ -102,15 +102,6 @@ def adopt(
     languages = _save(old, divided, pieces, config, digests, out, show)
     work.remove()
     return languages
-
-
-def _refuse_other_content(out: Path) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    try:
-        check_bundle(out)
-    except UserError as error:
-        raise UserError(f"--out {out}: what is there is no bundle and will not be replaced ({error})") from None
 
 
 def _tell_losses(old: Bundle, texts: Sequence[TargetText], out: Path, show: Show) -> None:

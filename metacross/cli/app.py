@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from metacross.cli import adopt, convert, data, evaluate, index, reproduce, serve, tag, train, tune
+from metacross.cli import adopt, average, convert, data, evaluate, index, reproduce, serve, tag, train, tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command(short_help="Train a tagger.")(train.train)
 app.command(short_help="Search for good settings.")(tune.tune)
+app.command(short_help="Make one tagger of several that differ in their seeds.")(average.average)
 app.command(short_help="Adopt languages by text without labels.")(adopt.adopt)
 app.command(short_help="Compare methods over seeds and languages.")(reproduce.reproduce)
 app.command(short_help="Measure a tagger on labelled corpora.")(evaluate.evaluate)

@@ -33,7 +33,8 @@ def train(
     The first Ctrl-C stops after the step under way and leaves a checkpoint and a bundle; the second stops at once.
     With data.unlabelled the run then adopts these texts (see metacross adopt), and the last line names that bundle.
     A run that is resumed with more steps ends as a new run of so many steps would, or is refused.
-    With train.seeds=N there are N runs in it, of a seed each, and the last N lines name their bundles.
+    With train.seeds=N there are N runs in it, of a seed each. The last lines name their bundles, and at the end the
+    average of them, `bundle`.
 
     \b
     metacross train train.name=en
@@ -89,7 +90,7 @@ def _train_with_seeds(config: Config, resume: str | None, auto_resume: bool) -> 
     if runs.stopped:
         raise _stopped(runs.results[-1].step, runs.run_dir)
     say(runs.summary())
-    return [result.bundle for result in runs.results if result.bundle]
+    return [bundle for bundle in (*(result.bundle for result in runs.results), runs.averaged) if bundle]
 
 
 def _display() -> Display:

@@ -2,10 +2,12 @@
 
 ray_config.yaml      the configuration with all seeds
 seed-95, seed-495    a run each, as driver.py describes it, with one seed; it can be resumed and used by itself
+bundle               the average of their bundles, once all of them are done
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,6 +18,7 @@ from metacross.events import Note, Show, ignore
 from metacross.ray_training import driver
 from metacross.ray_training.directory import Run, refuse_changes, refuse_used
 from metacross.storage import addresses
+from metacross.training.bundle_average import average_bundles
 from metacross.training.seeds import seeds_of
 
 
@@ -26,10 +29,14 @@ class SeedRuns:
     Attributes:
         run_dir: the directory or address that all of them are in.
         results: how the runs ended, in the order of the seeds; after one that was stopped there are no others.
+        averaged: where the average of their bundles is; None where one was stopped.
+        averaged_f1: its F1 on development data, in percent.
     """
 
     run_dir: Path | str
     results: list[driver.TrainResult]
+    averaged: Path | str | None = None
+    averaged_f1: float = math.nan
 
     @property
     def stopped(self) -> bool:
@@ -40,12 +47,13 @@ class SeedRuns:
         """The scores of finished runs, and the command that makes all of their bundles teachers."""
         scores = [result.best for result in self.results]
         each = ", ".join(f"{score:.2f}" for score in scores)
-        best = max(self.results, key=lambda result: result.best).bundle
         teachers = " ".join(f"--teacher {result.bundle}" for result in self.results)
         return (
             f"dev F1 {mean(scores):.2f} ± {stdev(scores):.2f}, mean and standard deviation over {len(scores)} seeds "
             f"({each})\n"
-            f"to adopt languages with all of them as teachers: metacross adopt {best} --text LANGUAGE=FILE {teachers}"
+            f"dev F1 {self.averaged_f1:.2f} of the average of their weights, {self.averaged}\n"
+            f"to adopt languages with all of them as teachers: metacross adopt {self.averaged} --text LANGUAGE=FILE "
+            f"{teachers}"
         )
 
 
@@ -94,8 +102,12 @@ def train_seeds(
             show(Note(f"seed {one.train.seed} ({number} of {len(configs)})"))
             results.append(driver.train(one, run_dir=together.below(one.train.name), auto_resume=True, show=show))
             if results[-1].stopped:
-                break
-    return SeedRuns(location, results)
+                return SeedRuns(location, results)
+        show(Note("averaging the weights of all seeds"))
+        averaged = average_bundles([str(result.bundle) for result in results], local / "bundle", show=show)
+        if mirror:
+            mirror.push("bundle")
+    return SeedRuns(location, results, together.below("bundle"), averaged.dev_f1)
 
 
 def _refuse_changes_of_one(location: Path | str, config: Config) -> None:

@@ -32,8 +32,10 @@ from metacross.sequences import groups
 from metacross.tagging.adaptation import Timed
 from metacross.tagging.answers import TaggedSentence, TaggedText
 from metacross.tagging.assembly import tagged_sentences
+from metacross.tagging.decoding import tagged_words
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.huggingface import entity_keys, explained_entities
+from metacross.tagging.tag_sequences import TagChains
 from metacross.tagging.window_tagger import GROUP_PIECES, Settings, TaggedWindow, WindowTagger
 
 # What is held in memory at a time: texts are taken in groups of sentences, and windows in groups of word pieces.
@@ -307,6 +309,16 @@ class AdaptiveTagger:
             for group in _groups((sentence, settings) for sentence in sentences)
             for windows in self._by_sentence(group)
         ]
+
+    def chains(self, sentences: Sequence[Sentence], *, adapt: bool = True) -> TagChains:
+        """Sentences whose tags can be decoded and whose scores can be calibrated; arguments as for a call."""
+        settings = self.settings(adapt=adapt)
+        words = [
+            tagged_words([(tagged.window, tagged.chosen_WC) for tagged in windows])
+            for group in _groups((sentence, settings) for sentence in sentences)
+            for windows in self._by_sentence(group)
+        ]
+        return TagChains(words, self.tags)
 
     def settings(
         self,

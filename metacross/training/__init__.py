@@ -9,6 +9,7 @@ Modules:
     optimizer    AdamW, the gradient in one buffer
     averaging    the average of theta over the last steps
     seeds        the seeds of runs that differ in nothing else
+    bundle_average  one bundle of several: the mean of their weights
     schedule     the learning rate of every step
     checkpoint   what a run resumes from
     extension    what a longer run has in common with a shorter one

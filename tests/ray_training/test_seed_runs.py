@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from metacross.bundle import load_bundle
 from metacross.config import Config, load_config
 from metacross.errors import UserError
 from metacross.events import Event, Note
@@ -75,7 +76,8 @@ def test_each_is_a_run_like_any_other(place: Path, tmp_path: Path, trained: list
     events: list[Event] = []
     runs = train_seeds(settings(place, tmp_path), show=events.append)
     assert (runs.run_dir, runs.stopped) == (tmp_path / "tiny", False)
-    assert [Note("seed 95 (1 of 2)"), Note("seed 495 (2 of 2)")] == [e for e in events if isinstance(e, Note)]
+    notes = [e.text for e in events if isinstance(e, Note)]
+    assert notes == ["seed 95 (1 of 2)", "seed 495 (2 of 2)", "averaging the weights of all seeds"]
     assert trained == [(95, 0), (495, 0)]
     for result, seed in zip(runs.results, (95, 495), strict=True):
         assert result.run_dir == tmp_path / "tiny" / f"seed-{seed}"
@@ -84,6 +86,10 @@ def test_each_is_a_run_like_any_other(place: Path, tmp_path: Path, trained: list
         driver.train(alone)
         assert same(tmp_path / f"alone-{seed}", tmp_path / "tiny" / f"seed-{seed}")
     assert not same(tmp_path / "alone-95", tmp_path / "alone-495")
+    assert runs.averaged == tmp_path / "tiny" / "bundle"
+    averaged = load_bundle(runs.averaged)
+    assert averaged.metrics["averaged"] == [load_bundle(str(result.bundle)).digest for result in runs.results]
+    assert averaged.metrics["dev_f1"] == runs.averaged_f1
     assert driver.resume_config(tmp_path / "tiny" / "seed-495").train.seeds == 1
 
 
@@ -142,6 +148,8 @@ def results(*scores: float) -> SeedRuns:
     return SeedRuns(
         Path("runs/en"),
         [driver.TrainResult(f, f / "bundle", 3, False, score) for f, score in zip(folders, scores, strict=True)],
+        Path("runs/en/bundle"),
+        74.25,
     )
 
 
@@ -158,10 +166,11 @@ def test_the_end_names_the_bundles_their_scores_and_how_to_use_them_together(
     monkeypatch.setattr("metacross.ray_training.seed_runs.train_seeds", fake)
     found = run("train", "train.seeds=3", "train.name=en")
     assert (found.status, called["seeds"], called["resume"], called["run_dir"]) == (0, 3, False, None)
-    assert found.out == "".join(f"runs/en/seed-{i}/bundle\n" for i in range(3))
+    assert found.out == "".join(f"runs/en/seed-{i}/bundle\n" for i in range(3)) + "runs/en/bundle\n"
+    assert "dev F1 74.25 of the average of their weights, runs/en/bundle\n" in found.err
     assert "dev F1 71.50 ± 1.50, mean and standard deviation over 3 seeds (70.00, 73.00, 71.50)" in found.err
     teachers = " ".join(f"--teacher runs/en/seed-{i}/bundle" for i in range(3))
-    assert f"metacross adopt runs/en/seed-1/bundle --text LANGUAGE=FILE {teachers}\n" in found.err
+    assert f"metacross adopt runs/en/bundle --text LANGUAGE=FILE {teachers}\n" in found.err
 
     outcome.results[-1] = driver.TrainResult(Path("runs/en/seed-2"), None, 2, True, -1)
     found = run("train", "train.seeds=3", "train.name=en")
