@@ -1,8 +1,9 @@
 """How many of a pre-trained encoder's layers are used: those above are dropped when it is loaded.
 
-The last layers of an encoder for sentence vectors were tuned for these, and tags need them as little as they need a
-decoder. What is left is an ordinary encoder of fewer layers. Only the sentence encoder may keep copies of layers above
-it (`retrieval.layer`). For them a bundle's config.json also says what the encoder was before (`pretrained_depth`).
+The last layers of an encoder for sentence vectors were tuned for these vectors, and tags are found as well without
+them. What is left is an ordinary encoder of fewer layers. Only the sentence encoder may keep copies of layers above it
+(`retrieval.layer`). To load these copies, a bundle's config.json also says how many layers the encoder had before
+(`pretrained_depth`).
 """
 
 from __future__ import annotations

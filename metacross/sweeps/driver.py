@@ -72,6 +72,8 @@ def tune(
         config, space_file = _own_settings(directory)
     if space_file is None:
         raise UserError("a new sweep needs a search space")
+    if config.train.seeds > 1:
+        raise UserError(f"train.seeds={config.train.seeds}: a trial has one seed, train.seed. Leave it out.")
     space = load_space(space_file, config)
     if trials is not None:
         space = space.model_copy(update={"trials": trials})
@@ -83,8 +85,6 @@ def tune(
         resume = has_state(directory)
         if not resume:  # interrupted before its first trial
             _clear(directory)
-    if config.train.seeds > 1:
-        raise UserError(f"train.seeds={config.train.seeds}: a trial has one seed, train.seed. Leave it out.")
     _run_trials(config, space, directory, resume=resume, show=show)
     sweep = _read(directory, config, space)
     for trial in sweep.trials:

@@ -126,6 +126,13 @@ def test_sweeps_stay_in_directories(place: Path) -> None:
         sweep_directory(tiny_config(place, "train.storage_path=s3://bucket"), None)
 
 
+def test_a_trial_has_one_seed(place: Path, tmp_path: Path) -> None:
+    space = Path("tune_spaces/smoke.yaml").absolute()
+    with pytest.raises(UserError, match=r"train\.seeds=3: a trial has one seed"):
+        tune(tiny_config(place, "train.seeds=3"), space, directory=tmp_path / "sweep")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_to_resume(tmp_path: Path, place: Path) -> None:
     with pytest.raises(UserError, match="no sweep to resume"):
         tune(tiny_config(place), None, directory=tmp_path, resume=True)
