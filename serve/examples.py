@@ -223,15 +223,10 @@ class ExampleStore:
         statement = select(EXAMPLES).where(EXAMPLES.c.id > _bounded(after), STORED)
         return [_example(row) for row in self._rows(statement.order_by(EXAMPLES.c.id).limit(limit))]
 
-    def count(self) -> int:
-        """How many examples there are."""
-        return sum(self.counts())
-
-    def counts(self) -> tuple[int, int]:
-        """How many examples people labelled, and how many taggers did."""
-        counted = select(func.count().label("every"), func.count(EXAMPLES.c.labelled_by).label("labelled"))
-        row = self._rows(counted.where(STORED))[0]
-        return row.every - row.labelled, row.labelled
+    def count(self, *, labelled: bool = False) -> int:
+        """How many examples there are that people labelled, or those that taggers labelled."""
+        of_kind = EXAMPLES.c.labelled_by.is_not(None) if labelled else EXAMPLES.c.labelled_by.is_(None)
+        return int(self._rows(select(func.count()).select_from(EXAMPLES).where(STORED, of_kind))[0][0])
 
     def version(self) -> int:
         """The version of the last change, 0 before the first; cheap enough to be asked before every batch."""
@@ -264,7 +259,7 @@ class ExampleStore:
             raised = update(COUNTER).values(version=COUNTER.c.version + by).returning(COUNTER.c.version)
             yield connection, connection.execute(raised).scalar_one()
 
-    def _rows(self, statement: Select[*tuple[Any, ...]]) -> Sequence[Row[Any]]:
+    def _rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         with self._answering(), self._reads.connect() as connection:
             return connection.execute(statement).all()
 

@@ -131,7 +131,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         facts = await service.model()
         if service.store is None:
             return facts
-        by_people, by_machine = await service.stored(lambda store: store.counts())
+        by_people, by_machine = await service.stored(lambda store: (store.count(), store.count(labelled=True)))
         return replace(facts, examples=by_people, machine_examples=by_machine)
 
     @app.post(

@@ -54,8 +54,8 @@ def read_file(body: bytes, limits: Limits) -> FoundSentences:
         limits: what a request may ask for; a sentence may be as long as a text.
 
     Raises:
-        ProblemError: 422 where it is not UTF-8, holds characters that cannot be stored, or has too many or too long
-            sentences.
+        ProblemError: 422 where it is not UTF-8, holds characters that cannot be stored, or has no, too many or too
+            long sentences.
     """
     text = decoded(body)
     try:
@@ -63,7 +63,9 @@ def read_file(body: bytes, limits: Limits) -> FoundSentences:
     except UserError as error:
         raise ProblemError(422, str(error)) from None
     sentences = _sentences(text)
-    longest = max((len(sentence.text) for sentence in sentences), default=0)
+    if not sentences:
+        raise ProblemError(422, "The file has no sentence; expected text.")
+    longest = max(len(sentence.text) for sentence in sentences)
     if longest > limits.characters:
         raise ProblemError(422, f"A sentence of {longest} characters, at most {limits.characters}; cut the text.")
     return _different(sentences)
