@@ -36,6 +36,19 @@ def test_labels_are_the_plain_answer(tagger: AdaptiveTagger) -> None:
         assert list(sentence.machine.uncertain) == missed, "any other word is above the bound"
 
 
+def test_confidence_is_at_the_temperature_of_the_scores(tiny_bundle: Path) -> None:
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
+    first = SENTENCES[:1]
+    (probabilities_WC,) = tagger.probabilities(first, adapt=False)
+    tags = tagger.tag_sentences(first, adapt=False)[0].tags
+    for temperature, powers_WC in ((1.0, probabilities_WC), (0.5, probabilities_WC**2)):
+        tagger.bundle.score_temperature = temperature
+        (labelled,) = label_by_confidence(tagger, first, language="de", bound=0)
+        shares_WC = powers_WC / powers_WC.sum(1, keepdim=True)
+        inside = [shares_WC[w, tagger.tags.index(tag)].item() for w, tag in enumerate(tags) if tag != "O"]
+        assert confidence(labelled) == pytest.approx(sum(inside) / len(inside), abs=1e-4)
+
+
 def test_who_comes_along_makes_no_difference(tagger: AdaptiveTagger) -> None:
     bound = sorted(map(confidence, label_by_confidence(tagger, SENTENCES, language="de", bound=0)))[3]
     together = label_by_confidence(tagger, SENTENCES, language="de", bound=bound)
