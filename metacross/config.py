@@ -209,6 +209,7 @@ class ServeConfig(Section):
     max_texts: Count
     max_characters: Count
     max_body_mb: Count
+    label_confidence: Ratio
     examples: Annotated[str, Field(description='"", a file name, or the URL of a database')]
     auth: Annotated[str, Field(description='"", none, environment, or a file of tokens')]
 

@@ -1,21 +1,22 @@
 """The service: metacross over HTTP, on Ray Serve.
 
 Modules:
-    app            the three deployments, wired
-    ingress        the deployment that takes HTTP requests
-    tagger         the deployment that tags
-    source_index   the deployment that holds a node's index
-    engine         what a tagger does with a batch
-    jobs           what an Ingress sends to a Tagger
-    batcher        requests that arrive together become a batch
-    changeover     from one bundle to the next while the service answers
-    examples       added examples, in a database
-    annotations    labelled sentences as users send them
-    replicas       calls to lost replicas, tried again
-    prometheus     metrics
-    memory         freed memory goes back to the system
-    logs           log lines in Serve's files
-    ray_internals  Ray's private names
-    run            `metacross serve`
-    check          a config file checked without a cluster
+    app             the three deployments, wired
+    ingress         the deployment that takes HTTP requests
+    tagger          the deployment that tags
+    source_index    the deployment that holds a node's index
+    engine          what a tagger does with a batch
+    jobs            what an Ingress sends to a Tagger
+    batcher         requests that arrive together become a batch
+    changeover      from one bundle to the next while the service answers
+    examples        added examples, in a database
+    example_tables  the tables of that database, made, upgraded and opened
+    annotations     labelled sentences as users send them
+    replicas        calls to lost replicas, tried again
+    prometheus      metrics
+    memory          freed memory goes back to the system
+    logs            log lines in Serve's files
+    ray_internals   Ray's private names
+    run             `metacross serve`
+    check           a config file checked without a cluster
 """

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 @dataclass
@@ -56,6 +57,10 @@ class Batcher(Generic[T, R]):
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
         return await future
+
+    async def between(self, work: Callable[[], S]) -> S:
+        """The result of other work, which runs in the thread of the batches, between two of them."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _run(self) -> None:
         """Runs batches until nothing waits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from metacross.adoption.by_confidence import label_by_confidence
 from metacross.client.contract import Adopted, EntitiesAnswer, Entity, Model, ModelName, Result, Stretch, Support
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.errors import RunError
@@ -17,7 +18,7 @@ from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import Settings
 from serve.examples import ExampleStore, StoredExample
-from serve.jobs import Job, Refusal
+from serve.jobs import Job, Labelled, Refusal
 from serve.memory import return_freed_memory
 
 log = logging.getLogger("metacross.serve")
@@ -87,6 +88,18 @@ class Engine:
             refusal or EntitiesAnswer(tuple(loaded.result(job, next(tagged)) for job in jobs), loaded.name)
             for jobs, refusal in zip(requests, refusals, strict=True)
         ]
+
+    def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        """Labels sentences by theta; those whose labels are too uncertain to learn from are left out.
+
+        Args:
+            sentences: without tags; none without words.
+            language: ISO 639-1 code of all of them.
+        """
+        loaded = self._now()
+        bound = loaded.tagger.config.serve.label_confidence
+        labelled = label_by_confidence(loaded.tagger, sentences, language=language, bound=bound)
+        return Labelled(loaded.name.bundle, labelled)
 
     def _now(self) -> _Loaded:
         if self._loaded is None:

@@ -12,8 +12,9 @@ from ray.serve.handle import DeploymentHandle
 
 from metacross.client.contract import EntitiesAnswer, Model
 from metacross.config import Config
+from metacross.corpora.sentence import Sentence
 from serve.examples import ExampleStore
-from serve.jobs import Job, Refusal
+from serve.jobs import Job, Labelled, Refusal
 from serve.logs import log_with_serve
 from serve.prometheus import request_metrics
 from serve.ray_internals import LateAppDeployment, http_host
@@ -67,6 +68,11 @@ class TaggerBackend:
         """See `serve.web.service.Backend`."""
         answer: EntitiesAnswer | Refusal = await self._ask(lambda: self._handle.tag.remote(tuple(jobs)))
         return answer
+
+    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        """See `serve.web.service.Backend`."""
+        labelled: Labelled = await self._ask(lambda: self._handle.label.remote(tuple(sentences), language))
+        return labelled
 
     async def model(self) -> Model:
         """See `serve.web.service.Backend`."""

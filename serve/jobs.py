@@ -1,8 +1,11 @@
-"""What an Ingress sends to a Tagger, and why a Tagger may refuse it. No torch: an Ingress needs none."""
+"""What an Ingress sends to a Tagger, and what comes back. No torch: an Ingress needs none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from metacross.corpora.sentence import Sentence
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,16 @@ class Refusal:
 
     field: str
     detail: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Sentences that a Tagger labelled.
+
+    Attributes:
+        bundle: digest of the bundle that labelled them.
+        sentences: those of the sentences asked about that may shape answers, with `machine` set.
+    """
+
+    bundle: str
+    sentences: Sequence[Sentence]

@@ -10,12 +10,13 @@ from ray.serve.handle import DeploymentHandle
 
 from metacross.client.contract import EntitiesAnswer, Model
 from metacross.config import Config
+from metacross.corpora.sentence import Sentence
 from metacross.tagging.tagger import AdaptiveTagger
 from serve.batcher import Batcher
 from serve.changeover import Changeover
 from serve.engine import Engine
 from serve.examples import ExampleStore
-from serve.jobs import Job, Refusal
+from serve.jobs import Job, Labelled, Refusal
 from serve.logs import log_with_serve
 from serve.memory import return_freed_memory
 from serve.prometheus import TaggerMetrics
@@ -57,6 +58,10 @@ class Tagger:
     async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         """Tags a request's texts, together with those of other requests."""
         return await self._batches(jobs)
+
+    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        """Labels sentences by the bundle that answers, between two batches."""
+        return await self._batches.between(lambda: self._engine.label(sentences, language))
 
     async def model(self) -> Model:
         """See `serve.web.service.Backend`."""

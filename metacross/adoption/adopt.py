@@ -28,7 +28,7 @@ from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError
 from metacross.events import Note, Show, ignore
-from metacross.retrieval.pools import may_be_support
+from metacross.retrieval.pools import may_be_support, useful_sentences
 from metacross.retrieval.prepared import SourceDigest
 from metacross.sequences import groups
 from metacross.storage.addresses import is_address
@@ -172,7 +172,8 @@ def _save(
     """Writes the new bundle; returns the languages that it has adopted."""
     new = {part.text.language for part in divided}
     before = [s for s in old.sentences if s.machine is not None and s.machine.language not in new]
-    machine = _useful([*before, *(s for part in divided for s in part.for_support)], pieces, config)
+    labelled = [*before, *(sentence for part in divided for sentence in part.for_support)]
+    machine = useful_sentences(labelled, pieces, config.retrieval.candidates)
     people = [sentence for sentence in old.sentences if sentence.machine is None]
     _index(old, people, machine, pieces, config)
     kept = Counter(sentence.machine.language for sentence in machine if sentence.machine)
@@ -210,13 +211,6 @@ def _save(
         score_temperature=old.score_temperature,
     )
     return languages
-
-
-def _useful(sentences: Sequence[Sentence], pieces: PieceEncoder, config: Config) -> list[Sentence]:
-    """The sentences that have a window that may be support."""
-    which = config.retrieval.candidates
-    useful = {w.sentence for w in pieces.windows(sentences) if may_be_support(w, sentences[w.sentence], which)}
-    return [sentences[i] for i in sorted(useful)]
 
 
 def _index(

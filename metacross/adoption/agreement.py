@@ -62,14 +62,35 @@ def uncertain_words(
         capitals_W: whether it begins with a capital letter.
         quantile: share of each class, of entities or of O words, that is uncertain; ties are not.
     """
-    trust_W = confidence_W * agreement(shares_W, types_W)
-    inside_W = spans_W >= 0
-    spans = spans_W[inside_W]
-    trust_W[inside_W] = (np.bincount(spans, trust_W[inside_W]) / np.maximum(np.bincount(spans), 1))[spans]
-    counted_W = ~inside_W | (np.diff(spans_W, prepend=-1) != 0)  # an entity counts once in its class
+    trust_W = _of_entities(confidence_W * agreement(shares_W, types_W), spans_W)
+    counted_W = (spans_W < 0) | (np.diff(spans_W, prepend=-1) != 0)  # an entity counts once in its class
     uncertain_W = capitals_W & (types_W == O_TYPE)
     for kind in np.unique(types_W):
         of_kind = types_W == kind
         bound = np.quantile(trust_W[of_kind & counted_W], quantile, method="lower")
         uncertain_W |= of_kind & (trust_W < bound)
     return np.asarray(uncertain_W)
+
+
+def unconfident_words(*, spans_W: Types, confidence_W: Floats, capitals_W: Flags, bound: float) -> Flags:
+    """Which words' labels are too uncertain to learn from (W,), each sentence judged by itself.
+
+    A word is trusted by its probability alone, an entity by the mean of its words. Below a bound that is the same for
+    all they are uncertain. So are O words with a capital letter, as in `uncertain_words`.
+
+    Args:
+        spans_W: the number of each word's entity, ascending; -1 for O.
+        confidence_W: the probability of each word's tag.
+        capitals_W: whether it begins with a capital letter.
+        bound: the least probability that is trusted.
+    """
+    return np.asarray((_of_entities(confidence_W, spans_W) < bound) | (capitals_W & (spans_W < 0)))
+
+
+def _of_entities(trust_W: Floats, spans_W: Types) -> Floats:
+    """Trust (W,) in which every word of an entity has the mean of the entity's words."""
+    inside_W = spans_W >= 0
+    spans = spans_W[inside_W]
+    means_W = trust_W.copy()
+    means_W[inside_W] = (np.bincount(spans, trust_W[inside_W]) / np.maximum(np.bincount(spans), 1))[spans]
+    return means_W

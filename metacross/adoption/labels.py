@@ -16,13 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metacross.adoption.agreement import O_TYPE, Floats, Types, neighbour_shares, uncertain_words
+from metacross.adoption.agreement import Floats, neighbour_shares, uncertain_words
+from metacross.adoption.marking import (
+    with_machine_labels,
+    word_capitals,
+    word_confidence,
+    word_spans,
+    word_types,
+)
 from metacross.adoption.teacher import LabelledSentence, Teachers, label_text
 from metacross.adoption.text import TargetText
 from metacross.adoption.word_vectors import ComparedWords, WordEncoder
 from metacross.adoption.work import Work
-from metacross.corpora.schemes import types_of
-from metacross.corpora.sentence import MachineLabels, Sentence, entities
+from metacross.corpora.sentence import Sentence
 from metacross.events import Show
 from metacross.indexing.build import Clock
 
@@ -119,10 +125,10 @@ def _shares(
         precision=first.config.train.precision,
     )
     compared = ComparedWords(encoder, [one.sentence for one in labelled], k=neighbours)
-    all_types = _types([one.sentence for one in labelled], teachers.tags)
+    all_types = word_types([one.sentence for one in labelled], teachers.tags)
 
     def compute(part: Sequence[int]) -> dict[str, Tensor]:
-        types_W = _types([labelled[i].sentence for i in part], teachers.tags)
+        types_W = word_types([labelled[i].sentence for i in part], teachers.tags)
         return {"shares": torch.from_numpy(neighbour_shares(types_W, all_types[compared.neighbours(part)]))}
 
     parts = _in_parts(f"comparing words of {language}", chosen, compute, work, show)
@@ -157,46 +163,12 @@ def _marked(
     if not sentences:
         return []
     uncertain_W = uncertain_words(
-        types_W=_types(sentences, tags),
-        spans_W=_spans(sentences),
-        confidence_W=torch.cat([one.confidence_W for one in labelled]).double().numpy(),
+        types_W=word_types(sentences, tags),
+        spans_W=word_spans(sentences),
+        confidence_W=word_confidence(labelled),
         shares_W=shares_W,
-        capitals_W=np.array([word[0].isupper() for sentence in sentences for word in sentence.words]),
+        capitals_W=word_capitals(sentences),
         quantile=quantile,
     )
-    borders = np.cumsum([len(sentence.words) for sentence in sentences])[:-1]
-    return [
-        # Words are given from now on: source.jsonl does not say whether they were found in raw text.
-        replace(
-            one.sentence,
-            presplit=True,
-            machine=MachineLabels(language, _confidence(one), tuple(np.flatnonzero(flags).tolist())),
-        )
-        for one, flags in zip(labelled, np.split(uncertain_W, borders), strict=True)
-    ]
-
-
-def _confidence(labelled: LabelledSentence) -> float:
-    """The mean probability of the entities' tags; of all tags where there are none."""
-    inside = torch.tensor([tag != "O" for tag in labelled.sentence.tags or ()])
-    return round(float((labelled.confidence_W[inside] if inside.any() else labelled.confidence_W).mean()), 4)
-
-
-def _types(sentences: Sequence[Sentence], tags: Sequence[str]) -> Types:
-    """The number of every word's entity type, among those of a tag set."""
-    numbers = {kind: number for number, kind in enumerate(types_of(tags), O_TYPE + 1)}
-    number_of = {tag: O_TYPE if tag == "O" else numbers[tag[2:]] for tag in tags}
-    return np.array([number_of[tag] for sentence in sentences for tag in sentence.tags or ()], dtype=np.int64)
-
-
-def _spans(sentences: Sequence[Sentence]) -> Types:
-    """The number of every word's entity; -1 for O."""
-    spans: list[int] = []
-    number = 0
-    for sentence in sentences:
-        of_words = [-1] * len(sentence.words)
-        for entity in entities(sentence.tags or ()):
-            of_words[entity.start : entity.end] = [number] * (entity.end - entity.start)
-            number += 1
-        spans += of_words
-    return np.array(spans, dtype=np.int64)
+    # Words are given from now on: source.jsonl does not say whether they were found in raw text.
+    return [replace(sentence, presplit=True) for sentence in with_machine_labels(language, labelled, uncertain_W)]

@@ -10,16 +10,29 @@ Modules:
 
 from metacross.client.client import AsyncClient, Client
 from metacross.client.connection import Settings
-from metacross.client.contract import Adopted, Entity, Example, FieldError, Model, Result, Stretch, Support
+from metacross.client.contract import (
+    AddedTexts,
+    Adopted,
+    Entity,
+    Example,
+    FieldError,
+    LeftOut,
+    Model,
+    Result,
+    Stretch,
+    Support,
+)
 from metacross.client.wire import Options, RequestRefused, ServiceUnavailable
 
 __all__ = [
+    "AddedTexts",
     "Adopted",
     "AsyncClient",
     "Client",
     "Entity",
     "Example",
     "FieldError",
+    "LeftOut",
     "Model",
     "Options",
     "RequestRefused",

@@ -6,8 +6,8 @@
 
 A call that may be sent twice is tried again after a lost connection, and where the service has no room or cannot be
 reached (502, 503, 504). Before that the client waits as long as the service asks for, and up to 0.5, 1, 2, ... seconds
-more, at random. A call that may not be sent twice, adding examples, is tried again only where the service cannot have
-done it.
+more, at random. A call that may not be sent twice, adding examples or texts, is tried again only where the service
+cannot have done it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 import httpx
 
 from metacross.client.connection import Connection, Settings
-from metacross.client.contract import Example, Model, Result
+from metacross.client.contract import AddedTexts, Example, Model, Result
 from metacross.client.wire import (
     Call,
     Options,
@@ -42,6 +42,7 @@ from metacross.client.wire import (
     page_call,
     ready_call,
     tag_call,
+    texts_call,
 )
 from metacross.corpora.sentence import Sentence
 
@@ -123,6 +124,18 @@ class Client:
             language: ISO 639-1 code for those that do not say theirs.
         """
         return self._send(add_call(examples, language))
+
+    def add_texts(self, texts: str | Iterable[str], *, language: str) -> AddedTexts:
+        """Lets text that nobody labelled shape answers from now on: the service labels it and keeps what is certain.
+
+        Args:
+            texts: a text or several; one request's, so not more than the service allows (`serve.max_texts`).
+            language: ISO 639-1 code of all of them.
+
+        Returns:
+            How many sentences were found, kept and left out, and the ids of those kept.
+        """
+        return self._send(texts_call(texts, language))
 
     def examples(self) -> Iterator[Example]:
         """All examples, by ascending id, page after page."""
@@ -233,6 +246,10 @@ class AsyncClient:
     ) -> list[Example]:
         """As `Client.add_examples`."""
         return await self._send(add_call(examples, language))
+
+    async def add_texts(self, texts: str | Iterable[str], *, language: str) -> AddedTexts:
+        """As `Client.add_texts`."""
+        return await self._send(texts_call(texts, language))
 
     async def examples(self) -> AsyncGenerator[Example, None]:
         """As `Client.examples`."""

@@ -185,7 +185,9 @@ class Model(ModelName):
     inner_lr: float = 0.0
     """Alpha, the rate of the adaptation."""
     examples: int = 0
-    """How many examples are stored."""
+    """How many examples are stored that people labelled."""
+    machine_examples: int = 0
+    """How many examples are stored that a machine labelled."""
     adopted: tuple[Adopted, ...] = ()
     """The languages that were adopted, of which a machine labelled the sentences."""
 
@@ -209,6 +211,12 @@ class Example:
     """Code of its language, such as pt; empty where none was given."""
     created: str = ""
     """When it was added, in UTC, such as 2026-11-24T12:00:00Z."""
+    confidence: Annotated[float | None, OMITTED] = None
+    """How sure a machine was of the labels, 0 to 1; missing where people gave them."""
+    uncertain: Annotated[tuple[Stretch, ...] | None, OMITTED] = None
+    """Words of a machine-labelled sentence whose labels may be wrong; these have no influence."""
+    labelled_by: Annotated[str | None, OMITTED] = None
+    """Digest of the bundle that labelled it; missing where people did."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +245,45 @@ class ExamplePage:
     examples: tuple[Example, ...]
     next: int | None = None
     """What `after` has to be for the next page; null on the last one."""
+
+
+# --- POST /v1/texts --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many sentences of texts were not stored, and why."""
+
+    __pydantic_config__ = _CONFIG
+
+    repeated: int = 0
+    """Those that repeat an earlier sentence of the request."""
+    uncertain: int = 0
+    """Those in which nothing is certain that an answer could be shaped by."""
+    by_people: int = 0
+    """Those that are stored with labels by people."""
+    stored: int = 0
+    """Those that are stored with labels by this bundle."""
+
+
+@dataclass(frozen=True)
+class AddedTexts:
+    """The sentences of texts that nobody labelled: what was stored as machine-labelled examples, and what was not."""
+
+    __pydantic_config__ = _CONFIG
+
+    found: int
+    """How many sentences the texts have."""
+    kept: int
+    """How many of them were stored."""
+    left_out: LeftOut
+    """How many of them were not, by reason."""
+    examples: tuple[int, ...] = ()
+    """The ids of those stored, in the order of the sentences."""
+    replaced: int = 0
+    """How many machine-labelled examples were deleted: the same sentences, labelled by other bundles."""
+    labelled_by: str = ""
+    """Digest of the bundle that labelled them."""
 
 
 # --- answers with a status of 400 or more ----------------------------------------------------------------------------

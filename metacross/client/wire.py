@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from metacross.client.contract import (
     AddedExamples,
+    AddedTexts,
     EntitiesAnswer,
     Example,
     ExamplePage,
@@ -109,6 +110,7 @@ class Call(Generic[T]):
 
 
 _ENTITIES, _MODEL = TypeAdapter(EntitiesAnswer), TypeAdapter(Model)
+_TEXTS = TypeAdapter(AddedTexts)
 _ADDED, _PAGE = TypeAdapter(AddedExamples), TypeAdapter(ExamplePage)
 
 
@@ -143,6 +145,12 @@ def add_call(examples: Iterable[Mapping[str, Any] | Sentence], language: str) ->
 
     body = {"examples": [_example(example, language) for example in examples]}
     return Call("POST", "v1/examples", read, body, repeatable=False)
+
+
+def texts_call(texts: str | Iterable[str], language: str) -> Call[AddedTexts]:
+    """POST /v1/texts. Sending it twice stores nothing twice, but the second answer has no ids of what is stored."""
+    body = {"texts": [texts] if isinstance(texts, str) else list(texts), "language": language}
+    return Call("POST", "v1/texts", _TEXTS.validate_python, body, repeatable=False)
 
 
 def page_call(after: int | None) -> Call[tuple[tuple[Example, ...], int | None]]:

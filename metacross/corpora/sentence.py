@@ -14,7 +14,8 @@ class MachineLabels:
 
     Attributes:
         language: ISO 639-1 code of the sentence's language.
-        confidence: the mean probability of its entities' tags, of all tags where it has none; 0 to 1, not calibrated.
+        confidence: the mean probability of its entities' tags, of all tags where it has none; 0 to 1. It is calibrated
+            where a service labelled, and not where a bundle adopted a text.
         uncertain: numbers of the words whose tags may be wrong; nothing is learnt from these.
     """
 

@@ -6,6 +6,7 @@ Modules:
     schemas   requests, checked strictly
     limits    what one request may ask for
     imports   files of examples
+    texts     texts that nobody labelled
     lines     NDJSON in and out
     envelope  what is done for every request: id, bound, count, log line
     auth      bearer tokens

@@ -61,7 +61,9 @@ class DocumentedAPI(FastAPI):
             _not_null(text)["maxLength"] = self._limits.characters
         texts, words = _not_null(entities["texts"]), _not_null(entities["words"])
         texts["maxItems"] = words["maxItems"] = self._limits.texts
-        texts["items"]["maxLength"] = self._limits.characters
+        new_texts = models["NewTexts"]["properties"]["texts"]
+        new_texts["maxItems"] = self._limits.texts
+        texts["items"]["maxLength"] = new_texts["items"]["maxLength"] = self._limits.characters
 
 
 def _not_null(field: dict[str, Any]) -> dict[str, Any]:

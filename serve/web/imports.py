@@ -30,13 +30,7 @@ def read_examples(
     Raises:
         ProblemError: 422 where the file cannot be read, or has other labels, no entity, too many or too long sentences.
     """
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise ProblemError(
-            422,
-            f"The file is not UTF-8 text (byte {error.start}). Send it unpacked, or convert it to JSON lines first.",
-        ) from None
+    decoded(body)
     try:
         corpus = read_corpus("body", stream=io.BytesIO(body), language=language or None)
         for sentence in corpus.sentences:
@@ -48,6 +42,17 @@ def read_examples(
             422, f"{len(corpus.sentences)} sentences, at most {MOST_SENTENCES} a call. Send several files."
         )
     return corpus.sentences, corpus.oddities
+
+
+def decoded(body: bytes) -> str:
+    """A file's text. ProblemError 422 where it is not UTF-8."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise ProblemError(
+            422,
+            f"The file is not UTF-8 text (byte {error.start}). Send it unpacked, or convert it to JSON lines first.",
+        ) from None
 
 
 def _refuse_unfit(sentence: Sentence, labels: Collection[str], limits: Limits) -> None:

@@ -34,18 +34,28 @@ def jobs_of(request: schemas.EntitiesRequest, limits: Limits) -> list[Job]:
         name, texts = "words", [tuple(words) for words in request.words]
     else:
         name, texts = ("texts", request.texts) if request.texts is not None else ("text", [request.text or ""])
+    refuse_too_much(name, texts, limits, other_way=", or use /v1/entities:stream")
+    return [job_of(text, request) for text in texts]
+
+
+def refuse_too_much(name: str, texts: Sequence[str | tuple[str, ...]], limits: Limits, *, other_way: str = "") -> None:
+    """Raises ProblemError 422 where a request has too many texts, or too long ones.
+
+    Args:
+        name: the request's field that has them.
+        texts: raw texts, or the words of sentences.
+        limits: what a request may ask for.
+        other_way: how else many texts may be sent, for the message.
+    """
     if len(texts) > limits.texts:
         raise ProblemError(
-            422,
-            f"{len(texts)} texts, at most {limits.texts} a call. Send several, or use /v1/entities:stream.",
-            field=name,
+            422, f"{len(texts)} texts, at most {limits.texts} a call. Send several{other_way}.", field=name
         )
     for i, text in enumerate(texts):
         length = len(text) if isinstance(text, str) else sum(map(len, text)) + len(text)
         if length > limits.characters:
             field = name if name == "text" else f"{name}.{i}"
             raise ProblemError(422, f"{length} characters, at most {limits.characters}. Cut the text.", field=field)
-    return [job_of(text, request) for text in texts]
 
 
 def job_of(text: str | tuple[str, ...], options: schemas.RequestOptions) -> Job:

@@ -13,10 +13,12 @@ from starlette.concurrency import run_in_threadpool
 
 from metacross.client.contract import (
     AddedExamples,
+    AddedTexts,
     EntitiesAnswer,
     Example,
     ExamplePage,
     ImportedExamples,
+    LeftOut,
     Model,
     ModelName,
     Problem,
@@ -35,6 +37,7 @@ from serve.web.lines import NDJSON, Lines, answered_lines
 from serve.web.page import PAGE, policy
 from serve.web.problems import ProblemError
 from serve.web.service import Backend, Service
+from serve.web.texts import FoundSentences, read_file, read_texts
 
 # Statuses of problems, for the document.
 REFUSED = (401, 403, 422)  # of every route below /v1
@@ -47,6 +50,12 @@ _FILES = {  # what `metacross tag` writes, and all else that `metacross data` re
     NDJSON: {"schema": {"type": "string"}, "example": '{"tokens": ["Quito", "espera"], "ner_tags": ["B-LOC", "O"]}\n'},
     "text/plain": {"schema": {"type": "string"}, "example": "Quito\tB-LOC\nespera\tO\n"},
 }
+_PLAIN = {"schema": {"type": "string"}, "example": "Der Zug nach Bern fiel aus.\n"}
+_TEXTS = (
+    "The service finds sentences and labels them, without adaptation. Sentences with certain labels become "
+    "machine-labelled examples and shape the next answer; their uncertain words have no influence. Labels by people of "
+    "the same sentence are kept in their place, whichever came first."
+)
 _LINKS = {  # of the answer to new examples: where the first of them is
     method: {
         "operationRef": f"#/paths/~1v1~1examples~1{{number}}/{method}",
@@ -88,6 +97,7 @@ def make_app(
     _add_page_and_probes(app, service)
     _add_tagging(app, service)
     _add_new_examples(app, service)
+    _add_texts(app, service)
     _add_kept_examples(app, service)
     return app
 
@@ -119,7 +129,10 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
     )
     async def model() -> Model:
         facts = await service.model()
-        return replace(facts, examples=await service.stored(lambda store: store.count())) if service.store else facts
+        if service.store is None:
+            return facts
+        by_people, by_machine = await service.stored(lambda store: (store.count(), store.count(labelled=True)))
+        return replace(facts, examples=by_people, machine_examples=by_machine)
 
     @app.post(
         "/v1/entities",
@@ -183,6 +196,51 @@ def _add_new_examples(app: FastAPI, service: Service) -> None:
         sentences, oddities = await run_in_threadpool(read)
         added = await service.stored(lambda store: store.add(sentences, [language] * len(sentences)))
         return ImportedExamples(tuple(example.as_answer() for example in added), tuple(oddities))
+
+
+def _add_texts(app: FastAPI, service: Service) -> None:
+    may_write = service.may("write_examples")
+
+    @app.post(
+        "/v1/texts",
+        summary="Add texts that nobody labelled",
+        description=_TEXTS,
+        responses=_problems(*REFUSED, *BODY, *STORE, *WAIT),
+        dependencies=[may_write],
+    )
+    async def add_texts(request: schemas.NewTexts) -> AddedTexts:
+        found = await run_in_threadpool(read_texts, request.texts, service.limits)
+        return await _label_and_keep(service, found, request.language)
+
+    @app.post(
+        "/v1/texts:import",
+        summary="Add the sentences of a file that nobody labelled",
+        description=_TEXTS,
+        responses=_problems(*REFUSED, 413, *STORE, *WAIT),
+        dependencies=[may_write],
+        openapi_extra={"requestBody": {"required": True, "content": {"text/plain": _PLAIN}}},
+    )
+    async def import_text(
+        request: Request, language: Annotated[str, Query(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
+    ) -> AddedTexts:
+        found = await run_in_threadpool(read_file, await request.body(), service.limits)
+        return await _label_and_keep(service, found, language)
+
+
+async def _label_and_keep(service: Service, found: FoundSentences, language: str) -> AddedTexts:
+    """Has sentences labelled, stores those whose labels may shape answers, and counts the others by reason."""
+    service.kept()  # before they are labelled for nothing
+    labelled = await service.label(found.sentences, language)
+    added = await service.stored(lambda store: store.add_labelled(labelled.sentences, bundle=labelled.bundle))
+    different, certain = len(found.sentences), len(labelled.sentences)
+    return AddedTexts(
+        found=found.found,
+        kept=len(added.examples),
+        left_out=LeftOut(found.found - different, different - certain, added.by_people, added.stored),
+        examples=tuple(example.id for example in added.examples),
+        replaced=added.replaced,
+        labelled_by=labelled.bundle,
+    )
 
 
 def _add_kept_examples(app: FastAPI, service: Service) -> None:

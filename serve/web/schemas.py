@@ -139,3 +139,14 @@ class NewExamples(_Strict):
     """Examples that are stored all together, or not at all."""
 
     examples: Annotated[list[NewExample], Field(min_length=1, max_length=1000)]
+
+
+class NewTexts(_Strict):
+    """Texts that nobody labelled, all in one language."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"texts": ["Der Zug nach Bern fiel aus."], "language": "de"}]}
+    )
+
+    texts: Annotated[list[Text], Field(min_length=1)]
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]

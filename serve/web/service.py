@@ -12,9 +12,10 @@ from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 
 from metacross.client.contract import EntitiesAnswer, Model
+from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError
 from serve.examples import ExampleStore
-from serve.jobs import Job, Refusal
+from serve.jobs import Job, Labelled, Refusal
 from serve.web.auth import Grant, Token, needs
 from serve.web.limits import Limits
 from serve.web.problems import ProblemError, busy
@@ -28,6 +29,9 @@ class Backend(Protocol):
 
     async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         """Tags texts by one checkpoint. ProblemError 503 where it is too busy or not there."""
+
+    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        """Labels sentences without tags by one checkpoint. ProblemError 503 where it is too busy or not there."""
 
     async def model(self) -> Model:
         """Facts about the checkpoint that answers now. ProblemError 503 before one is loaded."""
@@ -60,16 +64,25 @@ class Service:
             raise ProblemError(422, answer.detail, field=answer.field)
         return answer
 
+    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        """The backend's answer. ProblemError 504 where it takes too long."""
+        return await self._in_time(self.backend.label(sentences, language))
+
     async def model(self) -> Model:
         """Facts about the checkpoint that answers now, which count no examples. ProblemError 504 after too long."""
         return await self._in_time(self.backend.model())
 
-    async def stored(self, work: Callable[[ExampleStore], T]) -> T:
-        """What the store says, asked in a thread. ProblemError 404 where there is no store, 503 where it fails."""
+    def kept(self) -> ExampleStore:
+        """The store. ProblemError 404 where there is none."""
         if self.store is None:
             raise ProblemError(404, "This service keeps no examples: serve.examples is empty.")
+        return self.store
+
+    async def stored(self, work: Callable[[ExampleStore], T]) -> T:
+        """What the store says, asked in a thread. ProblemError 404 where there is no store, 503 where it fails."""
+        store = self.kept()
         try:
-            return await run_in_threadpool(work, self.store)
+            return await run_in_threadpool(work, store)
         except RunError as error:
             log.error("the store of examples failed: %s", error)
             raise busy("The store of examples cannot be reached. Nothing was changed; try again.") from error

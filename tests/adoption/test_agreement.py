@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from metacross.adoption.agreement import agreement, neighbour_shares, uncertain_words
+from metacross.adoption.agreement import agreement, neighbour_shares, uncertain_words, unconfident_words
 
 
 def literal_agreement(shares: list[float], types: list[int]) -> list[float]:
@@ -105,3 +105,19 @@ def test_one_word_is_enough() -> None:
             quantile=0.3,
         )
         assert found.tolist() == [False]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_confidence_alone_equals_a_literal_version(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    spans, number = [], 0
+    while len(spans) < 60:
+        inside = bool(rng.integers(0, 2))
+        spans += [number if inside else -1] * int(rng.integers(1, 4))
+        number += inside
+    confidence, capitals = rng.random(len(spans)).round(2), rng.random(len(spans)) < 0.2
+    found = unconfident_words(spans_W=np.array(spans), confidence_W=confidence, capitals_W=capitals, bound=0.5)
+    for w, span in enumerate(spans):
+        members = [confidence[v] for v, s in enumerate(spans) if s == span]
+        trust = confidence[w] if span < 0 else sum(members) / len(members)
+        assert found[w] == (trust < 0.5 or (span < 0 and capitals[w]))

@@ -28,7 +28,16 @@ from fastapi.responses import JSONResponse, Response
 
 import metacross
 from metacross.cli.remote import word_spans, word_tags
-from metacross.client import AsyncClient, Client, Entity, RequestRefused, Result, ServiceUnavailable
+from metacross.client import (
+    AddedTexts,
+    AsyncClient,
+    Client,
+    Entity,
+    LeftOut,
+    RequestRefused,
+    Result,
+    ServiceUnavailable,
+)
 from metacross.client import client as client_module
 from metacross.client.retries import FIRST_SECONDS, retry_after
 from metacross.corpora.sentence import sentence_from_words
@@ -90,6 +99,13 @@ def application(service: Service) -> FastAPI:
             service.examples[number] = {"id": number, "text": text, "entities": found(text), **{"language": ""}}
             service.examples[number] |= {"language": example.get("language", ""), "created": "2026-11-24T12:00:00Z"}
         return JSONResponse({"examples": list(service.examples.values())}, 201)
+
+    @app.post("/v1/texts")
+    async def texts(request: Request) -> Any:
+        service.seen.append(await request.json())
+        kept = len(service.seen[-1]["texts"])
+        left_out = {"repeated": 0, "uncertain": 2, "by_people": 1, "stored": 0, "new": 1}
+        return {"found": kept + 3, "kept": kept, "left_out": left_out, "examples": [7], "labelled_by": "b1", "new": 1}
 
     @app.get("/v1/examples")
     async def page(limit: int, after: int = 0) -> Any:
@@ -283,6 +299,17 @@ def test_examples_are_added_listed_and_deleted(service: Service, ask: Asked) -> 
     with pytest.raises(RequestRefused, match="there is no example 7") as caught:
         ask(service.url, "delete_example", 7)
     assert caught.value.status == 404
+
+
+def test_texts_are_added(service: Service, ask: Asked) -> None:
+    told = ask(service.url, "add_texts", ["Ada schlief.", "Bob auch."], options={"language": "de"})
+    assert service.seen == [{"texts": ["Ada schlief.", "Bob auch."], "language": "de"}]
+    assert told == AddedTexts(5, 2, LeftOut(uncertain=2, by_people=1), (7,), labelled_by="b1")
+    ask(service.url, "add_texts", "Ada schlief.", options={"language": "de"})
+    assert service.seen[1]["texts"] == ["Ada schlief."]
+    service.faults.append(done_then_cut_off)
+    with pytest.raises(ServiceUnavailable, match="may have been done all the same"):
+        ask(service.url, "add_texts", "Ada schlief.", options={"language": "de"})
 
 
 def test_model_and_readiness(service: Service, ask: Asked) -> None:

@@ -44,8 +44,13 @@ def test_the_document_says_what_is_sent(kind: type) -> None:
     schema = TypeAdapter(kind).json_schema(mode="serialization")
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     assert list(schema["properties"]) == names
-    machine = ["confidence", "language", "uncertain"]
-    omitted = {Entity: ["score"], Result: ["support", "plain"], Support: machine}.get(kind, [])
+    machine = ["confidence", "uncertain"]
+    omitted = {
+        Entity: ["score"],
+        Example: [*machine, "labelled_by"],
+        Result: ["support", "plain"],
+        Support: [*machine, "language"],
+    }.get(kind, [])
     assert schema["required"] == [name for name in names if name not in omitted]
     assert not [name for name, field in schema["properties"].items() if "default" in field]
     assert all("anyOf" not in schema["properties"][name] for name in omitted), "never null"

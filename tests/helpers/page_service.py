@@ -50,6 +50,7 @@ SOURCE = [
 ]
 
 Json = dict[str, Any]
+_SUPPORT = ("text", "entities", "language", "confidence", "uncertain")  # what support says of an example
 
 
 class Refusal(Exception):
@@ -86,6 +87,10 @@ class PageService:
         spans = [{k: e[k] for k in ("start", "end", "label")} for e in located(text, entities)]
         return self.store({"text": text, "entities": spans, "language": language})
 
+    def add_by_machine(self, text: str, entities: dict[str, str]) -> None:
+        """Stores an example that a machine labelled."""
+        self.add(text, entities, "de").update(confidence=0.93, uncertain=[], labelled_by="5f0c2a91be77")
+
     def store(self, example: Json) -> Json:
         text = example["text"]
         entities = [{**e, "text": text[e["start"] : e["end"]]} for e in example["entities"]]
@@ -117,7 +122,7 @@ class PageService:
             for i, (t, names) in enumerate(SOURCE)
         ]
         pool += [
-            {"text": e["text"], "entities": e["entities"], "place": f"examples:{i}", "example": i}
+            {key: e[key] for key in _SUPPORT if key in e} | {"place": f"examples:{i}", "example": i}
             for i, e in self.examples.items()
         ]
         near = sorted(
@@ -232,7 +237,8 @@ def make_app(service: PageService) -> FastAPI:
             "dev_f1": 72.4,
             "source_sentences": 14041,
             "adopted": [{"language": "de", "file": "de.txt", "sentences": 900, "kept": 300, "distilled": 450}],
-            "examples": len(service.examples),
+            "examples": sum("confidence" not in example for example in service.examples.values()),
+            "machine_examples": sum("confidence" in example for example in service.examples.values()),
             "neighbours": NEIGHBOURS,
             "inner_lr": 0.05,
         }

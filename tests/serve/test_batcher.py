@@ -121,3 +121,21 @@ def test_all_batches_run_in_one_thread() -> None:
 
     asyncio.run(run())
     assert len(threads) == 1
+
+
+def test_other_work_runs_between_batches_in_their_thread() -> None:
+    async def run() -> None:
+        work = Work()
+        batches = batcher(work)
+        first = asyncio.create_task(_call(batches, 1))
+        await asyncio.to_thread(work.begun.wait, 10)
+        between = asyncio.create_task(batches.between(lambda: (len(work.batches), threading.get_ident())))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(_call(batches, 2))
+        await asyncio.sleep(0)
+        work.go.set()
+        batches_before, thread = await between
+        assert (batches_before, await first, await second) == (1, 2, 4)
+        assert thread == await batches.between(threading.get_ident)
+
+    asyncio.run(run())

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -65,30 +64,6 @@ def ids(examples: list[StoredExample]) -> list[int]:
 
 def numbered(*texts: str) -> list[Sentence]:
     return [sentence_of(text, [], labels=LABELS) for text in texts]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a store that does not exist yet."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/examples.db"
-        return
-    postgres = request.getfixturevalue("postgres")  # only here: it starts a server
-    schema = f"metacross_{uuid.uuid4().hex}"
-    server = create_engine(postgres, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-        parsed = make_url(postgres).update_query_dict({"options": f"-csearch_path={schema}"})
-        yield parsed.render_as_string(hide_password=False)
-        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-    server.dispose()
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[ExampleStore]:
-    store = ExampleStore(url)
-    yield store
-    store.close()
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------------

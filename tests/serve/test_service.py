@@ -50,6 +50,7 @@ def run(bundle: Path, place: Path, **settings: str) -> None:
                 "serve.replicas": "2",
                 "serve.timeout_s": "120",  # everything is replaced at once, and the machine may be busy
                 "serve.examples": str(place / "examples.db"),
+                "serve.label_confidence": "0.3",  # a tiny bundle is not sure of much
                 **{f"serve.{name}": value for name, value in settings.items()},
             }
         )
@@ -117,6 +118,19 @@ def test_an_example_counts_at_once_on_every_replica(place: Path) -> None:
         for _ in range(20):
             (result,) = client.tag([text], explain=True)
             assert all(support.example is None for support in result.support or ())
+
+
+@pytest.mark.cluster
+def test_text_that_nobody_labelled_counts_at_once_on_every_replica(place: Path) -> None:
+    text = "Anna Berg left Oslo."
+    with Client(URL) as client:
+        told = client.add_texts(text, language="de")
+        assert (told.found, told.kept, told.labelled_by) == (1, 1, client.model().bundle), told
+        for _ in range(20):
+            (result,) = client.tag([text], explain=True)
+            first = (result.support or ())[0]
+            assert (first.example, first.language) == (told.examples[0], "de") and first.confidence is not None
+        client.delete_example(told.examples[0])
 
 
 @pytest.mark.cluster

@@ -228,6 +228,23 @@ def test_deleting_an_example_is_felt_and_can_be_undone(open_page: OpenPage, serv
     expect(page.locator("#examples-problem")).to_contain_text("There is no example 2.")
 
 
+def test_examples_that_a_machine_labelled_say_so(open_page: OpenPage, service: PageService) -> None:
+    service.add_by_machine("Nordwind hired Ida Holm.", {"Ida Holm": "PER"})
+    service.add("Ida Holm left.", {"Ida Holm": "PER"})
+    page = open_page()
+    expect(page.locator("#facts")).to_contain_text("1 yours + 1 by machine")
+    stored = page.locator("#examples li")
+    expect(stored.first).to_contain_text("Machine label (5f0c2a91be77), 0.93")
+    expect(stored.last).not_to_contain_text("Machine label")
+    tag(page, "Ida Holm left Nordwind.")
+    support = page.locator("#support li")
+    expect(support.filter(has_text="Nordwind hired")).to_contain_text("Machine label (de), 0.93")
+    expect(support.filter(has_text="Your example 2")).not_to_contain_text("Machine label")
+    stored.first.get_by_role("button", name="Delete example 1").click()
+    expect(page.locator("#news")).to_have_text("Example 1 is deleted.")
+    expect(page.get_by_role("button", name="Undo")).to_have_count(0)
+
+
 def test_stored_examples_come_in_pages(open_page: OpenPage, service: PageService) -> None:
     for number in range(6):
         service.add(f"Sentence {number}.", {})

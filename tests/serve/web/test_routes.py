@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from metacross import AdaptiveTagger
 from metacross.client.contract import EntitiesAnswer, Model
+from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from serve.engine import Engine
 from serve.examples import ExampleStore
-from serve.jobs import Job, Refusal
+from serve.jobs import Job, Labelled, Refusal
 from serve.web.auth import Token, read_tokens, refuse_open_door
 from serve.web.limits import Limits
 from serve.web.problems import ProblemError
@@ -38,6 +39,9 @@ class Here:
 
     async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         return (await asyncio.to_thread(self.engine.answer, [jobs]))[0]
+
+    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        return await asyncio.to_thread(self.engine.label, sentences, language)
 
     async def model(self) -> Model:
         return self.engine.model()
@@ -280,6 +284,10 @@ class Failing:
             await asyncio.sleep(60)
         else:
             raise self.error
+        raise AssertionError
+
+    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        await self.tag([])
         raise AssertionError
 
     async def model(self) -> Model:
