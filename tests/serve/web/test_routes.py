@@ -124,7 +124,9 @@ def test_options(client: TestClient) -> None:
         assert (support["start"], support["end"], support["example"]) == (0, len(TEXT), None)
         assert all(support["text"][e["start"] : e["end"]] == e["text"] for e in support["entities"])
         assert ".conll:" in support["place"]
-    (people,) = post(client, text=TEXT, labels=["PER"])["results"]
+    both = "Anna Berg lives in Oslo."
+    assert {e["label"] for e in post(client, text=both)["results"][0]["entities"]} == {"PER", "LOC"}
+    (people,) = post(client, text=both, labels=["PER"])["results"]
     assert {e["label"] for e in people["entities"]} == {"PER"}
     scores = sorted(e["score"] for e in post(client, text=TEXT)["results"][0]["entities"])
     (sure,) = post(client, text=TEXT, threshold=scores[-1])["results"]
