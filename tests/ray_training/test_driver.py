@@ -219,6 +219,7 @@ def test_two_workers_learn_what_one_learns_and_stop_together(
     assert not torch.equal(found, expected)  # else it was one worker's work
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 def test_ctrl_c_leaves_a_whole_run_that_goes_on_as_if_nothing_had_been(
     local_ray: None, alone: Path, place: Path
