@@ -60,11 +60,9 @@ class SupportLookup:
                 f"support_size={k} but the index holds {len(self)} sentences. "
                 "Lower episodes.support_size (or --neighbours), or index more sentences."
             )
-        from_source = self.source.search(vectors_BH, min(k, len(self.source)))
-        if not len(self.examples):
-            return from_source
-        from_examples = self.examples.search(vectors_BH, min(k, len(self.examples)))
-        both = ([*a, *b] for a, b in zip(from_source, from_examples, strict=True))
+        # FAISS refuses to look for no neighbour, so an empty pool is not asked.
+        found = [pool.search(vectors_BH, min(k, len(pool))) for pool in (self.source, self.examples) if len(pool)]
+        both = ([n for row in rows for n in row] for rows in zip(*found, strict=True))
         return [sorted(row, key=lambda n: (-n.similarity, n.number))[:k] for row in both]
 
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:

@@ -65,6 +65,16 @@ def test_both_pools_are_searched() -> None:
         found.search(query, 6)
 
 
+def test_examples_alone_are_support_where_there_is_no_source() -> None:
+    empty = ExamplePool(SIZE)
+    found = SupportLookup(empty, ExamplePool(SIZE), tags=("O", "B-LOC"), trunk=lambda windows: [], budget_mb=1)
+    vectors_BH = np.eye(SIZE, dtype=np.float32)[:2]
+    numbers = found.examples.add([Candidate(window(9), SENTENCE)] * 2, vectors_BH)
+    assert [[n.number for n in row] for row in found.search(vectors_BH, 1)] == [[numbers[0]], [numbers[1]]]
+    with pytest.raises(UserError, match="support_size=3 but the index holds 2"):
+        found.search(vectors_BH, 3)
+
+
 def test_the_source_is_asked_once_for_all_that_is_missing() -> None:
     found, pool, ran = lookup(budget_mb=1)
     (example,) = found.examples.add([Candidate(window(9), SENTENCE)], np.eye(SIZE, dtype=np.float32)[:1])
