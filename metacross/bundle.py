@@ -201,7 +201,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
         sentences=_sentences(path) if source else [],
         index=VectorIndex.load(path / "index.faiss", use_gpu=use_gpu) if source else VectorIndex(empty, use_gpu=False),
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
-        digest=_digest(path),
+        digest=bundle_digest(path),
         adopted=read_adopted(path),
         score_temperature=hugging_face.get("score_temperature", 1.0),  # earlier versions wrote none
     )
@@ -224,7 +224,7 @@ def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSourc
     check_bundle(path)
     config = load_config([path / "ray_config.yaml"], alone=True)
     index = VectorIndex.load(path / "index.faiss", use_gpu=use_gpu)
-    return BundleSource(config, load_tokenizer(path), _sentences(path), index, _digest(path))
+    return BundleSource(config, load_tokenizer(path), _sentences(path), index, bundle_digest(path))
 
 
 def _record(sentence: Sentence) -> dict[str, Any]:
@@ -254,7 +254,8 @@ def _sentences(path: Path) -> list[Sentence]:
     return sentences
 
 
-def _digest(path: Path) -> str:
+def bundle_digest(path: Path) -> str:
+    """Names a bundle: 12 digits of its manifest's SHA-256."""
     return sha256(path / MANIFEST)[:12]
 
 

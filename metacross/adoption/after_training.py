@@ -8,13 +8,11 @@ from pathlib import Path
 from metacross.adopted import read_adopted
 from metacross.adoption.adopt import adopt, default_out
 from metacross.adoption.text import read_texts
-from metacross.bundle import check_bundle
+from metacross.bundle import bundle_digest, check_bundle
 from metacross.config import Config
 from metacross.errors import UserError
 from metacross.events import Note, Show, ignore
 from metacross.storage.addresses import is_address
-from metacross.storage.directories import MANIFEST
-from metacross.storage.files import sha256
 
 
 def refuse_texts(config: Config, place: str | Path) -> None:
@@ -68,5 +66,5 @@ def _has_adopted(out: Path, bundle: Path, files: Mapping[str, str]) -> bool:
     except UserError:
         return False
     records = {record.language: (record.file, record.teachers) for record in read_adopted(out)}
-    teachers = (sha256(bundle / MANIFEST)[:12],)
+    teachers = (bundle_digest(bundle),)
     return records == {language: (Path(file).name, teachers) for language, file in files.items()}

@@ -39,7 +39,7 @@ def adopt(
 
     \b
     metacross adopt runs/en/bundle --text es=es.txt --text de=de.jsonl
-    metacross adopt runs/en/bundle --text es=es.txt --teacher runs/a/bundle --teacher runs/b/bundle adopt.steps=3000
+    metacross adopt runs/en/bundle --text es=es.txt --teacher runs/a/bundle --teacher runs/b/bundle adopt.steps=100
     metacross adopt runs/en/bundle --text es=es.txt --no-distil --out runs/en/with-spanish
     """  # noqa: D301  # \b keeps the lines apart
     if not text:

@@ -306,8 +306,7 @@ class AdaptiveTagger:
         empty = torch.empty(0, len(self.tags))
         return [
             torch.cat([empty, *(tagged.chosen_WC for tagged in windows)])
-            for group in _groups((sentence, settings) for sentence in sentences)
-            for windows in self._by_sentence(group)
+            for windows in self._tagged_windows(sentences, settings)
         ]
 
     def chains(self, sentences: Sequence[Sentence], *, adapt: bool = True) -> TagChains:
@@ -315,8 +314,7 @@ class AdaptiveTagger:
         settings = self.settings(adapt=adapt)
         words = [
             tagged_words([(tagged.window, tagged.chosen_WC) for tagged in windows])
-            for group in _groups((sentence, settings) for sentence in sentences)
-            for windows in self._by_sentence(group)
+            for windows in self._tagged_windows(sentences, settings)
         ]
         return TagChains(words, self.tags)
 
@@ -346,6 +344,11 @@ class AdaptiveTagger:
             yield from tagged_sentences(
                 group, self._by_sentence(group), self.tags, temperature=self.bundle.score_temperature
             )
+
+    def _tagged_windows(self, sentences: Sequence[Sentence], settings: Settings) -> Iterator[list[TaggedWindow]]:
+        """Each sentence's windows, all of them tagged with the same settings."""
+        for group in _groups((sentence, settings) for sentence in sentences):
+            yield from self._by_sentence(group)
 
     def _by_sentence(self, group: Sequence[tuple[Sentence, Settings]]) -> list[list[TaggedWindow]]:
         """Each sentence's windows, tagged."""
