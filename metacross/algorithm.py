@@ -135,5 +135,12 @@ def query_losses(
 @torch.no_grad()
 def tag(model: TagModel, query: Rows, fast_weights: FastWeights = THETA) -> Tensor:
     """Tag probabilities (E, T, C) of the queries, each under its own fast weights."""
+    return tag_with_states(model, query, fast_weights)[0]
+
+
+@torch.no_grad()
+def tag_with_states(model: TagModel, query: Rows, fast_weights: FastWeights = THETA) -> tuple[Tensor, list[Tensor]]:
+    """Tag probabilities (E, T, C) of the queries, and the states (E, T, H) of each layer that they come from."""
     with model.fast_layers.running(fast_weights):
-        return model.logits(query).float().softmax(2)
+        states = model.states(query)
+        return model.head(states[-1]).float().softmax(2), states

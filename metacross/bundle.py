@@ -62,6 +62,9 @@ FREE_KEYS = frozenset(
         "train.precision",
         "train.batch_pieces",
         "train.trunk_cache_mb",
+        "words.neighbours",
+        "words.similarity",
+        "words.scale",
     }
 )
 

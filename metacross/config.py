@@ -31,6 +31,10 @@ BEFORE: dict[str, Any] = {
     "train.average": 0.0,
     "model.layers": "all",
     "train.seeds": 1,
+    # These three shape answers, not runs; an older bundle gets today's.
+    "words.neighbours": 32,
+    "words.similarity": 0.75,
+    "words.scale": 0.06,
 }
 
 # The descriptions are what an error message says is allowed.
@@ -101,6 +105,14 @@ class RetrievalConfig(Section):
     index: FilledText
     lists_searched: Count
     prepared: Annotated[str, Field(description='"", or a directory that `metacross index` made')]
+
+
+class WordsConfig(Section):
+    """How labelled words of examples vote on the tags of similar words, see `retrieval.labelled_words`."""
+
+    neighbours: CountOrZero
+    similarity: Annotated[float, Field(ge=-1, le=1, description="a number from -1 to 1")]
+    scale: Positive
 
 
 class EpisodesConfig(Section):
@@ -220,6 +232,7 @@ class Config(Section):
     data: DataConfig
     model: ModelConfig
     retrieval: RetrievalConfig
+    words: WordsConfig
     episodes: EpisodesConfig
     inner: InnerConfig
     loss: LossConfig

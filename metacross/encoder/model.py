@@ -102,23 +102,31 @@ class TagModel(nn.Module):
         positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
         hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
         rows = Rows(hidden_BTH, segments_BT, positions_BT, segments_BT)
-        return self._run(self.layers[: self.frozen_layers], rows)
+        return self._run(self.layers[: self.frozen_layers], rows)[-1]
 
     def logits(self, rows: Rows) -> Tensor:
         """Tag scores (B, T, C) from trunk states, by theta or by the fast weights set in `fast_layers`."""
-        hidden_BTH = self._run(self.layers[self.frozen_layers :], rows)
+        return self.head(self._run(self.layers[self.frozen_layers :], rows)[-1])
+
+    def states(self, rows: Rows) -> list[Tensor]:
+        """States (B, T, H) after each of the layers above the trunk, from trunk states, by the same weights."""
+        return self._run(self.layers[self.frozen_layers :], rows)[1:]
+
+    def head(self, hidden_BTH: Tensor) -> Tensor:
+        """Tag scores (B, T, C) from the last layer's states, by the same weights."""
         if self.family.final_norm:
             hidden_BTH = getattr(self.encoder, self.family.final_norm)(hidden_BTH)
         for name in self.family.head:
             hidden_BTH = getattr(self.classifier, name)(hidden_BTH)
         return hidden_BTH
 
-    def _run(self, layers: Iterable[nn.Module], rows: Rows) -> Tensor:
-        hidden_BTH = rows.hidden_BTH
+    def _run(self, layers: Iterable[nn.Module], rows: Rows) -> list[Tensor]:
+        """The states (B, T, H) that go into the first layer, and those that come out of each."""
+        states = [rows.hidden_BTH]
         extra = layer_arguments(self.encoder, self.family, rows)
         for layer in layers:
-            hidden_BTH = layer(hidden_BTH, **extra(layer))
-        return hidden_BTH
+            states.append(layer(states[-1], **extra(layer)))
+        return states
 
 
 def exact_backward(second_order: bool) -> AbstractContextManager[Any]:

@@ -109,11 +109,21 @@ class ExamplePool:
     def __len__(self) -> int:
         return len(self._index)
 
-    def add(self, candidates: Sequence[Candidate], vectors_BH: Vectors) -> list[int]:
-        """Adds windows with their unit vectors; returns their numbers."""
+    def add(self, candidates: Sequence[Candidate], vectors_BH: Vectors, which: str = "all") -> list[int]:
+        """Adds windows with their unit vectors; those that may not be support are not found by `search`.
+
+        Args:
+            candidates: the windows.
+            vectors_BH: their vectors.
+            which: see `may_be_support`.
+
+        Returns:
+            Their numbers.
+        """
         numbers = list(range(self._next, self._next + len(candidates)))
         self._next += len(candidates)
-        self._index.add(vectors_BH, np.array(numbers, dtype=np.int64))
+        found = [i for i, one in enumerate(candidates) if may_be_support(one.window, one.sentence, which)]
+        self._index.add(vectors_BH[found], np.array(numbers, dtype=np.int64)[found])
         self._examples.update(zip(numbers, candidates, strict=True))
         return numbers
 

@@ -9,16 +9,22 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from metacross.algorithm import THETA, InnerLoop, tag
+from metacross.algorithm import THETA, InnerLoop, tag_with_states
 from metacross.config import InnerConfig
 from metacross.encoder.device import padding_slack
 from metacross.encoder.model import TagModel
 from metacross.encoder.rows import budgeted, pack
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
+from metacross.retrieval.index import Vectors
+from metacross.retrieval.labelled_words import LabelledWords
+
+WORD_LAYERS = 3  # the last ones, whose states make a word's vector
 
 Timed = Callable[[str], AbstractContextManager[None]]  # a stage's name -> what times it
 
@@ -56,6 +62,7 @@ def tag_windows(
     *,
     batch_pieces: int,
     adaptation: Adaptation | None = None,
+    words: LabelledWords | None = None,
     tick: Callable[[int], None] | None = None,
     timed: Timed = lambda stage: nullcontext(),
 ) -> list[Tensor]:
@@ -71,8 +78,9 @@ def tag_windows(
         states: their trunk states (T, H).
         batch_pieces: word pieces of one forward, support's included.
         adaptation: of these windows.
+        words: labelled words that have a say in the tags of similar words; None: nobody has.
         tick: called with the number of windows just done.
-        timed: called with a stage's name, "adapt" or "tag"; returns a context manager that times it.
+        timed: called with a stage's name, "adapt", "tag" or "words"; returns a context manager that times it.
     """
     out: list[Tensor] = [torch.empty(0)] * len(windows)
     lengths = [len(window) for window in windows]
@@ -89,9 +97,33 @@ def tag_windows(
                     fast_weights = adaptation.fast_weights([adaptation.rows[i] for i in run])
             with timed("tag"):
                 query = pack([[(states[i], torch.empty(len(windows[i]), dtype=torch.long))] for i in run])
-                probabilities_ETC = tag(model, query, fast_weights).cpu()
+                probabilities_ETC, layer_states = tag_with_states(model, query, fast_weights)
+                probabilities_ETC = probabilities_ETC.cpu()
             for row, i in enumerate(run):
                 out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
+            if words is not None and len(words):
+                with timed("words"):
+                    vectors = word_vectors(layer_states, [windows[i] for i in run])
+                    blended_WC = words.blended(torch.cat([out[i] for i in run]), np.concatenate(vectors))
+                for i, own_WC in zip(run, torch.split(blended_WC, [len(v) for v in vectors]), strict=True):
+                    out[i] = own_WC
             if tick is not None:
                 tick(len(run))
     return out
+
+
+def word_vectors(states: Sequence[Tensor], windows: Sequence[Window]) -> list[Vectors]:
+    """Unit vectors (W, H) of each window's scored words, by which similar words are found.
+
+    They are means of the states of a word's first piece after the last layers: those of the very last one alone say
+    little else than the tag.
+
+    Args:
+        states: after each layer, (B, T, H); a row a window.
+        windows: the windows.
+    """
+    pieces = [list(window.scored_pieces()) for window in windows]
+    last = states[-WORD_LAYERS:]
+    of_words = [torch.cat([layer_BTH[row, own] for row, own in enumerate(pieces)]).float() for layer_BTH in last]
+    unit_WH = functional.normalize(torch.stack(of_words).mean(0), dim=1).cpu()
+    return [np.asarray(part.numpy(), dtype=np.float32) for part in torch.split(unit_WH, [len(own) for own in pieces])]

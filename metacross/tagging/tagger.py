@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from metacross.encoder.device import hold_in, named_device, product_dtype
 from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError
-from metacross.retrieval.pools import Candidate, ExamplePool, Pool, SourcePool, may_be_support
+from metacross.retrieval.pools import Candidate, ExamplePool, Pool, SourcePool
 from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
 from metacross.tagging.adaptation import Timed
@@ -86,7 +85,9 @@ class AdaptiveTagger:
             trunk=lambda windows: trunk_states(model, windows, batch_pieces=self.config.train.batch_pieces)[0],
             budget_mb=self.config.train.trunk_cache_mb,
         )
-        self._windows = WindowTagger(model, sentence_encoder, self._support, config=self.config, timed=timed)
+        self._windows = WindowTagger(
+            model, sentence_encoder, self._support, tags=bundle.tags, config=self.config, timed=timed
+        )
 
     @classmethod
     def from_pretrained(
@@ -123,12 +124,13 @@ class AdaptiveTagger:
     def add_examples(self, sentences: Sequence[Sentence]) -> list[list[int]]:
         """Lets further labelled sentences, in any language, shape answers from now on; theta stays as it is.
 
-        This is the cheapest form of the paper's low-resource setting: nothing is trained. The bundle on disk does not
+        This is the cheapest form of the paper's low-resource setting: nothing is trained. Sentences may become support,
+        and their words vote on the tags of similar words (`retrieval.labelled_words`). The bundle on disk does not
         change.
 
         Args:
             sentences: with IOB2 tags, such as `read_corpus(...).sentences`. With retrieval.candidates=with_entities,
-                those without entities are passed over, as they are among the source sentences.
+                those without entities cannot become support, as among the source sentences, but their words vote.
 
         Returns:
             Each sentence's windows that were added, by number, for `remove_examples`.
@@ -143,16 +145,14 @@ class AdaptiveTagger:
                     f"{sentence.place or f'example {number}'}: "
                     + (f"tag {unknown[0]} is not one of {', '.join(self.tags)}" if unknown[0] else "it has no tags")
                 )
-        which = self.config.retrieval.candidates
-        windows = [w for w in self._pieces.windows(sentences) if may_be_support(w, sentences[w.sentence], which)]
+        candidates = [Candidate(window, sentences[window.sentence]) for window in self._pieces.windows(sentences)]
+        # All are encoded before the first is taken in: a failure leaves everything as it was.
+        in_groups = groups(candidates, size=lambda candidate: len(candidate.window), most=GROUP_PIECES)
+        encoded = [self._windows.encode_examples(group) for group in in_groups]
         added: list[list[int]] = [[] for _ in sentences]
-        # All vectors before the first is taken in: a failure leaves everything as it was.
-        vectors = [self._windows.vectors(group) for group in groups(windows, size=len, most=GROUP_PIECES)]
-        if windows:
-            candidates = [Candidate(window, sentences[window.sentence]) for window in windows]
-            numbers = self._windows.add_examples(candidates, np.concatenate(vectors))
-            for window, number in zip(windows, numbers, strict=True):
-                added[window.sentence].append(number)
+        for part in encoded:
+            for candidate, number in zip(part.candidates, self._windows.add_examples(part), strict=True):
+                added[candidate.window.sentence].append(number)
         return added
 
     def remove_examples(self, windows: Sequence[int]) -> None:

@@ -17,19 +17,20 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metacross.algorithm import InnerLoop, adapt
+from metacross.algorithm import InnerLoop, adapt, tag_with_states
 from metacross.config import Config
 from metacross.encoder.device import autocast
 from metacross.encoder.model import TagModel
-from metacross.encoder.rows import pack, trunk_states
+from metacross.encoder.rows import budgeted, pack, trunk_states
 from metacross.encoder.sentence_encoder import SentenceEncoder
-from metacross.encoder.windows import Window
+from metacross.encoder.windows import IGNORED, Window, tag_ids
 from metacross.fast_weights import FastWeights
-from metacross.retrieval.index import Vectors
+from metacross.retrieval.index import Ids, Vectors
+from metacross.retrieval.labelled_words import LabelledWords
 from metacross.retrieval.pools import Candidate, Neighbour
 from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
-from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows
+from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows, word_vectors
 from metacross.tagging.factor_cache import CacheFigures, FactorCache
 
 GROUP_PIECES = 1 << 15  # word pieces of the windows that are held in memory at a time
@@ -80,6 +81,21 @@ class TaggedWindow:
         return chosen
 
 
+@dataclass(frozen=True)
+class EncodedExamples:
+    """Labelled windows, ready to be added.
+
+    Attributes:
+        candidates: the windows.
+        vectors_BH: their unit vectors, by which they are found.
+        words: for each window its words' unit vectors (M, H) and tag ids (M,).
+    """
+
+    candidates: Sequence[Candidate]
+    vectors_BH: Vectors
+    words: Sequence[tuple[Vectors, Ids]]
+
+
 class WindowTagger:
     """Tags windows, each as its settings say. One instance may be shared by threads.
 
@@ -87,6 +103,7 @@ class WindowTagger:
         model: theta.
         sentence_encoder: finds the vectors that windows are looked up by.
         support: what may be support.
+        tags: the tag set, IOB2.
         config: precision, batch size, inner loop and memory.
         timed: called with a stage's name (encode, search, adapt, tag); returns a context manager that times it.
     """
@@ -97,6 +114,7 @@ class WindowTagger:
         sentence_encoder: SentenceEncoder,
         support: SupportLookup,
         *,
+        tags: Sequence[str],
         config: Config,
         timed: Timed = lambda stage: nullcontext(),
     ) -> None:
@@ -108,6 +126,9 @@ class WindowTagger:
             budget_mb=config.serve.factor_cache_mb,
             batch_pieces=config.train.batch_pieces,
         )
+        self._tag_index = {tag: i for i, tag in enumerate(tags)}
+        self._words = LabelledWords(model.classifier.config.hidden_size, **config.words.model_dump())
+        self._words_of: dict[int, list[int]] = {}  # an example window's number -> its words' numbers
         # Cached trunk states and factors, and the model's hooks, are shared by all threads.
         self._lock = threading.Lock()
 
@@ -127,20 +148,39 @@ class WindowTagger:
                 self._tag_adapted([tagged for tagged in group if tagged.settings.adapt])
                 self._tag_plain([tagged for tagged in group if not tagged.settings.adapt])
 
-    def vectors(self, windows: Sequence[Window]) -> Vectors:
-        """Unit vectors (B, H) of windows, by which they are found."""
+    def encode_examples(self, candidates: Sequence[Candidate]) -> EncodedExamples:
+        """Labelled windows, ready to be added."""
+        windows = [candidate.window for candidate in candidates]
+        words = []
         with self._lock, self.precision():
-            return self.encode(windows)[1]
+            states, vectors_BH = self.encode(windows)
+            for run in budgeted([len(w) for w in windows], range(len(windows)), self._config.train.batch_pieces):
+                rows = pack([[(states[i], torch.empty(len(states[i]), dtype=torch.long))] for i in run])
+                vectors = word_vectors(tag_with_states(self._model, rows)[1], [windows[i] for i in run])
+                words += [self._labelled_words(candidates[i], own_WH) for i, own_WH in zip(run, vectors, strict=True)]
+        return EncodedExamples(candidates, vectors_BH, words)
 
-    def add_examples(self, candidates: Sequence[Candidate], vectors_BH: Vectors) -> list[int]:
-        """Lets labelled windows be support from now on; returns their numbers."""
+    def add_examples(self, examples: EncodedExamples) -> list[int]:
+        """Lets labelled windows be support, and their words vote, from now on; returns the windows' numbers."""
         with self._lock:
-            return self._support.examples.add(candidates, vectors_BH)
+            which = self._config.retrieval.candidates
+            numbers = self._support.examples.add(examples.candidates, examples.vectors_BH, which)
+            for number, (vectors_MH, tag_ids_M) in zip(numbers, examples.words, strict=True):
+                self._words_of[number] = self._words.add(vectors_MH, tag_ids_M)
+        return numbers
 
     def remove_examples(self, numbers: Sequence[int]) -> None:
         """Forgets labelled windows that `add_examples` took in."""
         with self._lock:
             self._support.examples.remove(numbers)
+            self._words.remove([word for number in numbers for word in self._words_of.pop(number)])
+
+    def _labelled_words(self, candidate: Candidate, vectors_WH: Vectors) -> tuple[Vectors, Ids]:
+        """Vectors (M, H) and tag ids (M,) of a window's words; uncertain ones are left out."""
+        tag_ids_T = tag_ids(candidate.window, candidate.sentence, self._tag_index)
+        tag_ids_M = tag_ids_T[list(candidate.window.scored_pieces())].numpy()
+        certain_M = tag_ids_M != IGNORED
+        return vectors_WH[certain_M], tag_ids_M[certain_M]
 
     def _tag_adapted(self, windows: Sequence[TaggedWindow]) -> None:
         if not windows:
@@ -208,6 +248,8 @@ class WindowTagger:
             states,
             batch_pieces=self._config.train.batch_pieces,
             adaptation=adaptation,
+            # Words vote on what the examples are to shape. Plain tags are those without them.
+            words=self._words if adaptation else None,
             timed=self._timed,
         )
 

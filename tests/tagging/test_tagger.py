@@ -165,8 +165,8 @@ def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path
     before = fresh.probabilities([sentence])[0]
     example = replace(sentence, tags=("B-PER", "I-PER", "O", "O", "B-LOC", "O"), place="mine:1")
     empty = sentence_from_words(["Nothing", "flew", "."])
-    numbers, none = fresh.add_examples([example, replace(empty, tags=("O", "O", "O"))])
-    assert (len(numbers), none, len(fresh)) == (1, [], 25)
+    numbers, voting = fresh.add_examples([example, replace(empty, tags=("O", "O", "O"))])
+    assert (len(numbers), len(voting), len(fresh)) == (1, 1, 25), "one without entities is no support, but votes"
 
     (tagged,) = fresh.tag_sentences([sentence], explain=True)
     assert (tagged.support[0].place, tagged.support[0].text) == ("mine:1", sentence.text)
@@ -176,7 +176,7 @@ def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path
     after = fresh.probabilities([sentence])[0]
     assert after[range(6), tags].log().mean() > before[range(6), tags].log().mean()
     torch.testing.assert_close(fresh.bundle.model.theta(), theta, rtol=0, atol=0)
-    fresh.remove_examples(numbers)
+    fresh.remove_examples([*numbers, *voting])
     assert len(fresh) == 24
     assert torch.equal(fresh.probabilities([sentence])[0], before)
     ((other,),) = fresh.add_examples([replace(example, tags=("B-LOC", "I-LOC", "O", "O", "B-PER", "O"))])
@@ -193,7 +193,8 @@ def test_examples_taken_in_together_are_those_taken_in_one_by_one(tiny_bundle: P
     together, single = (AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu") for _ in range(2))
     numbers = together.add_examples(examples)
     assert numbers == [single.add_examples([example])[0] for example in examples]
-    assert [len(windows) for windows in numbers] == [1, 1, 1], "of the long one only the window with an entity"
+    assert len(numbers[1]) > 1
+    assert together.example_count == 3, "of the long one only the window with an entity"
     text = "Max Roth flew to Xanten."
     (a,), (b,) = (tagger.tag_texts([text], explain=True) for tagger in (together, single))
     assert [s.text for s in a.support()] == [s.text for s in b.support()]
@@ -329,12 +330,33 @@ def test_weights_held_in_bf16_give_what_autocast_gives(tiny_bundle: Path, adapt:
 
 
 def test_examples_are_kept_beside_the_others(tiny_bundle: Path) -> None:
-    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu", overrides=["serve.factor_cache_mb=0"])
+    overrides = ["serve.factor_cache_mb=0", "words.neighbours=0"]
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu", overrides=overrides)
     before = tagger.probabilities([sentence_from_text(TEXT)])[0]
     tagger.add_examples([replace(sentence_from_words(["Anna", "Berg", "left", "Oslo", "."]), tags=tuple("OOOOO"))])
     same = tagger.probabilities([sentence_from_text(TEXT)])[0]
     torch.testing.assert_close(same, before, atol=1e-5, rtol=0)  # without entities it is nobody's support
     assert tagger.cache_figures.bytes == 0
+
+
+def test_words_of_examples_vote_on_similar_words(tiny_bundle: Path) -> None:
+    voting, silent = (
+        AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu", overrides=[f"words.neighbours={n}", "inner.lr=1e-9"])
+        for n in (8, 0)
+    )
+    sentence = sentence_from_words(["Zoe", "left", "."])
+    before = voting.probabilities([sentence])[0]
+    torch.testing.assert_close(before, silent.probabilities([sentence])[0], atol=1e-6, rtol=0)
+    (numbers,) = voting.add_examples([replace(sentence, tags=("B-LOC", "O", "O"))])
+    silent.add_examples([replace(sentence, tags=("B-LOC", "O", "O"))])
+    torch.testing.assert_close(before, silent.probabilities([sentence])[0], atol=1e-6, rtol=0)
+    after = voting.probabilities([sentence])[0]
+    # The word itself has similarity 1 and counts exp((1 - 0.75) / 0.06) = 65 times the tagger's own opinion.
+    assert voting.tags[int(after[0].argmax())] == "B-LOC"
+    assert torch.allclose(after.sum(1), torch.ones(3))
+    torch.testing.assert_close(voting.probabilities([sentence], adapt=False)[0], before, atol=1e-5, rtol=0)
+    voting.remove_examples(numbers)
+    assert torch.equal(voting.probabilities([sentence])[0], before)
 
 
 def test_texts_of_one_batch_are_tagged_each_as_it_wants(tagger: AdaptiveTagger) -> None:
