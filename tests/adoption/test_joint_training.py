@@ -114,3 +114,25 @@ def test_a_loss_that_is_not_finite_ends_it(other_bundle: Path, labelled: list[La
         bundle.model.theta()[0].fill_(torch.inf)
     with pytest.raises(RunError, match=r"distillation, step 1: .* lower adopt\.lr"):
         distillation_of(bundle, labelled).step(0)
+
+
+def test_a_step_takes_as_many_sentences_as_asked_even_of_a_single_example(tiny_bundle: Path) -> None:
+    bundle = load_bundle(tiny_bundle)
+    config = load_config(None, ["episodes.meta_batch_size=8", "adopt.source_share=0.5"], base=bundle.config)
+    pieces = PieceEncoder(bundle.tokenizer, max_pieces=config.model.max_pieces)
+    example, source = (GoldSentences(s, pieces, bundle.tags, 0.5) for s in (bundle.sentences[:1], bundle.sentences[1:]))
+    training = JointTraining(bundle.model, example, source, config, steps=2, name="training on examples")
+    for step in (0, 20):
+        of_target, of_source = ([e.query for e in batches.meta_batch(step)] for _, batches in training._parts)
+        assert of_target == [0] * 4
+        assert len(of_source) == 4
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0.1, 3), (6, 3), (60, 30), (100, 30)])
+def test_a_warm_up_in_steps_is_a_share_of_the_steps_here(
+    tiny_bundle: Path, labelled: list[LabelledSentence], warmup: float, expected: int
+) -> None:
+    bundle = load_bundle(tiny_bundle)
+    training = distillation_of(bundle, labelled, f"train.warmup={warmup}", "train.steps=60", "adopt.steps=30")
+    assert training.schedule.warmup_steps == expected
+    assert max(map(training.schedule.rate, range(30))) == pytest.approx(training.schedule.peak)
