@@ -184,8 +184,9 @@ class _Planner:
     """
 
     def __init__(self, suite: Suite, base: Config, plan: Plan) -> None:
-        self._suite, self._base, self._plan = suite, base, plan
+        self._suite, self._plan = suite, plan
         self._configs = {name: method_config(suite, name, base) for name in suite.methods}
+        self._adopted_with = {name: _adopt_settings(adoption_config(suite, name, base)) for name in suite.methods}
         self._seeded: dict[tuple[str, int], Config] = {}
         self._digests = {file: _digest(file) for file in [*suite.source_files, suite.source.dev]}
 
@@ -268,8 +269,8 @@ class _Planner:
         texts = self._suite.texts if method.adoption else {}
         settings = {
             key: value
-            for key, value in dotted(adoption_config(self._suite, name, self._base)).items()
-            if (sample and key in OF_EXAMPLES) or (texts and key.startswith("adopt.") and key != OF_EXAMPLES[0])
+            for key, value in self._adopted_with[name].items()
+            if (sample and key in OF_EXAMPLES) or (texts and key != OF_EXAMPLES[0])
         }
         teachers = self._teachers(name, bundle, sample)
         job = Adoption(
@@ -341,6 +342,11 @@ def _uses(method: Method, sample: Sample | None) -> _Uses:
             return _Uses(trained=replace(sample, part="first"), indexed=replace(sample, part="second"))
         case _:
             return _Uses(indexed=sample)
+
+
+def _adopt_settings(config: Config) -> dict[str, Any]:
+    """The section `adopt` of a configuration, by dotted name."""
+    return {key: value for key, value in dotted(config).items() if key.startswith("adopt.")}
 
 
 def _whose(method: Method, seed: int) -> str:

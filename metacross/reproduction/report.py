@@ -127,7 +127,8 @@ def _f1(found: Mapping[str, Any]) -> str:
     if found["averaged"]:
         text += (
             f" The weights of all seeds are averaged in {'; '.join(found['averaged'])}: that is one bundle, so "
-            "there is no deviation. Below, it stands beside every seed of the others, and the intervals lack its own variation."
+            "there is no deviation. Below, it stands beside every seed of the others, and the intervals lack its own "
+            "variation."
         )
     return f"## F1\n\n{text}\n\n{shown}"
 
