@@ -11,33 +11,39 @@ from metacross.cli.options import BundleArgument, Overrides
 from metacross.cli.terminal import reporting, say
 from metacross.errors import UserError
 
+ExampleFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LANGUAGE=FILE",
+        help="A few labelled sentences, such as es=es.conll; one file for each language. Give sentences as they come, "
+        "those without an entity too.",
+    ),
+]
+TextFiles = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LANGUAGE=FILE", help="Text without labels, such as es=es.txt; one for each language."),
+]
+TeacherBundles = Annotated[
+    list[str] | None,
+    typer.Option(metavar="BUNDLE", help="A tagger that labels the text; several label it together."),
+]
+Distil = Annotated[
+    bool, typer.Option(help="Train the weights on a part of the text; otherwise all of it may shape answers.")
+]
+OutDirectory = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where to write; by default `adopted` beside BUNDLE.")
+]
+
 
 @reporting()
 def adopt(
     bundle: BundleArgument,
     overrides: Overrides = None,
-    examples: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LANGUAGE=FILE",
-            help="A few labelled sentences, such as es=es.conll; one file for each language. Give sentences as they "
-            "come, those without an entity too.",
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LANGUAGE=FILE", help="Text without labels, such as es=es.txt; one for each language."),
-    ] = None,
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(metavar="BUNDLE", help="A tagger that labels the text; several label it together."),
-    ] = None,
-    distil: Annotated[
-        bool, typer.Option(help="Train the weights on a part of the text; otherwise all of it may shape answers.")
-    ] = True,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write; by default `adopted` beside BUNDLE.")
-    ] = None,
+    examples: ExampleFiles = None,
+    text: TextFiles = None,
+    teacher: TeacherBundles = None,
+    distil: Distil = True,
+    out: OutDirectory = None,
 ) -> None:
     """Adopt languages: make a new bundle that has learnt from a few labelled sentences, or from unlabelled text.
 
