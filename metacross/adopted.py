@@ -1,7 +1,7 @@
 """What a bundle says of the languages that it has adopted: its file adopted.json, and a part of its model card.
 
-A language is adopted when sentences of it that taggers labelled, and no people, stand beside the source sentences
-(`metacross.adoption`).
+A language is adopted when sentences of it stand beside the source sentences: those that taggers labelled, and no
+people, or a few that people labelled, the examples (`metacross.adoption`).
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ class AdoptedLanguage:
 
     Attributes:
         language: ISO 639-1 code.
-        file: name of the file that its sentences come from.
-        sentences: how many the file had, without repeated ones.
+        file: name of the file of text that nobody labelled; "" where only examples were given.
+        sentences: how many the text had, without repeated ones.
         kept: how many of these stand beside the source sentences.
         distilled: how many others theta was trained on.
-        teachers: digests of the bundles that labelled them.
+        teachers: digests of the bundles that labelled the text. Where examples were given with the text and no
+            teachers, the bundle was trained on the examples before it labelled.
+        examples: how many sentences that people labelled stand beside the source sentences.
     """
 
     language: str
-    file: str
-    sentences: int
-    kept: int
-    distilled: int
-    teachers: tuple[str, ...]
+    file: str = ""
+    sentences: int = 0
+    kept: int = 0
+    distilled: int = 0
+    teachers: tuple[str, ...] = ()
+    examples: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The record as adopted.json holds it."""
@@ -66,15 +69,16 @@ def card_section(languages: Sequence[AdoptedLanguage]) -> str:
     """The part of the model card about adopted languages; "" where there are none."""
     if not languages:
         return ""
-    rows = "\n".join(
-        f"| {a.language} | {a.file} | {a.sentences} | {a.kept} | {a.distilled} | {', '.join(a.teachers)} |"
-        for a in languages
-    )
+    columns = [
+        [a.language, a.file, a.sentences, a.kept, a.distilled, ", ".join(a.teachers), a.examples] for a in languages
+    ]
+    rows = "\n".join(f"| {' | '.join(map(str, row))} |" for row in columns)
     return f"""
-Adopted languages: their sentences were labelled by the bundles named last, and by no people. Those that were kept shape
-answers beside the source sentences, without their less certain words. The weights were trained on the distilled ones.
+Adopted languages: the sentences of a text were labelled by the bundles named beside it, and by no people. Those that
+were kept shape answers beside the source sentences, without their less certain words. The weights were trained on the
+distilled ones. People labelled the examples; the weights were trained on them, and they shape answers, too.
 
-| language | file | sentences | kept | distilled | labelled by |
-|---|---|---|---|---|---|
+| language | text | sentences | kept | distilled | labelled by | examples |
+|---|---|---|---|---|---|---|
 {rows}
 """

@@ -3,7 +3,7 @@
     model.safetensors, config.json, tokenizer files   loadable by transformers' AutoModelForTokenClassification
     pipeline.py, tag_sequences.py, words.py, ...      a pipeline that transformers loads if the user trusts the bundle
     sentence_encoder.safetensors                      the pre-trained layers above the trunk, for retrieval
-    source.jsonl                                      the labelled source sentences, and machine-labelled ones
+    source.jsonl                                      the labelled source sentences, and those of adopted languages
     index.faiss                                       FAISS index over their vectors
     ray_config.yaml                                   the resolved configuration
     metrics.json, README.md                           measurements of the training, and a model card
@@ -80,7 +80,8 @@ class Bundle:
         model: encoder and tag head, as trained (theta).
         sentence_encoder: the pre-trained encoder that retrieval compares sentences with.
         tokenizer: the encoder's.
-        sentences: the labelled source sentences, and behind them those of adopted languages; empty if loaded without.
+        sentences: the labelled source sentences; behind them the examples of adopted languages, and behind these the
+            machine-labelled ones; empty if loaded without.
         index: over the windows of these sentences that may be support; empty if loaded without.
         metrics: measurements of the training.
         digest: names the bundle: 12 digits of its manifest's SHA-256.
@@ -100,6 +101,22 @@ class Bundle:
     digest: str
     adopted: tuple[AdoptedLanguage, ...] = ()
     score_temperature: float = 1.0
+
+    def save(self, path: Path) -> None:
+        """Writes what it holds as a new bundle; `path` and `digest` of this one stay. Errors are `save_bundle`'s."""
+        save_bundle(
+            path,
+            config=self.config,
+            tags=self.tags,
+            model=self.model,
+            sentence_encoder=self.sentence_encoder,
+            tokenizer=self.tokenizer,
+            sentences=self.sentences,
+            index=self.index,
+            metrics=self.metrics,
+            adopted=self.adopted,
+            score_temperature=self.score_temperature,
+        )
 
 
 def save_bundle(
@@ -143,7 +160,7 @@ def save_bundle(
         card = model_card(
             config,
             tags,
-            sum(sentence.machine is None for sentence in sentences),
+            sum(sentence.machine is None and not sentence.example_of for sentence in sentences),
             metrics,
             adopted,
             marks_later_pieces=marks_later_pieces(tokenizer),
@@ -232,14 +249,18 @@ def load_source(path: Path | str, *, use_gpu: bool | str = False) -> BundleSourc
 
 def _record(sentence: Sentence) -> dict[str, Any]:
     """A sentence as source.jsonl holds it."""
-    record = {
+    record: dict[str, Any] = {
         "text": sentence.text,
         "tokens": sentence.words,
         "spans": sentence.spans,
         "ner_tags": sentence.tags,
         "place": sentence.place,
     }
-    return record if sentence.machine is None else {**record, "machine": asdict(sentence.machine)}
+    if sentence.machine is not None:
+        record["machine"] = asdict(sentence.machine)
+    if sentence.example_of:
+        record["example_of"] = sentence.example_of
+    return record
 
 
 def _sentences(path: Path) -> list[Sentence]:
@@ -252,7 +273,15 @@ def _sentences(path: Path) -> list[Sentence]:
             if machine is not None:
                 machine = MachineLabels(machine["language"], machine["confidence"], tuple(machine["uncertain"]))
             sentences.append(
-                Sentence(r["text"], tuple(r["tokens"]), spans, tuple(r["ner_tags"]), place=r["place"], machine=machine)
+                Sentence(
+                    r["text"],
+                    tuple(r["tokens"]),
+                    spans,
+                    tuple(r["ner_tags"]),
+                    place=r["place"],
+                    machine=machine,
+                    example_of=r.get("example_of", ""),
+                )
             )
     return sentences
 

@@ -195,8 +195,9 @@ class TrainConfig(Section):
 
 
 class AdoptConfig(Section):
-    """`metacross adopt`: what becomes of text that nobody labelled."""
+    """`metacross adopt`: what becomes of a few labelled sentences, and of text that nobody labelled."""
 
+    example_steps: Count
     share_distilled: Ratio
     steps: Count
     lr: Positive

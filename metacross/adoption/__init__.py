@@ -1,8 +1,9 @@
-"""Adopting languages: text that nobody labelled is labelled by taggers, and becomes support and training data. No Ray.
+"""Adopting languages: a few labelled sentences, and text that taggers label, become support and training data. No Ray.
 
 Modules:
-    adopt           adopt: texts, teachers and a bundle -> a bundle that has adopted the texts' languages
+    adopt           adopt: examples, texts and a bundle -> a bundle that has adopted their languages
     after_training  adopt at the end of a training run
+    examples        files of labelled sentences -> examples, beside those that a bundle has
     text            files of any format -> sentences without tags
     teacher         one or several taggers label sentences: tags, their probabilities, and how sure they are
     word_vectors    vectors of words, and each word's nearest words of other sentences
@@ -10,6 +11,7 @@ Modules:
     marking         what a machine labelled as arrays over words, and as sentences that say how sure it was
     labels          a text labelled in parts, filtered, and divided into support and training data
     by_confidence   a few sentences labelled by one tagger, filtered by its confidence alone
-    distillation    theta goes on training on the teachers' probabilities
+    joint_training  theta goes on training on examples or on the teachers' probabilities, and on source sentences
+    records         what a bundle says of its adopted languages, and what people are told
     work            the results of an unfinished adoption, so that an interrupted one goes on
 """

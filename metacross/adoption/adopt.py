@@ -1,39 +1,46 @@
-"""Adopting languages: a bundle, and text of other languages that nobody labelled -> a bundle that has adopted them.
+"""Adopting languages: a bundle, and a few labelled sentences or much text of other languages -> a bundle for them, too.
 
-Teachers label the text. Theta is trained on one part of it; of the other part the sentences whose labels can be trusted
-stand beside the source sentences, as support.
+Theta is first trained on the labelled sentences, the examples. Then teachers label the text, the bundle itself as it is
+by then if no others are given. Theta is trained on one part of it; of the other part the sentences whose labels can be
+trusted stand beside the source sentences, as support. So do the examples.
 """
 
 from __future__ import annotations
 
 import gc
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from metacross.adopted import AdoptedLanguage, read_adopted
-from metacross.adoption.distillation import Distillation, GoldSentences, SoftSentences, distil
+from metacross.adopted import AdoptedLanguage
+from metacross.adoption.examples import BundleSentences, read_examples, without_examples
+from metacross.adoption.joint_training import GoldSentences, JointTraining, SoftSentences, train
 from metacross.adoption.labels import DividedText, label_and_divide
+from metacross.adoption.records import losses, new_records, outcome
 from metacross.adoption.teacher import Teachers, refuse_other_tags
 from metacross.adoption.text import TargetText, read_texts
 from metacross.adoption.work import Work
-from metacross.bundle import Bundle, load_bundle, refuse_learned_keys, refuse_other_content, save_bundle
+from metacross.bundle import Bundle, load_bundle, refuse_learned_keys, refuse_other_content
 from metacross.config import FILE_NAME, Config, load_config
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast, named_device
 from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
-from metacross.errors import UserError
+from metacross.errors import UserError, first_line
 from metacross.events import Note, Show, ignore
-from metacross.retrieval.pools import may_be_support, useful_sentences
+from metacross.retrieval.pools import ExamplePool, may_be_support, useful_sentences
 from metacross.retrieval.prepared import SourceDigest
 from metacross.sequences import groups
 from metacross.storage.addresses import is_address
+from metacross.tagging.calibration import fit_temperature
+from metacross.tagging.development import read_dev_sentences, tag_dev
+from metacross.tagging.tagger import AdaptiveTagger
 
-CHECKPOINT_STEPS = 50  # of the training on machine-labelled sentences
+CHECKPOINT_STEPS = 50  # of a training
 GROUP_PIECES = 1 << 15  # word pieces of windows whose vectors are computed together
 
 
@@ -50,8 +57,9 @@ def default_out(bundle: str) -> Path:
 
 def adopt(
     bundle: str | Path,
-    files: Mapping[str, str],
+    texts: Mapping[str, str],
     *,
+    examples: Mapping[str, str] | None = None,
     out: Path,
     teachers: Sequence[str | Path] = (),
     distilled: bool = True,
@@ -61,14 +69,15 @@ def adopt(
 ) -> tuple[AdoptedLanguage, ...]:
     """Makes a bundle that has adopted languages. If an earlier call was interrupted, the same call goes on.
 
-    A language that the bundle had adopted before is adopted anew: its sentences take the place of those before. The
-    other languages that it had adopted stay.
+    Text of a language that the bundle had adopted before takes the place of the text before; examples stay beside new
+    ones, see `adoption.examples`. The other languages that it had adopted stay.
 
     Args:
         bundle: what a training run left, or an earlier adoption.
-        files: a file of text for each language, see `text.read_texts`.
+        texts: a file of text for each language, see `text.read_texts`.
+        examples: a file of labelled sentences for each language, see `examples.read_examples`.
         out: where the new bundle goes; a bundle that is there is replaced.
-        teachers: bundles that label the text together; the bundle itself by default.
+        teachers: bundles that label the text together; by default the bundle itself, once trained on the examples.
         distilled: train theta on a part of the text (`adopt.share_distilled`); otherwise all of it may be support.
         overrides: `key=value` settings in place of the bundle's; see `bundle.FREE_KEYS`.
         device: auto, cpu, cuda or cuda:N.
@@ -85,157 +94,215 @@ def adopt(
     old = load_bundle(bundle)
     config = load_config([old.path / FILE_NAME], overrides, alone=True)
     refuse_learned_keys(old.config, config)
-    texts = read_texts(files, max_words=config.data.max_words, show=show)
-    _tell_losses(old, texts, out, show)
+    material = _read(old, config, texts, examples or {}, show)
+    if lost := losses(out, old.adopted, given=material.given, texts=texts):
+        show(Note(lost))
     share = config.adopt.share_distilled if distilled else 0.0
-    teaching = Teachers.open(teachers or [old.path], device=device)
-    refuse_other_tags(old.tags, teaching.taggers[0])
-    digests = teaching.digests
-    work = Work(out, _facts(old, digests, texts, config, share))
-    divided = [_labelled(text, teaching, config, share, work, show) for text in texts]
-    del teaching
-    gc.collect()  # the teachers' weights
+    dev = _dev_sentences(old, show) if material.given or (texts and share) else []
     old.model.to(named_device(device))
     old.sentence_encoder.to(named_device(device))
-    pieces = PieceEncoder(old.tokenizer, max_pieces=config.model.max_pieces)
-    _train(old, divided, pieces, config, work, show)
-    languages = _save(old, divided, pieces, config, digests, out, show)
-    work.remove()
+    teaching = Teachers.open(teachers, device=device) if teachers else Teachers([_plain_tagger(old)])
+    refuse_other_tags(old.tags, teaching.taggers[0])
+    digests = teaching.digests
+    adoption = _Adoption(old, config, material, Work(out, _facts(old, digests, material, config, share)), show)
+    adoption.train_on_examples()
+    divided = [adoption.labelled(text, teaching, share) for text in material.texts]
+    del teaching
+    gc.collect()  # the teachers' weights
+    adoption.distil(divided)
+    adoption.calibrate(dev)
+    languages = adoption.save(divided, digests, out)
+    adoption.work.remove()
     return languages
 
 
-def _tell_losses(old: Bundle, texts: Sequence[TargetText], out: Path, show: Show) -> None:
-    """Tells which languages the bundle at `out` has adopted that the new one will not have."""
-    if not out.exists():
-        return
-    kept = {record.language for record in old.adopted} | {text.language for text in texts}
-    if lost := sorted({record.language for record in read_adopted(out)} - kept):
+class _Material(NamedTuple):
+    """What a bundle adopts.
+
+    Attributes:
+        sentences: the bundle's, with the new examples.
+        given: the languages that the new examples are of.
+        texts: without sentences that are among the examples.
+    """
+
+    sentences: BundleSentences
+    given: tuple[str, ...]
+    texts: list[TargetText]
+
+
+def _read(old: Bundle, config: Config, texts: Mapping[str, str], examples: Mapping[str, str], show: Show) -> _Material:
+    new = read_examples(examples, config.data, old.tags, show)
+    sentences = BundleSentences.of(old.sentences).with_examples(new, show)
+    found = read_texts(texts, max_words=config.data.max_words, show=show)
+    return _Material(sentences, tuple(new), [without_examples(text, sentences.examples, show) for text in found])
+
+
+def _dev_sentences(old: Bundle, show: Show) -> list[list[Sentence]]:
+    """The bundle's development sentences; none, with a note, where they cannot be read any more."""
+    try:
+        return read_dev_sentences(old, show)
+    except UserError as error:
         show(
             Note(
-                f"{out} had adopted {', '.join(lost)}, and the bundle that takes its place will not. To keep them, "
-                "interrupt this and adopt from that bundle."
+                f"scores stay calibrated as before (temperature {old.score_temperature:.2f}) though the weights "
+                f"change: the development data cannot be read ({first_line(error)})"
             )
         )
+        return []
 
 
-def _facts(
-    old: Bundle, teachers: Sequence[str], texts: Sequence[TargetText], config: Config, share: float
-) -> dict[str, Any]:
+def _plain_tagger(bundle: Bundle) -> AdaptiveTagger:
+    """A tagger by the bundle's theta as it is at each call; it has nothing to adapt to."""
+    return AdaptiveTagger(bundle, device=bundle.model.device, pool=ExamplePool(bundle.sentence_encoder.size))
+
+
+def _facts(old: Bundle, teachers: Sequence[str], material: _Material, config: Config, share: float) -> dict[str, Any]:
     """What the intermediate results depend on."""
     return {
         "bundle": old.digest,
         "teachers": teachers,
-        "texts": {text.language: str(SourceDigest(text.sentences)) for text in texts},
+        "examples": {
+            language: str(SourceDigest(s for s in material.sentences.examples if s.example_of == language))
+            for language in material.given
+        },
+        "texts": {text.language: str(SourceDigest(text.sentences)) for text in material.texts},
         "share": share,
         "config": config.to_yaml(),
     }
 
 
-def _labelled(
-    text: TargetText, teachers: Teachers, config: Config, share: float, work: Work, show: Show
-) -> DividedText:
-    return label_and_divide(
-        text,
-        teachers,
-        share_distilled=share,
-        seed=config.train.seed,
-        neighbours=config.adopt.neighbours,
-        quantile=config.adopt.quantile,
-        work=work,
-        show=show,
-    )
+@dataclass
+class _Adoption:
+    """An adoption under way.
 
-
-def _train(
-    old: Bundle, divided: Sequence[DividedText], pieces: PieceEncoder, config: Config, work: Work, show: Show
-) -> None:
-    """Trains the bundle's theta on the sentences that are for that, if there are any."""
-    labelled = [one for part in divided for one in part.for_theta]
-    if not labelled:
-        return
-    people = [sentence for sentence in old.sentences if sentence.machine is None]
-    soft = SoftSentences(labelled, pieces)
-    gold = GoldSentences(people, pieces, old.tags, config.loss.later_weight)
-    distillation = Distillation(old.model, soft, gold, config)
-    distil(distillation, work.folder, tags=old.tags, every=CHECKPOINT_STEPS, show=show)
-
-
-def _save(
-    old: Bundle,
-    divided: Sequence[DividedText],
-    pieces: PieceEncoder,
-    config: Config,
-    teachers: tuple[str, ...],
-    out: Path,
-    show: Show,
-) -> tuple[AdoptedLanguage, ...]:
-    """Writes the new bundle; returns the languages that it has adopted."""
-    new = {part.text.language for part in divided}
-    before = [s for s in old.sentences if s.machine is not None and s.machine.language not in new]
-    labelled = [*before, *(sentence for part in divided for sentence in part.for_support)]
-    machine = useful_sentences(labelled, pieces, config.retrieval.candidates)
-    people = [sentence for sentence in old.sentences if sentence.machine is None]
-    _index(old, people, machine, pieces, config)
-    kept = Counter(sentence.machine.language for sentence in machine if sentence.machine)
-    records = [
-        AdoptedLanguage(
-            language=part.text.language,
-            file=Path(part.text.file).name,
-            sentences=len(part.text.sentences),
-            kept=kept[part.text.language],
-            distilled=len(part.for_theta),
-            teachers=teachers,
-        )
-        for part in divided
-    ]
-    for record in records:
-        show(
-            Note(
-                f"{record.language}: of {record.sentences} sentences theta was trained on {record.distilled}, and "
-                f"{record.kept} of the others may shape answers"
-            )
-        )
-    languages = (*(record for record in old.adopted if record.language not in new), *records)
-    save_bundle(
-        out,
-        config=config,
-        tags=old.tags,
-        model=old.model,
-        sentence_encoder=old.sentence_encoder,
-        tokenizer=old.tokenizer,
-        sentences=[*people, *machine],
-        index=old.index,
-        # What training measured is true of the bundle as training left it.
-        metrics={"dev_f1": None, "before_adoption": old.metrics.get("before_adoption", old.metrics)},
-        adopted=languages,
-        score_temperature=old.score_temperature,
-    )
-    return languages
-
-
-def _index(
-    old: Bundle, people: Sequence[Sentence], machine: Sequence[Sentence], pieces: PieceEncoder, config: Config
-) -> None:
-    """Puts the windows of machine-labelled sentences into the bundle's index, in place of those that were there.
-
-    People's sentences stand before them, so their windows keep their numbers.
+    Attributes:
+        bundle: as it was loaded; its theta is trained, and its index changed.
+        config: what the new bundle will have.
+        material: what is adopted.
+        work: keeps intermediate results.
+        show: gets events.
     """
-    sentences = [*people, *machine]
+
+    bundle: Bundle
+    config: Config
+    material: _Material
+    work: Work
+    show: Show
+    _trained: bool = field(default=False, init=False)
+
+    @cached_property
+    def pieces(self) -> PieceEncoder:
+        """Cuts sentences into the bundle's windows."""
+        return PieceEncoder(self.bundle.tokenizer, max_pieces=self.config.model.max_pieces)
+
+    def train_on_examples(self) -> None:
+        """Trains theta on the examples of the languages that were given some, those from before included.
+
+        The examples of other languages are among the source sentences here, so that theta does not forget them.
+        """
+        sentences, given = self.material.sentences, self.material.given
+        chosen = [sentence for sentence in sentences.examples if sentence.example_of in given]
+        if chosen:
+            others = [sentence for sentence in sentences.examples if sentence.example_of not in given]
+            steps = self.config.adopt.example_steps
+            target, folder = self._gold(chosen), self.work.folder / "examples"
+            self._train(target, [*sentences.source, *others], folder, steps=steps, name="training on examples")
+
+    def labelled(self, text: TargetText, teachers: Teachers, share: float) -> DividedText:
+        """A text labelled by teachers, of which theta is to be trained on a share."""
+        return label_and_divide(
+            text,
+            teachers,
+            share_distilled=share,
+            seed=self.config.train.seed,
+            neighbours=self.config.adopt.neighbours,
+            quantile=self.config.adopt.quantile,
+            work=self.work,
+            show=self.show,
+        )
+
+    def distil(self, divided: Sequence[DividedText]) -> None:
+        """Trains theta on the machine-labelled sentences that are for that, if there are any."""
+        labelled = [one for part in divided for one in part.for_theta]
+        if labelled:
+            sentences, steps = self.material.sentences, self.config.adopt.steps
+            target, people = SoftSentences(labelled, self.pieces), [*sentences.source, *sentences.examples]
+            self._train(target, people, self.work.folder, steps=steps, name="distillation")
+
+    def calibrate(self, dev: Sequence[Sequence[Sentence]]) -> None:
+        """Fits the temperature of scores anew if theta has changed and there is development data.
+
+        Sentences are tagged plainly: the temperature is that of adapted answers, too (docs/decisions.md).
+        """
+        if not (self._trained and dev):
+            return
+        before = self.bundle.score_temperature
+        now = fit_temperature(tag_dev(_plain_tagger(self.bundle), dev, adapt=False, show=self.show))
+        self.bundle.score_temperature = now
+        self.show(
+            Note(f"scores are calibrated anew on the development data: temperature {now:.2f}, before {before:.2f}")
+        )
+
+    def save(self, divided: Sequence[DividedText], teachers: tuple[str, ...], out: Path) -> tuple[AdoptedLanguage, ...]:
+        """Writes the new bundle; returns the languages that it has adopted."""
+        source, examples, before = self.material.sentences
+        new = {part.text.language for part in divided}
+        labelled = [s for s in before if s.machine and s.machine.language not in new]
+        labelled += [sentence for part in divided for sentence in part.for_support]
+        machine = useful_sentences(labelled, self.pieces, self.config.retrieval.candidates)
+        _index(self.bundle, len(source), [*source, *examples, *machine], self.pieces, self.config)
+        languages = new_records(self.bundle.adopted, divided, teachers, examples, machine)
+        for line in outcome(languages, given=self.material.given, texts=new):
+            self.show(Note(line))
+        metrics = self.bundle.metrics
+        replace(
+            self.bundle,
+            config=self.config,
+            sentences=[*source, *examples, *machine],
+            # What training measured is true of the bundle as training left it.
+            metrics={"dev_f1": None, "before_adoption": metrics.get("before_adoption", metrics)},
+            adopted=languages,
+        ).save(out)
+        return languages
+
+    def _gold(self, sentences: Sequence[Sentence]) -> GoldSentences:
+        return GoldSentences(sentences, self.pieces, self.bundle.tags, self.config.loss.later_weight)
+
+    def _train(
+        self, target: GoldSentences | SoftSentences, source: Sequence[Sentence], folder: Path, *, steps: int, name: str
+    ) -> None:
+        """Trains theta on sentences of target languages and on those that people labelled in others."""
+        self.show(Note(f"{name}: {len(target.sentences)} sentences, {steps} steps"))
+        training = JointTraining(self.bundle.model, target, self._gold(source), self.config, steps=steps, name=name)
+        train(training, folder, tags=self.bundle.tags, every=CHECKPOINT_STEPS, show=self.show)
+        self._trained = True
+
+
+def _index(bundle: Bundle, first: int, sentences: Sequence[Sentence], pieces: PieceEncoder, config: Config) -> None:
+    """Puts the windows of adopted sentences into the bundle's index, in place of those that were there.
+
+    Source sentences stand before them, so their windows keep their numbers.
+
+    Args:
+        bundle: whose index is changed.
+        first: how many source sentences there are.
+        sentences: all that the bundle will have.
+        pieces: cuts them into windows.
+        config: which windows may be support, and how vectors are computed.
+    """
     windows = pieces.windows(sentences)
-    first = sum(window.sentence < len(people) for window in windows)
-    if old.adopted:
-        old.index.remove(np.arange(first, len(pieces.windows(old.sentences))))
+    own = sum(window.sentence < first for window in windows)
+    if bundle.adopted:
+        bundle.index.remove(np.arange(own, len(pieces.windows(bundle.sentences))))
     which = config.retrieval.candidates
-    numbers = [
-        i for i in range(first, len(windows)) if may_be_support(windows[i], sentences[windows[i].sentence], which)
-    ]
-    with autocast(config.train.precision, old.model.device):
+    numbers = [i for i in range(own, len(windows)) if may_be_support(windows[i], sentences[windows[i].sentence], which)]
+    with autocast(config.train.precision, bundle.model.device):
         for group in groups(numbers, size=lambda i: len(windows[i]), most=GROUP_PIECES):
             _, vectors_BH = trunk_states(
-                old.model,
+                bundle.model,
                 [windows[i] for i in group],
                 batch_pieces=config.train.batch_pieces,
-                sentence_encoder=old.sentence_encoder,
+                sentence_encoder=bundle.sentence_encoder,
             )
             assert vectors_BH is not None
-            old.index.add(vectors_BH.float().cpu().numpy(), np.array(group))
+            bundle.index.add(vectors_BH.float().cpu().numpy(), np.array(group))

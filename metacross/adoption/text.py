@@ -40,8 +40,12 @@ class TargetText:
     sentences: Sequence[Sentence]
 
 
-def files_by_language(options: Sequence[str]) -> dict[str, str]:
+def files_by_language(options: Sequence[str], name: str) -> dict[str, str]:
     """LANGUAGE=FILE ... -> language -> file.
+
+    Args:
+        options: what was given.
+        name: of the option, for messages.
 
     Raises:
         UserError: it is not of this form, or a language comes twice.
@@ -50,9 +54,9 @@ def files_by_language(options: Sequence[str]) -> dict[str, str]:
     for option in options:
         language, _, file = option.partition("=")
         if not file or not re.fullmatch("[a-z]{2,3}", language):
-            raise UserError(f"--text {option}: expected a language code and a file, such as --text es=es.txt")
+            raise UserError(f"{name} {option}: expected a language code and a file, such as {name} es=FILE")
         if language in files:
-            raise UserError(f"--text {option}: {language} was given before, as {files[language]}; join the two files")
+            raise UserError(f"{name} {option}: {language} was given before, as {files[language]}; join the two files")
         files[language] = file
     return files
 

@@ -179,8 +179,9 @@ def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
 
 
 def _labelled_by(support: SupportSentence) -> str:
-    """Language and confidence of what a machine labelled."""
-    return "" if support.confidence is None else f"({support.language}, machine {support.confidence:.2f}) "
+    """Language of what stands in an adopted language, and the confidence where a machine labelled it."""
+    machine = "" if support.confidence is None else f", machine {support.confidence:.2f}"
+    return f"({support.language}{machine}) " if support.language else ""
 
 
 def _answer(tagged: TaggedText) -> TaggedItem:

@@ -94,7 +94,7 @@ class Support:
     confidence: Annotated[float | None, OMITTED] = None
     """How sure a machine was of the labels, 0 to 1; missing where people gave them."""
     language: Annotated[str | None, OMITTED] = None
-    """Code of a machine-labelled sentence's language, such as de."""
+    """Code of the language, such as de, of a machine-labelled sentence, or of an example that the bundle adopted."""
     uncertain: Annotated[tuple[Stretch, ...] | None, OMITTED] = None
     """Words of a machine-labelled sentence whose labels may be wrong; these had no influence."""
 
@@ -146,14 +146,14 @@ class EntitiesAnswer:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A language that the bundle adopted: sentences without labels, which other taggers labelled."""
+    """A language that the bundle adopted, by examples that people labelled, or by text that taggers labelled."""
 
     __pydantic_config__ = _CONFIG
 
     language: str
     """Its code, such as de."""
     file: str
-    """Name of the file that the sentences come from."""
+    """Name of the file of text that nobody labelled; empty where only examples were given."""
     sentences: int = 0
     """How many sentences it had."""
     kept: int = 0
@@ -162,6 +162,8 @@ class Adopted:
     """How many others the weights were trained on."""
     teachers: tuple[str, ...] = ()
     """Digests of the bundles that labelled them."""
+    examples: int = 0
+    """How many sentences of the language people labelled."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class Model(ModelName):
     machine_examples: int = 0
     """How many examples are stored that a machine labelled."""
     adopted: tuple[Adopted, ...] = ()
-    """The languages that were adopted, of which a machine labelled the sentences."""
+    """The languages that were adopted."""
 
 
 # --- /v1/examples ----------------------------------------------------------------------------------------------------

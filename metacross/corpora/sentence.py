@@ -36,6 +36,8 @@ class Sentence:
         presplit: whether the words were given; False if `split_words` found them in raw text.
         place: "file:line" of the first word, for messages; "" if it comes from no file.
         machine: how sure a machine was of the tags; None where people gave them.
+        example_of: ISO 639-1 code of the language that a bundle adopted by this sentence, as an example that people
+            labelled; "" for all other sentences.
     """
 
     text: str
@@ -45,6 +47,7 @@ class Sentence:
     presplit: bool = True
     place: str = ""
     machine: MachineLabels | None = None
+    example_of: str = ""
 
     @property
     def uncertain(self) -> frozenset[int]:

@@ -21,12 +21,12 @@ DONE_FILE = "done.json"  # written last into a cell's directory
 
 @dataclass(frozen=True)
 class Sample:
-    """Labelled target sentences that are drawn at random.
+    """Labelled target sentences that are drawn at random, as they come: see `few_shot.drawn`.
 
     Attributes:
         language: the target language.
         file: where they are drawn from.
-        size: how many.
+        size: how many of them have an entity.
         draw: number of the sample, from 0.
         part: all of them, or half of them: the first, or the second.
     """
@@ -56,15 +56,27 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Average:
+    """Makes one bundle of several, with the mean of their weights.
+
+    Attributes:
+        bundles: the cells that have them.
+    """
+
+    bundles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Adoption:
-    """Lets a bundle adopt unlabelled text.
+    """Lets a bundle adopt unlabelled text, or a few labelled sentences, or both.
 
     Attributes:
         bundle: the cell that has it.
-        teachers: the cells whose bundles label the text together.
+        teachers: the cells whose bundles label the text together; none: the bundle itself, trained on the sentences.
         texts: file by language.
         distillation: whether theta is trained on a part of the text too.
-        settings: all of the configuration's section `adopt`, by dotted name.
+        settings: of the configuration's section `adopt`, those that matter, by dotted name.
+        sample: the labelled sentences.
     """
 
     bundle: str
@@ -72,6 +84,7 @@ class Adoption:
     texts: Mapping[str, str]
     distillation: bool
     settings: Mapping[str, Any]
+    sample: Sample | None
 
 
 @dataclass(frozen=True)
@@ -103,8 +116,8 @@ class Evaluation:
     sample: Sample | None
 
 
-Job = Training | Adoption | Evaluation
-KINDS: dict[type[Job], str] = {Training: "train", Adoption: "adopt", Evaluation: "measure"}
+Job = Training | Average | Adoption | Evaluation
+KINDS: dict[type[Job], str] = {Training: "train", Average: "average", Adoption: "adopt", Evaluation: "measure"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """`train`, `adopt` or `measure`."""
+        """`train`, `average`, `adopt` or `measure`."""
         return KINDS[type(self.job)]
 
     @property
@@ -138,6 +151,8 @@ class Cell:
         match self.job:
             case Training(start=start):
                 return (start,) if start else ()
+            case Average(bundles=bundles):
+                return bundles
             case Adoption(bundle=bundle, teachers=teachers):
                 return tuple(dict.fromkeys([bundle, *teachers]))
             case Evaluation(bundle=bundle):

@@ -19,21 +19,24 @@ from metacross.storage.files import write_file
 def drawn(sentences: Sequence[Sentence], sample: Sample) -> list[Sentence]:
     """The sentences of a sample, or of its part.
 
-    They are drawn among those with an entity: one without says little about any type, and a sample of one must not be
-    such. A draw's smaller samples are the beginnings of its larger ones.
+    Sentences are drawn, whether they have an entity or not, until as many with one are there as the sample's size. So
+    the language's own share of sentences without is among them, and from a sample of one something can be learnt. A
+    draw's smaller samples are the beginnings of its larger ones.
 
     Raises:
         UserError: there are too few.
     """
-    good = [sentence for sentence in sentences if any(tag != "O" for tag in sentence.tags or ())]
-    if len(good) < sample.size:
+    order = np.random.default_rng([sample.draw]).permutation(len(sentences)).tolist()
+    ends = [i for i, number in enumerate(order, 1) if any(tag != "O" for tag in sentences[number].tags or ())]
+    if len(ends) < sample.size:
         raise UserError(
-            f"{sample.file}: shots.sizes has {sample.size}, but only {len(good)} sentences have an entity. Lower it."
+            f"{sample.file}: shots.sizes has {sample.size}, but only {len(ends)} sentences have an entity. Lower it."
         )
-    order = np.random.default_rng([sample.draw]).permutation(len(good))[: sample.size]
-    chosen = [good[i] for i in order]
-    half = sample.size // 2
-    return {"all": chosen, "first": chosen[:half], "second": chosen[half:]}[sample.part]
+    chosen = [sentences[number] for number in order[: ends[sample.size - 1]]]
+    if sample.part == "all":
+        return chosen
+    middle = ends[sample.size // 2 - 1]
+    return chosen[:middle] if sample.part == "first" else chosen[middle:]
 
 
 def read_sample(sample: Sample, data: DataConfig) -> list[Sentence]:
@@ -41,7 +44,7 @@ def read_sample(sample: Sample, data: DataConfig) -> list[Sentence]:
     return drawn(read_configured(sample.file, data, language=sample.language).sentences, sample)
 
 
-def write_sample(path: Path, sentences: Sequence[Sentence], *, others: int, share: float) -> None:
+def write_sample(path: Path, sentences: Sequence[Sentence], *, others: int = 0, share: float = 0.0) -> None:
     """Writes sentences as JSON lines, repeated until they are a share of what is trained on.
 
     Args:

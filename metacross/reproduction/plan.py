@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metacross.config import Config, dotted
 from metacross.ray_training.directory import CHANGEABLE
-from metacross.reproduction.cells import Adoption, Cell, Evaluation, Sample, Training
+from metacross.reproduction.cells import Adoption, Average, Cell, Evaluation, Sample, Training
 from metacross.reproduction.suite import DECIDED, Method, Suite, adoption_config, method_config
 from metacross.storage.files import sha256
 from metacross.sweeps.space import changed_config
 
 # Settings that do not decide what a training cell's result is, or whose files count by their content.
 NOT_IN_DIGEST = {*CHANGEABLE, *DECIDED, "train.storage_path", "retrieval.prepared"} - {"train.seed"}
+# Settings of adoption that decide what becomes of labelled sentences; all but the first decide it for text, too.
+OF_EXAMPLES = ("adopt.example_steps", "adopt.lr", "adopt.source_share")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Comparison:
 def make_plan(suite: Suite, base: Config) -> Plan:
     """The plan of a suite. Cells are ordered by seed, so that a complete comparison with one seed comes first.
 
-    Methods whose teachers are the bundles of all seeds come after the others, since they need all these trainings.
+    Methods that need the bundles of all seeds come after the others.
 
     Args:
         suite: as `load_suite` returns it.
@@ -121,7 +123,7 @@ def changes(before: Mapping[str, Mapping[str, Any]], plan: Plan) -> list[str]:
             continue
         flat_old, flat = _flat(old), _flat(inputs)
         keys = [key for key in sorted(flat_old.keys() | flat.keys()) if flat_old.get(key) != flat.get(key)]
-        if keys != ["teachers"] and {"bundle", "start", "teachers"}.issuperset(keys):
+        if keys != ["teachers"] and {"bundle", "bundles", "start", "teachers"}.issuperset(keys):
             followers += 1
             continue
         lines.append(f"anew: {label} ({', '.join(f'{k}: {flat_old.get(k)} -> {flat.get(k)}' for k in keys)})")
@@ -154,8 +156,22 @@ def _samples(suite: Suite, method: Method) -> Iterator[tuple[str, Sample, int]]:
 
 
 def _needs_all_seeds(method: Method) -> bool:
-    """Whether bundles of all seeds label the text that the method adopts."""
-    return method.adoption is not None and method.adoption.teachers == "seeds"
+    """Whether bundles of all seeds are averaged, or label the text that the method adopts."""
+    return method.average or (method.adoption is not None and method.adoption.teachers == "seeds")
+
+
+class _Uses(NamedTuple):
+    """What becomes of a sample.
+
+    Attributes:
+        trained: it is trained on with the source, from the start.
+        adopted: a trained bundle adopts it.
+        indexed: it may be support.
+    """
+
+    trained: Sample | None = None
+    adopted: Sample | None = None
+    indexed: Sample | None = None
 
 
 class _Planner:
@@ -168,8 +184,9 @@ class _Planner:
     """
 
     def __init__(self, suite: Suite, base: Config, plan: Plan) -> None:
-        self._suite, self._base, self._plan = suite, base, plan
+        self._suite, self._plan = suite, plan
         self._configs = {name: method_config(suite, name, base) for name in suite.methods}
+        self._adopted_with = {name: _adopt_settings(adoption_config(suite, name, base)) for name in suite.methods}
         self._seeded: dict[tuple[str, int], Config] = {}
         self._digests = {file: _digest(file) for file in [*suite.source_files, suite.source.dev]}
 
@@ -185,8 +202,8 @@ class _Planner:
     ) -> None:
         """Adds a figure, with the cell that has it and all that this cell needs."""
         method, config = self._suite.methods[name], self._configs[name]
-        learned, indexed = _split(method, sample)
-        bundle = self._bundle(name, seed, learned)
+        uses = _uses(method, sample)
+        bundle = self._bundle(name, seed, uses)
         test = self._suite.targets[language].test
         way = "adapted" if method.tagging == "plain" else method.tagging
         job = Evaluation(
@@ -199,7 +216,7 @@ class _Planner:
             inner_lr=next(lr for lr in (inner_lr, method.inner_lr, config.inner.lr) if lr is not None),
             o_bias=method.o_bias or 0.0,
             seed=seed if way in ("random_support", "shuffled_labels") else 0,
-            sample=indexed,
+            sample=uses.indexed,
         )
         # The seed counts in the bundle already, except where the tagging draws.
         inputs = {
@@ -212,10 +229,11 @@ class _Planner:
             "inner_lr": job.inner_lr,
             "o_bias": job.o_bias,
             "seed": job.seed,
-            "sample": _sample_inputs(indexed),
+            "sample": _sample_inputs(uses.indexed),
         }
         varied = "".join([f", K {neighbours}" * bool(neighbours), f", inner_lr {inner_lr}" * bool(inner_lr)])
-        label = f"measure {name}, seed {seed}, {language}{varied}{_sample_label(sample)}"
+        whose = f"seed {seed}" if job.seed else _whose(method, seed)
+        label = f"measure {name}, {whose}, {language}{varied}{_sample_label(sample)}"
         self._plan.figures.append(
             Figure(
                 method=name,
@@ -230,25 +248,51 @@ class _Planner:
             )
         )
 
-    def _bundle(self, name: str, seed: int, sample: Sample | None) -> str:
+    def _bundle(self, name: str, seed: int, uses: _Uses) -> str:
         """The name of the cell that has a method's bundle."""
         method = self._suite.methods[name]
-        bundle = self._train(name, seed, sample)
-        if method.adoption is None:
+        bundle = self._average(name) if method.average else self._train(name, seed, uses.trained)
+        if method.adoption is None and uses.adopted is None:
             return bundle
-        seeds = self._suite.seeds if _needs_all_seeds(method) else [seed]
-        teachers = tuple(self._train(name, one, sample) for one in seeds)
-        settings = dotted(adoption_config(self._suite, name, self._base))
-        settings = {key: value for key, value in settings.items() if key.startswith("adopt.")}
-        job = Adoption(bundle, teachers, self._suite.texts, method.adoption.distillation, settings)
+        return self._adopt(name, seed, bundle, uses.adopted)
+
+    def _average(self, name: str) -> str:
+        """The cell that has the average of the bundles of all seeds; of a single seed, that of its training."""
+        bundles = tuple(self._train(name, seed, None) for seed in self._suite.seeds)
+        if len(bundles) == 1:
+            return bundles[0]
+        return self._plan.add(Cell(f"average {name}, all seeds", Average(bundles), {"bundles": list(bundles)}))
+
+    def _adopt(self, name: str, seed: int, bundle: str, sample: Sample | None) -> str:
+        """The cell in which a bundle adopts the method's texts, or a sample, or both."""
+        method = self._suite.methods[name]
+        texts = self._suite.texts if method.adoption else {}
+        settings = {
+            key: value
+            for key, value in self._adopted_with[name].items()
+            if (sample and key in OF_EXAMPLES) or (texts and key != OF_EXAMPLES[0])
+        }
+        teachers = self._teachers(name, bundle, sample)
+        job = Adoption(
+            bundle, teachers, texts, bool(method.adoption and method.adoption.distillation), settings, sample
+        )
         inputs = {
             "bundle": bundle,
             "teachers": list(teachers),
-            "texts": {language: _digest(file) for language, file in job.texts.items()},
+            "texts": {language: _digest(file) for language, file in texts.items()},
             "distillation": job.distillation,
             "settings": settings,
         }
-        return self._plan.add(Cell(f"adopt {name}, seed {seed}{_sample_label(sample)}", job, inputs))
+        if sample:
+            inputs["sample"] = _sample_inputs(sample)
+        return self._plan.add(Cell(f"adopt {name}, {_whose(method, seed)}{_sample_label(sample)}", job, inputs))
+
+    def _teachers(self, name: str, bundle: str, sample: Sample | None) -> tuple[str, ...]:
+        """The cells whose bundles label the method's texts; none: the bundle itself, once it is trained on a sample."""
+        adoption = self._suite.methods[name].adoption
+        if adoption is not None and adoption.teachers == "seeds":
+            return tuple(self._train(name, seed, None) for seed in self._suite.seeds)
+        return () if sample else (bundle,)
 
     def _train(self, name: str, seed: int, sample: Sample | None) -> str:
         method = self._suite.methods[name]
@@ -286,20 +330,36 @@ class _Planner:
         return self._seeded[name, seed]
 
 
-def _split(method: Method, sample: Sample | None) -> tuple[Sample | None, Sample | None]:
-    """What of a sample is learned from, and what may be support."""
-    if sample is None or method.shots == "index":
-        return None, sample
-    if method.shots == "joint":
-        return sample, None
-    parts = [Sample(sample.language, sample.file, sample.size, sample.draw, part) for part in ("first", "second")]
-    return parts[0], parts[1]
+def _uses(method: Method, sample: Sample | None) -> _Uses:
+    if sample is None:
+        return _Uses()
+    match method.shots:
+        case "joint":
+            return _Uses(trained=sample)
+        case "adopted":
+            return _Uses(adopted=sample)
+        case "half":
+            return _Uses(trained=replace(sample, part="first"), indexed=replace(sample, part="second"))
+        case _:
+            return _Uses(indexed=sample)
+
+
+def _adopt_settings(config: Config) -> dict[str, Any]:
+    """The section `adopt` of a configuration, by dotted name."""
+    return {key: value for key, value in dotted(config).items() if key.startswith("adopt.")}
+
+
+def _whose(method: Method, seed: int) -> str:
+    """The seed of a method's bundle, for labels."""
+    return "all seeds" if method.average else f"seed {seed}"
 
 
 def _sample_inputs(sample: Sample | None) -> dict[str, Any]:
     if sample is None:
         return {}
-    return {"file": _digest(sample.file), "size": sample.size, "draw": sample.draw, "part": sample.part}
+    # Earlier versions drew among the sentences with an entity alone.
+    chosen = {"size": sample.size, "draw": sample.draw, "part": sample.part, "from": "all sentences"}
+    return {"file": _digest(sample.file), **chosen}
 
 
 def _sample_label(sample: Sample | None) -> str:

@@ -114,7 +114,7 @@ def f1_by_shots(found: Mapping[str, Any]) -> Figure:
 
 def _line(axes: Axes, x: list[float], cells: list[Mapping[str, Any] | None], i: int, label: str) -> None:
     """A line with deviations; the mean over languages is black and thick."""
-    there = [(at, cell["mean"], cell["sd"]) for at, cell in zip(x, cells, strict=True) if cell]
+    there = [(at, cell["mean"], cell["sd"] or 0.0) for at, cell in zip(x, cells, strict=True) if cell]
     if not there:
         return
     at, means, deviations = zip(*there, strict=True)

@@ -11,7 +11,7 @@ from metacross.errors import UserError
 from metacross.reproduction.page import sentences_page
 from metacross.reproduction.plan import Comparison
 from metacross.reproduction.plots import plots
-from metacross.reproduction.tables import MEAN, OTHERS, OWN_PLAIN, Results, figures
+from metacross.reproduction.tables import MEAN, OTHERS, OWN_PLAIN, SECONDS, Results, figures
 from metacross.storage.files import write_file
 
 
@@ -74,12 +74,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def cell(value: Mapping[str, Any] | None) -> str:
-    """Mean and standard deviation.
+    """Mean and standard deviation, if there is one.
 
-    >>> cell({"mean": 71.25, "sd": 0.5}), cell(None)
-    ('71.2 ± 0.5', '')
+    >>> cell({"mean": 71.25, "sd": 0.5}), cell({"mean": 71.25, "sd": None}), cell(None)
+    ('71.2 ± 0.5', '71.2', '')
     """
-    return "" if value is None or value["mean"] is None else f"{value['mean']:.1f} ± {value['sd']:.1f}"
+    if value is None or value["mean"] is None:
+        return ""
+    return f"{value['mean']:.1f}" if value["sd"] is None else f"{value['mean']:.1f} ± {value['sd']:.1f}"
 
 
 def signs(by_seed: Mapping[str, float]) -> str:
@@ -121,7 +123,14 @@ def _f1(found: Mapping[str, Any]) -> str:
         average = f"{sum(complete) / len(complete):.1f}" if len(complete) == len(found["languages"]) else ""
         rows.append([f"*paper: {name}*", *row, average, *([""] * (len(found["means"]) - 1))])
     shown = table(["", *_head_of(found, columns)], rows)
-    return f"## F1\n\nEntity F1 in percent, mean ± standard deviation over seeds.\n\n{shown}"
+    text = "Entity F1 in percent, mean ± standard deviation over seeds."
+    if found["averaged"]:
+        text += (
+            f" The weights of all seeds are averaged in {'; '.join(found['averaged'])}: that is one bundle, so "
+            "there is no deviation. Below, it stands beside every seed of the others, and the intervals lack its own "
+            "variation."
+        )
+    return f"## F1\n\n{text}\n\n{shown}"
 
 
 def _gains(found: Mapping[str, Any]) -> str:
@@ -242,14 +251,21 @@ def _shots(found: Mapping[str, Any]) -> str:
     if not found["shots"]:
         return ""
     rows = [
-        [name, size, *(cell(part[one]) for one in (*found["languages"], MEAN))]
+        [
+            name,
+            size,
+            *(cell(part[one]) for one in (*found["languages"], MEAN)),
+            "" if part[SECONDS] is None else f"{part[SECONDS]:.0f}",
+        ]
         for name, sizes in found["shots"].items()
         for size, part in sizes.items()
     ]
     return (
         "## A few labelled sentences\n\nF1 with labelled sentences of the target language, mean ± standard deviation "
-        "over draws; a draw has its own sentences and the next seed in turn.\n\n"
-        + table(["", "sentences", *found["languages"], MEAN], rows)
+        "over draws; a draw has its own sentences and the next seed in turn. Counted are sentences with an entity; "
+        "others come along as they are drawn. Seconds are those of the complete training on a draw, or of its "
+        "adoption, on the machines that ran it: the mean over languages and draws.\n\n"
+        + table(["", "sentences", *found["languages"], MEAN, "seconds"], rows)
     )
 
 

@@ -36,6 +36,10 @@ class Counts:
     found_SN: Array
     correct_SN: Array
 
+    def of_seeds(self, rows: Sequence[int]) -> Counts:
+        """The counts of some seeds, by their rows, in this order."""
+        return Counts(self.gold_N, self.found_SN[rows], self.correct_SN[rows])
+
     @cached_property
     def f1_S(self) -> Array:
         """Micro F1 of each seed, in percent."""
@@ -78,6 +82,20 @@ class Measured:
     similarity_SN: Array
     cells: list[str]
     costs: list[dict[str, Any]]
+
+    @property
+    def distinct(self) -> Measured:
+        """The same with every cell once: seeds whose bundles are averaged share theirs."""
+        first = sorted({cell: number for number, cell in reversed(list(enumerate(self.cells)))}.values())
+        return Measured(
+            seeds=[self.seeds[i] for i in first],
+            counts=self.counts.of_seeds(first),
+            plain=self.plain.of_seeds(first),
+            changed_SN=self.changed_SN[first],
+            similarity_SN=self.similarity_SN[first],
+            cells=[self.cells[i] for i in first],
+            costs=[self.costs[i] for i in first],
+        )
 
 
 def f1(gold: Any, found: Any, correct: Any) -> Array:

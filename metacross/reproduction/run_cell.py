@@ -9,19 +9,21 @@ from pathlib import Path
 import torch
 
 from metacross.adoption.adopt import adopt
-from metacross.config import FILE_NAME, Config
+from metacross.config import FILE_NAME, Config, load_config
 from metacross.corpora.from_config import read_source
-from metacross.events import Event, Preparation
-from metacross.reproduction.cells import DONE_FILE, Adoption, Cell, Evaluation, Training, folder_of
+from metacross.events import Event, Preparation, Show
+from metacross.reproduction.cells import DONE_FILE, Adoption, Average, Cell, Evaluation, Training, folder_of
 from metacross.reproduction.evaluation import evaluate
 from metacross.reproduction.few_shot import read_sample, write_sample
 from metacross.storage.files import write_file, write_json
 from metacross.sweeps.space import changed_config, overrides
 from metacross.training import checkpoint, loop
+from metacross.training.bundle_average import average_bundles
 from metacross.training.event_log import EventLog, Stopped
 from metacross.training.learner import Learner
 
 RESULT_FILE = "result.json"  # of an evaluation cell
+SAMPLE_FILE = "shots.jsonl"  # of a training or an adoption: the labelled target sentences
 STOP_FILE = "STOP"  # in the comparison's directory: whoever creates it stops all cells
 
 
@@ -46,6 +48,11 @@ def run_cell(cell: Cell, out: Path, *, device: torch.device) -> bool:
             case Training():
                 if not _train(cell.job, out, folder, device, log):
                     return False
+            case Average(bundles=bundles):
+                show = _stoppable(log, out)
+                average_bundles(
+                    [_bundle(out, one) for one in bundles], folder / "bundle", device=str(device), show=show
+                )
             case Adoption():
                 _adopt(cell.job, out, folder, device, log)
             case Evaluation():
@@ -71,27 +78,38 @@ def _train(job: Training, out: Path, folder: Path, device: torch.device, log: Ev
 
 
 def _adopt(job: Adoption, out: Path, folder: Path, device: torch.device, log: EventLog) -> None:
-    """Adopts the text; goes on from what an interrupted call left in the cell's directory.
+    """Adopts text and labelled sentences; goes on from what an interrupted call left in the cell's directory.
 
     Raises:
-        Stopped: someone stopped it. The steps since the last checkpoint of the distillation are lost.
+        Stopped: someone stopped it. The steps since the last checkpoint of a training are lost.
     """
+    bundle, examples = _bundle(out, job.bundle), {}
+    if job.sample:
+        path = folder / SAMPLE_FILE
+        write_sample(path, read_sample(job.sample, load_config([bundle / FILE_NAME], alone=True).data))
+        examples[job.sample.language] = str(path)
+    adopt(
+        bundle,
+        job.texts,
+        examples=examples,
+        out=folder / "bundle",
+        teachers=[_bundle(out, teacher) for teacher in job.teachers],
+        distilled=job.distillation,
+        overrides=overrides(job.settings),
+        device=str(device),
+        show=_stoppable(log, out),
+    )
+
+
+def _stoppable(log: EventLog, out: Path) -> Show:
+    """A `Show` that writes events into a log, and raises Stopped if someone wants to stop."""
 
     def show(event: Event) -> None:
         log(event)
         if (out / STOP_FILE).exists():
             raise Stopped
 
-    adopt(
-        _bundle(out, job.bundle),
-        job.texts,
-        out=folder / "bundle",
-        teachers=[_bundle(out, teacher) for teacher in job.teachers],
-        distilled=job.distillation,
-        overrides=overrides(job.settings),
-        device=str(device),
-        show=show,
-    )
+    return show
 
 
 def _bundle(out: Path, cell: str) -> Path:
@@ -106,7 +124,7 @@ def _training_config(job: Training, out: Path, folder: Path) -> Config:
     if job.sample:
         data = job.config.data
         sources = [data.source] if isinstance(data.source, str) else data.source
-        path = folder / "shots.jsonl"
+        path = folder / SAMPLE_FILE
         others = len(read_source(job.config, lambda oddity: None))
         write_sample(path, read_sample(job.sample, data), others=others, share=job.share)
         settings["data.source"] = [*sources, str(path)]

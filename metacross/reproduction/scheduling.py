@@ -162,5 +162,7 @@ def _sort(cell: Cell) -> str:
             return way
         case Adoption(distillation=True):
             return "adopt with distillation"
+        case Adoption(texts=texts) if not texts:
+            return "adopt labelled sentences"
         case _:
             return cell.kind

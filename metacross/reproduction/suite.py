@@ -26,8 +26,10 @@ A method is a mapping of
                   distillation   true: theta is trained on a part of the text; false: all of it may be support
                   teachers       own: the bundle labels the text by itself; seeds: the bundles of all seeds together
                   settings       of the section adopt, over the suite's: {adopt.steps: 300}
-    shots       index (drawn sentences become support), joint (source and drawn sentences are trained on together) or
-                half (half of them trained on, half become support)
+    average     true: the bundle is the average of those of all seeds; adoption may start from it
+    shots       index (drawn sentences become support), adopted (the method's bundle adopts them: theta is trained on
+                them for a short time, and they become support), joint (source and drawn sentences are trained on
+                together) or half (half of them trained on, half become support)
     start       the method whose bundle's weights training starts with
 """
 
@@ -93,7 +95,7 @@ class Shots(Part):
     """The sizes of samples of labelled target sentences, how many samples of each, and their share in training.
 
     Attributes:
-        sizes: sentences of a sample.
+        sizes: sentences of a sample that have an entity; others come along as they are drawn.
         draws: samples of each size.
         share: of the sentences trained on; samples are repeated until they are such a share. 0: not repeated.
     """
@@ -120,7 +122,8 @@ class Method(Part):
     inner_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     o_bias: Annotated[float, Field(allow_inf_nan=False)] | None = None
     adoption: AdoptionSettings | None = None
-    shots: Literal["index", "joint", "half"] | None = None
+    average: bool = False
+    shots: Literal["index", "adopted", "joint", "half"] | None = None
     start: str | None = None
 
 
@@ -280,8 +283,12 @@ def _method_contradictions(suite: Suite, name: str, method: Method) -> Iterator[
         yield "shots: half of one sentence is none. Add a size of 2 or more to shots.sizes."
     if method.start is not None:
         other = suite.methods.get(method.start)
-        if other is None or other.start is not None or other.shots not in (None, "index"):
+        if other is None or other.start is not None or other.average or other.shots not in (None, "index"):
             yield f"start: {method.start} is no method that is trained from the encoder without shots. Choose another."
+    if method.average and method.start is not None:
+        yield "average: weights that began with those of bundles are not averaged. Remove average or start."
+    if method.average and method.shots in ("joint", "half"):
+        yield "average: a draw is trained on with one seed only. Choose shots: adopted or index, or remove average."
     if method.shots and suite.shots is None:
         yield "shots: needs sizes and draws. Add shots: {sizes: [1, 10], draws: 10, share: 0.1} to the suite."
     for language, files in suite.targets.items():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metacross.reproduction.bootstrap import differences, interval
-from metacross.reproduction.cells import Evaluation
+from metacross.reproduction.cells import Adoption, Evaluation, Training, is_done, seconds_of
 from metacross.reproduction.plan import Comparison
 from metacross.reproduction.results import Array, Counts, Measured, f1, measured
 from metacross.reproduction.suite import CONTROLS
@@ -20,6 +20,7 @@ from metacross.reproduction.suite import CONTROLS
 MEAN = "mean"  # the column of the mean over languages
 ADOPTED, OTHERS = "mean of adopted", "mean of others"  # over the languages with text, and over those without
 OWN_PLAIN = "its own plain tags"  # what a method's gain from the step is measured from
+SECONDS = "seconds"  # that training on labelled target sentences took
 BINS = 5  # of sentences, by their neighbours' similarity
 
 
@@ -55,6 +56,11 @@ class Results:
         return [name for name in self.by_method if self.comparison.suite.methods[name].tagging == "adapted"]
 
     @cached_property
+    def averaged(self) -> list[str]:
+        """The methods whose bundle is the average of all seeds'."""
+        return [name for name in self.by_method if self.comparison.suite.methods[name].average]
+
+    @cached_property
     def best_controls(self) -> dict[str, str]:
         """For each method that takes the step, the control on the same bundles with the highest mean F1, if any."""
         methods = self.comparison.suite.methods
@@ -86,9 +92,9 @@ class Results:
 def figures(results: Results) -> dict[str, Any]:
     """All figures of the report."""
     comparison, suite = results.comparison, results.comparison.suite
-    by_method = results.by_method
+    by_method, averaged = results.by_method, results.averaged
     f1, precision, recall = (
-        {name: scores(part, measure, results.means) for name, part in by_method.items()}
+        {name: scores(part, measure, results.means, deviation=name not in averaged) for name, part in by_method.items()}
         for measure in ("f1_S", "precision_S", "recall_S")
     )
     return {
@@ -98,33 +104,40 @@ def figures(results: Results) -> dict[str, Any]:
         "seeds": suite.seeds,
         "languages": list(suite.targets),
         "means": results.means,
+        "averaged": averaged,
         "adopted": {name: list(suite.texts) for name in suite.adopting},
         "sentences": {lang: len(part.counts.gold_N) for m in list(by_method.values())[:1] for lang, part in m.items()},
         "paper": suite.paper,
         "f1": f1,
         "precision": precision,
         "recall": recall,
-        "plain_f1": {n: scores(_plain(by_method[n]), "f1_S", results.means) for n in results.adapting},
+        "plain_f1": {
+            name: scores(_plain(by_method[name]), "f1_S", results.means, deviation=name not in averaged)
+            for name in results.adapting
+        },
         "best_controls": results.best_controls,
         "gains": _gains(results),
         "changed": {name: _changed(part) for name, part in by_method.items() if suite.methods[name].tagging != "plain"},
         "cost": {name: _cost(part, suite.methods[name].tagging) for name, part in by_method.items()},
         "neighbours": _varied(results, "neighbours", suite.neighbours),
         "inner_lr": _varied(results, "inner_lr", suite.inner_lr),
-        "similarity": {one: by_similarity(part) for one, part in by_method.get(suite.main, {}).items()},
+        "similarity": {one: by_similarity(part.distinct) for one, part in by_method.get(suite.main, {}).items()},
         "shots": _shots(results),
         "failed": dict(comparison.failed),
         "cells": {"all": len(comparison.plan.cells), "figures": len(comparison.plan.figures)},
     }
 
 
-def scores(by_language: Mapping[str, Measured], measure: str, means: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def scores(
+    by_language: Mapping[str, Measured], measure: str, means: Mapping[str, Sequence[str]], *, deviation: bool = True
+) -> dict[str, Any]:
     """A measure's mean, deviation and values by seed, for every language and for means over languages.
 
     Args:
         by_language: what was measured of a method.
         measure: `f1_S`, `precision_S` or `recall_S`.
         means: the languages of each mean.
+        deviation: False for averaged weights: one bundle has the same value for every seed, and no deviation.
     """
     by_seed = {
         language: dict(zip(part.seeds, getattr(part.counts, measure).tolist(), strict=True))
@@ -132,7 +145,8 @@ def scores(by_language: Mapping[str, Measured], measure: str, means: Mapping[str
     }
     common = _common_seeds(by_language.values())
     over = {name: {seed: mean(by_seed[one][seed] for one in some) for seed in common} for name, some in means.items()}
-    return {column: spread(values) for column, values in (by_seed | over).items()}
+    columns = {column: spread(values) for column, values in (by_seed | over).items()}
+    return columns if deviation else {column: {**values, "sd": None} for column, values in columns.items()}
 
 
 def spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
@@ -203,7 +217,8 @@ def _plain(by_language: Mapping[str, Measured]) -> dict[str, Measured]:
 def _changed(by_language: Mapping[str, Measured]) -> dict[str, Any]:
     """The share of sentences that are tagged otherwise than plainly, in percent, and how many are better and worse."""
     out = {}
-    for language, part in by_language.items():
+    for language, every in by_language.items():
+        part = every.distinct
         won, lost = won_and_lost(part.plain, part.counts)
         out[language] = {"share": 100 * float(part.changed_SN.mean()), "won": won, "lost": lost}
     return out
@@ -250,7 +265,10 @@ def _f1_of_some(counts: Counts, gold: Array, chosen: NDArray[np.int64]) -> float
 
 
 def _shots(results: Results) -> dict[str, Any]:
-    """F1 of each method with labelled target sentences: by size and language, mean and deviation over draws."""
+    """F1 of each method with labelled target sentences: by size and language, mean and deviation over draws.
+
+    Beside them stand the seconds that a sample's training took, the mean over languages and draws; None without one.
+    """
     suite = results.comparison.suite
     if suite.shots is None:
         return {}
@@ -264,8 +282,22 @@ def _shots(results: Results) -> dict[str, Any]:
                 out.setdefault(name, {})[str(size)] = {
                     **{one: spread(dict(enumerate(row[one] for row in f1_by_draw))) for one in suite.targets},
                     MEAN: spread(dict(enumerate(mean(row.values()) for row in f1_by_draw))),
+                    SECONDS: _training_seconds(results, [part for found in draws for part in found.values()]),
                 }
     return out
+
+
+def _training_seconds(results: Results, measured_with_samples: Sequence[Measured]) -> float | None:
+    """The mean time of the cells that trained on samples; None where none did, or its cell is gone."""
+    plan, out = results.comparison.plan, results.comparison.out
+    seconds = []
+    for name in (cell for part in measured_with_samples for cell in part.cells):
+        measuring = plan.cells[name].job
+        bundle = measuring.bundle if isinstance(measuring, Evaluation) else ""
+        match plan.cells[bundle].job:
+            case Training(sample=sample) | Adoption(sample=sample) if sample and is_done(out, bundle):
+                seconds.append(seconds_of(out, bundle))
+    return mean(seconds) if seconds else None
 
 
 def _common_seeds(parts: Any) -> list[int]:
@@ -278,7 +310,5 @@ def _with_seeds(by_language: Mapping[str, Measured], seeds: Sequence[int]) -> di
     """The counts with these seeds alone, in this order."""
     out = {}
     for language, part in by_language.items():
-        rows = [part.seeds.index(seed) for seed in seeds]
-        counts = part.counts
-        out[language] = Counts(counts.gold_N, counts.found_SN[rows], counts.correct_SN[rows])
+        out[language] = part.counts.of_seeds([part.seeds.index(seed) for seed in seeds])
     return out

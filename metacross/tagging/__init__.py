@@ -8,6 +8,7 @@ Modules:
     tag_sequences  tag probabilities of words -> the likeliest valid tags, and how sure each entity is
     decoding       tagged windows -> words of a sentence; tags -> entities of a text
     calibration    the temperature at which scores mean what they say
+    development    a bundle's development data, tagged again when its weights were changed
     assembly       tagged windows -> the answers for sentences
     answers        the types of answers
     huggingface    answers with the keys of Hugging Face's pipeline

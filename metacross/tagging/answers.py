@@ -46,7 +46,7 @@ class SupportSentence:
         place: "file:line" where training read the labelled sentence.
         number: of its window among all that may be support; None where a service did not tell.
         confidence: how sure a machine was of the labels, 0 to 1; None where people gave them.
-        language: ISO 639-1 code of a machine-labelled sentence's language.
+        language: ISO 639-1 code of a machine-labelled sentence's language, or of an adopted example's; "" for others.
         uncertain: (start, end) in the labelled sentence of words whose labels may be wrong; these had no influence.
     """
 

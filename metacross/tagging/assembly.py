@@ -73,6 +73,6 @@ def _support_sentence(tagged: Sentence, window: int, found: Neighbour, candidate
         place=labelled.place,
         number=found.number,
         confidence=machine.confidence if machine else None,
-        language=machine.language if machine else "",
+        language=machine.language if machine else labelled.example_of,
         uncertain=tuple(labelled.spans[word] for word in machine.uncertain) if machine else (),
     )

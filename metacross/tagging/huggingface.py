@@ -19,18 +19,26 @@ def entity_keys(entity: TaggedEntity) -> dict[str, Any]:
 def support_keys(support: SupportSentence) -> dict[str, Any]:
     """similarity, text and entities of a labelled sentence, and the window it shaped where that is known.
 
-    A machine-labelled sentence also has language, confidence and uncertain: where the words stand
-    that had no influence.
+    A sentence of an adopted language also has language; a machine-labelled one has confidence and uncertain besides:
+    where the words stand that had no influence.
     """
     window = {} if support.window is None else {"window": support.window}
     entities = [entity_keys(entity) for entity in support.entities]
+    language = {"language": support.language} if support.language else {}
     machine = {} if support.confidence is None else _machine_keys(support)
-    return {"similarity": support.similarity, "text": support.text, "entities": entities, **window, **machine}
+    return {
+        "similarity": support.similarity,
+        "text": support.text,
+        "entities": entities,
+        **window,
+        **language,
+        **machine,
+    }
 
 
 def _machine_keys(support: SupportSentence) -> dict[str, Any]:
     uncertain = [{"start": start, "end": end} for start, end in support.uncertain]
-    return {"confidence": support.confidence, "language": support.language, "uncertain": uncertain}
+    return {"confidence": support.confidence, "uncertain": uncertain}
 
 
 def explained_entities(tagged: TaggedText) -> list[dict[str, Any]]:

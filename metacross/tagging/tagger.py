@@ -71,15 +71,11 @@ class AdaptiveTagger:
         self.device = device
         model, sentence_encoder = bundle.model.to(device), bundle.sentence_encoder.to(device)
         self._pieces = PieceEncoder(bundle.tokenizer, max_pieces=self.config.model.max_pieces)
-        source = pool or SourcePool(
-            bundle.sentences,
-            bundle.index,
-            pieces=self._pieces,
-            which=self.config.retrieval.candidates,
-            place=bundle.path,
-        )
+        if pool is None:  # an empty one is a pool, too
+            which = self.config.retrieval.candidates
+            pool = SourcePool(bundle.sentences, bundle.index, pieces=self._pieces, which=which, place=bundle.path)
         self._support = SupportLookup(
-            source,
+            pool,
             ExamplePool(sentence_encoder.size),
             tags=bundle.tags,
             trunk=lambda windows: trunk_states(model, windows, batch_pieces=self.config.train.batch_pieces)[0],

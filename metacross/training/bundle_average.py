@@ -7,19 +7,18 @@ soups"). It makes sense for runs that start from the same pre-trained encoder an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from metacross.bundle import Bundle, load_bundle, save_bundle
+from metacross.bundle import Bundle, load_bundle
 from metacross.config import differences
-from metacross.corpora.from_config import read_dev
-from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import named_device
 from metacross.errors import UserError
-from metacross.events import Note, Show, ignore
-from metacross.tagging.calibration import LabelledChains, fit_temperature
+from metacross.events import Show, ignore
+from metacross.tagging.calibration import fit_temperature
+from metacross.tagging.development import read_dev_sentences, tag_dev
 from metacross.tagging.scoring import scores
 from metacross.tagging.tagger import AdaptiveTagger
 
@@ -49,7 +48,7 @@ def average_bundles(
         bundles: at least two, trained alike (model, tags, source) with different seeds; paths or addresses.
         out: where the new bundle goes; a bundle that is there is replaced.
         device: auto, cpu, cuda or cuda:N.
-        show: gets notes about the development data.
+        show: gets notes about the development data, and how far the tagging of it has come.
 
     Raises:
         UserError: fewer than two bundles, bundles that do not go together, or development data that cannot be read.
@@ -57,31 +56,13 @@ def average_bundles(
     if len(bundles) < 2:
         raise UserError(f"{len(bundles)} bundle: an average needs at least two.")
     first = load_bundle(bundles[0])
-    dev = _dev_sentences(first, show)  # before the work, so that a file that is gone costs nothing
+    dev = read_dev_sentences(first, show)  # before the work, so that a file that is gone costs nothing
     seen = [first.digest, *_take_mean(first, bundles[1:])]
     tagger = AdaptiveTagger(first, device=named_device(device))
-    adapt = first.config.train.method != "base"
-    labelled = [
-        LabelledChains(tagger.chains(sentences, adapt=adapt), [list(s.tags or ()) for s in sentences])
-        for sentences in dev
-    ]
+    labelled = tag_dev(tagger, dev, adapt=first.config.train.method != "base", show=show)
     dev_f1 = sum(float(scores(gold, chains.best_tags())["f1"]) for chains, gold in labelled) / len(labelled)
-    save_bundle(
-        out,
-        config=first.config,
-        tags=first.tags,
-        model=first.model,
-        sentence_encoder=first.sentence_encoder,
-        tokenizer=first.tokenizer,
-        sentences=first.sentences,
-        index=first.index,
-        metrics={
-            "dev_f1": dev_f1,
-            "averaged": seen,
-        },
-        score_temperature=fit_temperature(labelled),
-        adopted=first.adopted,
-    )
+    metrics = {"dev_f1": dev_f1, "averaged": seen}
+    replace(first, metrics=metrics, score_temperature=fit_temperature(labelled)).save(out)
     return AveragedBundle(out, dev_f1)
 
 
@@ -109,16 +90,6 @@ def _refuse_stranger(first: Bundle, other: Bundle) -> None:
                 f"{other.path}: its frozen layers ({name}) are not those of {first.path}. Only bundles from the same "
                 "pre-trained encoder can be averaged."
             )
-
-
-def _dev_sentences(bundle: Bundle, show: Show) -> list[list[Sentence]]:
-    """The development sentences that chose the bundle's weights: the target languages', or else the source's."""
-    config = bundle.config
-    files = config.data.target_dev or {config.data.source_language: config.data.source_dev}
-    return [
-        read_dev(config, file, language, bundle.tags, lambda oddity: show(Note(oddity)))
-        for language, file in files.items()
-    ]
 
 
 @torch.no_grad()

@@ -87,9 +87,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_files_of_languages() -> None:
-    assert files_by_language(["de=a=b.txt", "es=c.txt"]) == {"de": "a=b.txt", "es": "c.txt"}
+    assert files_by_language(["de=a=b.txt", "es=c.txt"], "--text") == {"de": "a=b.txt", "es": "c.txt"}
     for wrong in ("de", "=a.txt", "de=", "German=a.txt"):
         with pytest.raises(UserError, match="expected a language code and a file"):
-            files_by_language([wrong])
+            files_by_language([wrong], "--text")
     with pytest.raises(UserError, match=r"de was given before, as a\.txt"):
-        files_by_language(["de=a.txt", "de=b.txt"])
+        files_by_language(["de=a.txt", "de=b.txt"], "--text")

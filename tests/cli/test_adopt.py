@@ -35,7 +35,12 @@ def test_a_bundle_adopts_a_language(tiny_bundle: Path, text: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to adopt: give text, such as --text es=es.txt"),
+        ([], "nothing to adopt: give labelled sentences, such as --examples es=es.conll, or text, such as --text es="),
+        (["--examples", "de"], "--examples de: expected a language code and a file"),
+        (["--examples", "de=nowhere.conll"], "nowhere.conll"),
+        (["--examples", "de={no_entity}"], "no entities: every tag is O"),
+        (["--examples", "de={other}"], "entity type GPE, which the tagger does not know"),
+        (["--examples", "de={other}", "--teacher", "{text}"], "--teacher: there is nothing to label"),
         (["--text", "de"], "--text de: expected a language code and a file"),
         (["--text", "Deutsch=de.txt"], "expected a language code and a file"),
         (["--text", "de=nowhere.txt"], "nowhere.txt"),
@@ -52,7 +57,10 @@ def test_what_cannot_be_meant_is_refused(
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("x")
-    places = {"text": text, "empty": tmp_path / "empty.txt", "mine": tmp_path / "mine"}
+    (tmp_path / "no_entity.conll").write_text("Nothing O\nhappened O\n")
+    (tmp_path / "other.conll").write_text("In O\nOslo B-GPE\n")
+    files = {"no_entity": tmp_path / "no_entity.conll", "other": tmp_path / "other.conll"}
+    places = {"text": text, "empty": tmp_path / "empty.txt", "mine": tmp_path / "mine", **files}
     done = run("adopt", tiny_bundle, "--out", tmp_path / "out", *(argument.format(**places) for argument in arguments))
     assert done.status == 2, done.err
     assert message in done.err

@@ -37,6 +37,8 @@ methods:
   in the index: {tagging: adapted, shots: index}
   joint: {training: {train.method: base, train.steps: 6}, start: base, tagging: plain, shots: joint}
   half: {training: {train.method: base, train.steps: 6}, start: base, tagging: adapted, shots: half}
+  averaged: {average: true, tagging: plain}
+  adopted sentences: {tagging: plain, shots: adopted}
 neighbours: [1, 2]
 inner_lr: [0.01]
 shots: {sizes: [1, 4], draws: 3, share: 0.1}

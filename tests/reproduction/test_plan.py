@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metacross.config import Config
-from metacross.reproduction.cells import Adoption, Cell, Evaluation, Training
+from metacross.reproduction.cells import Adoption, Average, Cell, Evaluation, Training
 from metacross.reproduction.plan import Figure, Plan, changes, labelled_inputs, make_plan
 from metacross.reproduction.suite import Suite, load_suite
 
@@ -172,3 +172,42 @@ def test_settings_without_an_effect_do_not_count(suite_file: Path, base: Config)
     same = ["train.storage_path=elsewhere", "serve.queue=3", "train.trunk_cache_mb=8", "train.use_gpu=auto"]
     after = make_plan(load_suite(suite_file, base, overrides=same), base)
     assert list(after.cells) == list(before.cells)
+
+
+def test_weights_of_all_seeds_are_averaged_once(suite_file: Path, base: Config) -> None:
+    plan = make_plan(load_suite(suite_file, base), base)
+    one, other = (figure(plan, "averaged", seed=seed) for seed in (1, 2))
+    assert one.cell == other.cell
+    assert plan.cells[one.cell].label == "measure averaged, all seeds, es"
+    average = training_of(plan, one)
+    assert average.label == "average averaged, all seeds"
+    assert isinstance(average.job, Average)
+    assert average.needs == tuple(training_of(plan, figure(plan, "metacross", seed=seed)).name for seed in (1, 2))
+    single = make_plan(load_suite(suite_file, base, seeds=1), base)
+    assert figure(single, "averaged").cell == figure(single, "without adaptation").cell
+
+
+def test_sentences_are_adopted_by_the_methods_own_bundles(suite_file: Path, base: Config) -> None:
+    plan = make_plan(load_suite(suite_file, base), base)
+    for draw, seed in ((0, 1), (1, 2)):
+        cell, job = adoption_of(plan, "adopted sentences", seed=seed, size=4, draw=draw)
+        assert job.bundle == training_of(plan, figure(plan, "metacross", seed=seed)).name
+        assert (job.texts, job.teachers, job.distillation) == ({}, (), False)
+        assert job.sample is not None and (job.sample.size, job.sample.draw, job.sample.part) == (4, draw, "all")
+        assert cell.label == f"adopt adopted sentences, seed {seed}, 4 es sentences, draw {draw + 1}"
+    after = make_plan(load_suite(suite_file, base, overrides=["adopt.example_steps=7"]), base)
+    anew = {cell.label.split(",")[0] for name, cell in after.cells.items() if name not in plan.cells}
+    assert anew == {"adopt adopted sentences", "measure adopted sentences"}, "text does not depend on this setting"
+    text = make_plan(load_suite(suite_file, base, overrides=["adopt.quantile=0.5"]), base)
+    anew = {cell.label.split(",")[0] for name, cell in text.cells.items() if name not in plan.cells}
+    assert not anew & {"adopt adopted sentences", "measure adopted sentences"}
+
+
+def test_text_and_sentences_may_be_adopted_together_from_an_average(suite_file: Path, base: Config) -> None:
+    both = "adopted sentences: {average: true, adoption: {distillation: true}, "
+    plan = again(suite_file, base, "adopted sentences: {", both)
+    cell, job = adoption_of(plan, "adopted sentences", size=4)
+    assert job.texts and job.sample and job.distillation
+    assert job.teachers == (), "the bundle labels the text when it is trained on the sentences"
+    assert isinstance(plan.cells[job.bundle].job, Average)
+    assert cell.label == "adopt adopted sentences, all seeds, 4 es sentences, draw 1"

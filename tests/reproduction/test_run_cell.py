@@ -13,6 +13,7 @@ from metacross.adoption import adopt
 from metacross.bundle import load_bundle
 from metacross.config import Config, load_config
 from metacross.corpora.reader import read_corpus
+from metacross.corpora.sentence import sentence_from_words
 from metacross.errors import UserError
 from metacross.events import Event, Preparation, StepsDone
 from metacross.reproduction.cells import Cell, Sample, folder_of, is_done, seconds_of
@@ -124,18 +125,46 @@ def test_an_adoption_goes_on_after_a_stop(plan: Plan, tmp_path: Path, monkeypatc
     assert run_cell(measuring, tmp_path, device=CPU)
 
 
+def test_sentences_are_adopted(plan: Plan, tmp_path: Path) -> None:
+    *needed, cell = chain(plan, "measure adopted sentences, seed 1, de, 4 de sentences, draw 1")
+    assert [one.kind for one in needed] == ["train", "adopt"]
+    for one in (*needed, cell):
+        assert run_cell(one, tmp_path, device=CPU)
+    (record,) = load_bundle(folder_of(tmp_path, needed[-1].name) / "bundle").adopted
+    assert (record.language, record.sentences) == ("de", 0)
+    assert record.examples >= 4
+    events = (folder_of(tmp_path, needed[-1].name) / "progress.jsonl").read_text()
+    assert "training on examples: " in events
+
+
+def test_bundles_are_averaged(plan: Plan, tmp_path: Path) -> None:
+    *needed, cell = chain(plan, "average averaged, all seeds")
+    for one in (*needed, cell):
+        assert run_cell(one, tmp_path, device=CPU)
+    digests = [load_bundle(folder_of(tmp_path, one.name) / "bundle").digest for one in needed]
+    assert load_bundle(folder_of(tmp_path, cell.name) / "bundle").metrics["averaged"] == digests
+
+
 def test_draws(tiny_folder: Path) -> None:
     file = str(tiny_folder / "train.conll")
     sentences = read_corpus(file).sentences
+    sentences += [sentence_from_words(["Nothing", str(i)], ["O", "O"]) for i in range(len(sentences))]
 
     def sample(size: int, draw: int, part: str = "all") -> list[str]:
         return [sentence.text for sentence in drawn(sentences, Sample("es", file, size, draw, part))]
 
-    assert sample(9, 0)[:4] == sample(4, 0)
+    def with_entity(texts: list[str]) -> int:
+        return sum(not text.startswith("Nothing ") or not text[8:].isdigit() for text in texts)
+
+    assert with_entity(sample(9, 0)) == 9
+    assert len(sample(9, 0)) > 9, "others come along"
+    assert with_entity(sample(9, 0)[-1:]) == 1, "the draw ends when there are enough"
+    assert sample(9, 0)[: len(sample(4, 0))] == sample(4, 0)
     assert sample(9, 0) != sample(9, 1)
     assert sample(5, 0, "first") + sample(5, 0, "second") == sample(5, 0)
-    assert (len(sample(5, 0, "first")), len(sample(5, 0, "second"))) == (2, 3)
-    assert all(any(tag != "O" for tag in s.tags or ()) for s in drawn(sentences, Sample("es", file, 20, 0, "all")))
+    assert sample(5, 0, "first") == sample(2, 0)
+    assert with_entity(sample(5, 0, "second")) == 3
+    assert with_entity(sample(1, 0)) == 1
     with pytest.raises(UserError, match=r"shots\.sizes has 500, but only 24 sentences have an entity"):
         sample(500, 0)
 

@@ -115,6 +115,13 @@ def test_settings_are_put_over_each_other(suite_file: Path, base: Config) -> Non
             "adoption: {distillation: true, teachers: seeds}, tagging: plain, shots: joint",
             "methods.joint.adoption.teachers: a draw is trained on with one seed only. Choose own, or shots: index.",
         ),
+        ("average: true, tagging: plain", "average: true, start: base, tagging: plain", "methods.averaged.average: "),
+        ("average: true, tagging: plain", "average: true, shots: joint, tagging: plain", "Choose shots: adopted or"),
+        (
+            "averaged: {average: true, tagging: plain}",
+            "averaged: {average: true, tagging: plain}\n  x: {start: averaged, tagging: plain}",
+            "methods.x.start: averaged is no method that is trained from the encoder",
+        ),
         ("{es: 70.5}", "{nl: 70.5}", "paper: nl is no target. Remove it, or add it to targets."),
         ("tagging: plain}\n  without mask", "tagging: plain, neighbours: 3}\n  without mask", "takes no step. Remove"),
         ("seeds: [1, 2]", "name: twice", "name is given twice"),

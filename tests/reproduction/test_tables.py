@@ -12,7 +12,7 @@ import pytest
 
 from metacross.config import Config
 from metacross.reproduction import report
-from metacross.reproduction.cells import DONE_FILE, folder_of
+from metacross.reproduction.cells import DONE_FILE, Evaluation, folder_of
 from metacross.reproduction.page import sentences_page
 from metacross.reproduction.plan import Comparison, make_plan
 from metacross.reproduction.report import write_report
@@ -163,6 +163,38 @@ def test_varied_settings_similarity_and_shots(found: dict[str, Any]) -> None:
     assert shots["4"]["mean"]["mean"] == pytest.approx(600 / 7)
     assert list(shots["4"]["mean"]["by_seed"]) == ["0", "1", "2"]
     assert list(found["shots"]["half"]) == ["4"]
+
+
+def test_averaged_weights_have_no_deviation(comparison: Comparison, found: dict[str, Any]) -> None:
+    assert found["averaged"] == ["averaged"]
+    assert found["f1"]["averaged"]["es"]["sd"] is None
+    assert found["f1"]["averaged"]["mean"]["by_seed"].keys() == {"1", "2"}
+    (gain,) = (row for row in found["gains"] if row["method"] == "averaged")
+    assert gain["languages"]["mean"]["by_seed"].keys() == {"1", "2"}
+    results = Results(comparison)
+    assert results.by_method["averaged"]["es"].distinct.seeds == [1]
+    assert results.by_method["metacross"]["es"].distinct.seeds == [1, 2]
+    text = report.markdown(found, [])
+    assert "| averaged | 57.1 | 57.1 | 57.1 |" in text
+    assert "The weights of all seeds are averaged in averaged: " in text
+
+
+def test_the_time_of_training_on_labelled_sentences_stands_beside_f1(comparison: Comparison) -> None:
+    seconds = {("joint", 4): 90.0, ("adopted sentences", 4): 9.0}
+    for figure in comparison.plan.figures:
+        measuring = comparison.plan.cells[figure.cell].job
+        assert isinstance(measuring, Evaluation)
+        if (figure.method, figure.size) in seconds:
+            folder = folder_of(comparison.out, measuring.bundle)
+            folder.mkdir(exist_ok=True)
+            (folder / DONE_FILE).write_text(json.dumps({"seconds": seconds[figure.method, figure.size]}))
+    found = figures(Results(comparison))
+    assert found["shots"]["joint"]["4"]["seconds"] == 90
+    assert found["shots"]["joint"]["1"]["seconds"] is None
+    assert found["shots"]["in the index"]["4"]["seconds"] is None
+    text = report.markdown(found, [])
+    assert "|  | sentences | es | de | mean | seconds |" in text
+    assert re.search(r"\| adopted sentences \| 4 \| .* \| 9 \|\n", text)
 
 
 def test_the_report_is_written(comparison: Comparison) -> None:

@@ -1,4 +1,4 @@
-"""Distillation: its loss against a literal version, what it learns, and going on after an interruption to the bit."""
+"""Joint training: its loss against a literal version, what it learns, and going on after an interruption to the bit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metacross.adoption.distillation import Distillation, GoldSentences, SoftSentences, distil, soft_label_losses
+from metacross.adoption.joint_training import GoldSentences, JointTraining, SoftSentences, soft_label_losses, train
 from metacross.adoption.teacher import LabelledSentence, Teachers, label_text
 from metacross.bundle import Bundle, load_bundle
 from metacross.config import load_config
@@ -32,12 +32,13 @@ def labelled(tiny_bundle: Path) -> list[LabelledSentence]:
     return label_text(Teachers.open([tiny_bundle], device="cpu"), sentences)
 
 
-def distillation_of(bundle: Bundle, labelled: list[LabelledSentence], *overrides: str) -> Distillation:
+def distillation_of(bundle: Bundle, labelled: list[LabelledSentence], *overrides: str) -> JointTraining:
     settings = ["adopt.steps=6", "adopt.lr=1e-2", "train.warmup=0", *overrides]
     config = load_config(None, settings, base=bundle.config)
     pieces = PieceEncoder(bundle.tokenizer, max_pieces=config.model.max_pieces)
     gold = GoldSentences(bundle.sentences, pieces, bundle.tags, config.loss.later_weight)
-    return Distillation(bundle.model, SoftSentences(labelled, pieces), gold, config)
+    soft = SoftSentences(labelled, pieces)
+    return JointTraining(bundle.model, soft, gold, config, steps=config.adopt.steps, name="distillation")
 
 
 def theta(bundle: Bundle) -> Tensor:
@@ -79,7 +80,7 @@ def test_theta_comes_nearer_to_the_teacher(
     bundle = load_bundle(other_bundle)
     events: list[Event] = []
     distillation = distillation_of(bundle, labelled, "adopt.source_share=0")
-    distil(distillation, tmp_path, tags=bundle.tags, every=100, show=events.append)
+    train(distillation, tmp_path, tags=bundle.tags, every=100, show=events.append)
     losses = [event.loss for event in events if isinstance(event, StepsDone)]
     assert len(losses) == 6
     taught_NC = torch.cat([one.probabilities_WC for one in labelled])
@@ -91,17 +92,17 @@ def test_an_interrupted_distillation_ends_with_the_same_theta(
     other_bundle: Path, labelled: list[LabelledSentence], tmp_path: Path
 ) -> None:
     undisturbed, disturbed = load_bundle(other_bundle), load_bundle(other_bundle)
-    distil(distillation_of(undisturbed, labelled), tmp_path / "a", tags=undisturbed.tags, every=2, show=ignore)
+    train(distillation_of(undisturbed, labelled), tmp_path / "a", tags=undisturbed.tags, every=2, show=ignore)
 
     def interrupt(event: Event) -> None:
         if isinstance(event, StepsDone) and event.step == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        distil(distillation_of(disturbed, labelled), tmp_path / "b", tags=disturbed.tags, every=2, show=interrupt)
+        train(distillation_of(disturbed, labelled), tmp_path / "b", tags=disturbed.tags, every=2, show=interrupt)
     again = load_bundle(other_bundle)
     steps: list[Event] = []
-    distil(distillation_of(again, labelled), tmp_path / "b", tags=again.tags, every=2, show=steps.append)
+    train(distillation_of(again, labelled), tmp_path / "b", tags=again.tags, every=2, show=steps.append)
     assert [event.step for event in steps if isinstance(event, StepsDone)] == [5, 6]
     assert torch.equal(theta(again), theta(undisturbed))
     assert not torch.equal(theta(again), theta(load_bundle(other_bundle)))
@@ -113,3 +114,25 @@ def test_a_loss_that_is_not_finite_ends_it(other_bundle: Path, labelled: list[La
         bundle.model.theta()[0].fill_(torch.inf)
     with pytest.raises(RunError, match=r"distillation, step 1: .* lower adopt\.lr"):
         distillation_of(bundle, labelled).step(0)
+
+
+def test_a_step_takes_as_many_sentences_as_asked_even_of_a_single_example(tiny_bundle: Path) -> None:
+    bundle = load_bundle(tiny_bundle)
+    config = load_config(None, ["episodes.meta_batch_size=8", "adopt.source_share=0.5"], base=bundle.config)
+    pieces = PieceEncoder(bundle.tokenizer, max_pieces=config.model.max_pieces)
+    example, source = (GoldSentences(s, pieces, bundle.tags, 0.5) for s in (bundle.sentences[:1], bundle.sentences[1:]))
+    training = JointTraining(bundle.model, example, source, config, steps=2, name="training on examples")
+    for step in (0, 20):
+        of_target, of_source = ([e.query for e in batches.meta_batch(step)] for _, batches in training._parts)
+        assert of_target == [0] * 4
+        assert len(of_source) == 4
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0.1, 3), (6, 3), (60, 30), (100, 30)])
+def test_a_warm_up_in_steps_is_a_share_of_the_steps_here(
+    tiny_bundle: Path, labelled: list[LabelledSentence], warmup: float, expected: int
+) -> None:
+    bundle = load_bundle(tiny_bundle)
+    training = distillation_of(bundle, labelled, f"train.warmup={warmup}", "train.steps=60", "adopt.steps=30")
+    assert training.schedule.warmup_steps == expected
+    assert max(map(training.schedule.rate, range(30))) == pytest.approx(training.schedule.peak)

@@ -1,4 +1,9 @@
-"""Distillation: theta goes on training, on the teachers' tag probabilities and on labelled source sentences.
+"""Joint training: theta goes on training on sentences of target languages and, in every step, on source sentences too.
+
+The sentences of target languages are those that teachers labelled, learnt from by their tag probabilities
+(distillation), or a few that people labelled (examples). The source sentences keep theta from forgetting what it knows,
+and from learning by heart what is few; to train on both at once is better than on one after the other (Schmidt, Vulić
+and Glavaš, EMNLP 2022, "Don't Stop Fine-Tuning").
 
 A step is a function of the seed and its number, so an interrupted run goes on to the same weights, to the bit.
 
@@ -19,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metacross.adoption.teacher import LabelledSentence
-from metacross.config import Config
+from metacross.config import Config, TrainConfig
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast
 from metacross.encoder.model import TagModel
@@ -77,7 +82,7 @@ class SoftSentences:
 
 
 class GoldSentences:
-    """Labelled source sentences to train on; the pieces after a word's first one count `loss.later_weight`."""
+    """Sentences that people labelled to train on; the pieces after a word's first one count `loss.later_weight`."""
 
     def __init__(
         self, sentences: Sequence[Sentence], pieces: PieceEncoder, tags: Sequence[str], later_weight: float
@@ -98,26 +103,34 @@ class GoldSentences:
         return Target(window, functional.one_hot(ids_T.clamp_min(0), len(self._tag_index)).float(), weights_T)
 
 
-class Distillation:
+Sentences = SoftSentences | GoldSentences
+
+
+class JointTraining:
     """Trains a model on both kinds of sentences.
+
+    A step takes `episodes.meta_batch_size` sentences, `adopt.source_share` of them from the source. Where there are
+    fewer sentences than a step takes, it takes some of them more than once.
 
     Args:
         model: its theta is trained.
-        soft: machine-labelled sentences.
-        gold: labelled source sentences.
-        config: the section `adopt`, and from `train` and `episodes` what both trainings share.
+        target: sentences of target languages, at least one.
+        source: labelled source sentences.
+        config: the section `adopt`, and from `train` and `episodes` what all trainings share.
+        steps: how many.
+        name: of the training, for messages.
     """
 
-    def __init__(self, model: TagModel, soft: SoftSentences, gold: GoldSentences, config: Config) -> None:
-        self.model, self._config = model, config
+    def __init__(
+        self, model: TagModel, target: Sentences, source: GoldSentences, config: Config, *, steps: int, name: str
+    ) -> None:
+        self.model, self._config, self._name = model, config, name
         size = config.episodes.meta_batch_size
         from_source = min(round(config.adopt.source_share * size), size - 1)
-        self._parts: list[tuple[SoftSentences | GoldSentences, EpisodeSource]] = [
-            (soft, self._batches(soft, size - from_source))
-        ]
-        if from_source and gold.windows:
-            self._parts.append((gold, self._batches(gold, from_source)))
-        self.schedule = Schedule(config.adopt.steps, config.adopt.lr, config.train.warmup, config.train.decay)
+        self._parts: list[tuple[Sentences, EpisodeSource]] = [(target, self._batches(target, size - from_source))]
+        if from_source and source.windows:
+            self._parts.append((source, self._batches(source, from_source)))
+        self.schedule = Schedule(steps, config.adopt.lr, _warmup_share(config.train), config.train.decay)
         self.optimizer = make_optimizer(model.theta(), config.train.weight_decay)
         self._gradient = FlatGradient(model.theta(), extra=0)
 
@@ -142,7 +155,7 @@ class Distillation:
         norm = float(self._gradient.flat.norm())
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise RunError(
-                f"distillation, step {step + 1}: the loss or its gradient is not finite (loss {loss}, gradient length "
+                f"{self._name}, step {step + 1}: the loss or its gradient is not finite (loss {loss}, gradient length "
                 f"{norm}). No bundle was written. Start anew with a lower adopt.lr."
             )
         if norm > config.train.clip_norm:
@@ -166,7 +179,7 @@ class Distillation:
         losses_N = soft_label_losses(logits_NC, probabilities_NC.to(logits_NC.device))
         return (losses_N * weights_N.to(losses_N.device)).sum()
 
-    def _batches(self, data: SoftSentences | GoldSentences, size: int) -> EpisodeSource:
+    def _batches(self, data: Sentences, size: int) -> EpisodeSource:
         """Batches of windows in an order of their own: episodes without support."""
         return EpisodeSource(
             data.windows,
@@ -178,11 +191,16 @@ class Distillation:
         )
 
 
-def distil(distillation: Distillation, run_dir: Path, *, tags: Sequence[str], every: int, show: Show) -> None:
+def _warmup_share(train: TrainConfig) -> float:
+    """The warm-up as a share of the steps: a number of steps was meant for the run's, which are many more."""
+    return train.warmup if train.warmup <= 1 else min(1.0, train.warmup / train.steps)
+
+
+def train(training: JointTraining, run_dir: Path, *, tags: Sequence[str], every: int, show: Show) -> None:
     """Takes all steps, from the newest checkpoint in `run_dir` on if there is one.
 
     Args:
-        distillation: what is trained.
+        training: what is to be done.
         run_dir: gets the checkpoints.
         tags: the tag set, IOB2.
         every: steps between two checkpoints.
@@ -192,14 +210,14 @@ def distil(distillation: Distillation, run_dir: Path, *, tags: Sequence[str], ev
         UserError: a checkpoint cannot be written.
         RunError: the loss is not finite.
     """
-    progress, steps = Progress(), distillation.schedule.steps
+    progress, steps = Progress(), training.schedule.steps
     writer = checkpoint.RunWriter(run_dir, tags=tags, needed=lambda history: ())
     try:
-        checkpoint.restore(run_dir, distillation.model, distillation.optimizer, progress, tags=tags)
+        checkpoint.restore(run_dir, training.model, training.optimizer, progress, tags=tags)
         began, first, pieces = time.monotonic(), progress.step, 0
         time_left = TimeLeft(steps, done=first)
         while progress.step < steps:
-            loss, taken = distillation.step(progress.step)
+            loss, taken = training.step(progress.step)
             progress.step += 1
             pieces += taken
             seconds = time.monotonic() - began
@@ -208,14 +226,14 @@ def distil(distillation: Distillation, run_dir: Path, *, tags: Sequence[str], ev
                     step=progress.step,
                     steps=steps,
                     loss=loss,
-                    learning_rate=distillation.schedule.rate(progress.step - 1),
+                    learning_rate=training.schedule.rate(progress.step - 1),
                     pieces_per_second=pieces / seconds,
                     steps_per_second=(progress.step - first) / seconds,
                     seconds_left=time_left.seconds(progress.step),
                 )
             )
             if progress.step % every == 0 or progress.step == steps:
-                writer.checkpoint(distillation.model, distillation.optimizer, progress)
+                writer.checkpoint(training.model, training.optimizer, progress)
         writer.wait()
     finally:
         writer.close()
