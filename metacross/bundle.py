@@ -8,6 +8,7 @@
     ray_config.yaml                                   the resolved configuration
     metrics.json, README.md                           measurements of the training, and a model card
     adopted.json                                      the adopted languages, if there are any
+    words.safetensors                                 vectors and tags of words of their sentences, which vote
     manifest.json                                     SHA-256 and size of every other file
 
 No file is a pickle. Loading checks the manifest first.
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_model, save_model
 from transformers import PreTrainedTokenizerBase
 
@@ -37,11 +39,14 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.errors import UserError
 from metacross.model_card import PIPELINE_TASK, marks_later_pieces, model_card
 from metacross.retrieval.index import VectorIndex
+from metacross.retrieval.labelled_words import EncodedWords
 from metacross.storage.addresses import is_address, local_copy
 from metacross.storage.directories import MANIFEST, check_manifest, write_directory, write_manifest
 from metacross.storage.files import sha256, write_json
 
 FORMAT = 2  # in format 1 the index was over all windows, without their numbers
+
+WORDS = "words.safetensors"
 
 _PACKAGE = Path(__file__).parent
 _PIPELINE_FILE = _PACKAGE / "tagging" / "pipeline.py"
@@ -86,6 +91,7 @@ class Bundle:
         metrics: measurements of the training.
         digest: names the bundle: 12 digits of its manifest's SHA-256.
         adopted: the languages that it has adopted.
+        words: of the adopted languages' sentences, by this theta, see `retrieval.labelled_words`; None: there are none.
         score_temperature: for the scores of entities, see `metacross.tagging.calibration`; 1 where none was fitted.
     """
 
@@ -100,6 +106,7 @@ class Bundle:
     metrics: dict[str, Any]
     digest: str
     adopted: tuple[AdoptedLanguage, ...] = ()
+    words: EncodedWords | None = None
     score_temperature: float = 1.0
 
     def save(self, path: Path) -> None:
@@ -115,6 +122,7 @@ class Bundle:
             index=self.index,
             metrics=self.metrics,
             adopted=self.adopted,
+            words=self.words,
             score_temperature=self.score_temperature,
         )
 
@@ -131,6 +139,7 @@ def save_bundle(
     index: VectorIndex,
     metrics: Mapping[str, Any],
     adopted: Sequence[AdoptedLanguage] = (),
+    words: EncodedWords | None = None,
     score_temperature: float = 1.0,
 ) -> None:
     """Writes a bundle under a temporary name and renames it to `path`, replacing a bundle that was there.
@@ -157,6 +166,8 @@ def save_bundle(
         (folder / "ray_config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         write_json(folder / "metrics.json", metrics)
         write_adopted(folder, adopted)
+        if words is not None:
+            _write_words(folder / WORDS, words)
         card = model_card(
             config,
             tags,
@@ -223,6 +234,7 @@ def load_bundle(path: Path | str, *, use_gpu: bool | str = False, source: bool =
         metrics=json.loads((path / "metrics.json").read_text(encoding="utf-8")),
         digest=bundle_digest(path),
         adopted=read_adopted(path),
+        words=_words(path / WORDS),
         score_temperature=hugging_face.get("score_temperature", 1.0),  # earlier versions wrote none
     )
 
@@ -261,6 +273,19 @@ def _record(sentence: Sentence) -> dict[str, Any]:
     if sentence.example_of:
         record["example_of"] = sentence.example_of
     return record
+
+
+def _write_words(path: Path, words: EncodedWords) -> None:
+    # Half precision moves a similarity by less than 0.001.
+    halves_MH, small_M = words.vectors_MH.astype(np.float16), words.tag_ids_M.astype(np.int16)
+    save_file({"vectors": halves_MH, "tag_ids": small_M}, str(path))
+
+
+def _words(path: Path) -> EncodedWords | None:
+    if not path.exists():
+        return None
+    found = load_file(str(path))
+    return EncodedWords(found["vectors"].astype(np.float32), found["tag_ids"].astype(np.int64))
 
 
 def _sentences(path: Path) -> list[Sentence]:

@@ -23,6 +23,7 @@ from metacross.adoption.labels import DividedText, label_and_divide
 from metacross.adoption.records import losses, new_records, outcome
 from metacross.adoption.teacher import Teachers, refuse_other_tags
 from metacross.adoption.text import TargetText, read_texts
+from metacross.adoption.voting_words import voting_words
 from metacross.adoption.work import Work
 from metacross.bundle import Bundle, load_bundle, refuse_learned_keys, refuse_other_content
 from metacross.config import FILE_NAME, Config, load_config
@@ -251,6 +252,7 @@ class _Adoption:
         labelled += [sentence for part in divided for sentence in part.for_support]
         machine = useful_sentences(labelled, self.pieces, self.config.retrieval.candidates)
         _index(self.bundle, len(source), [*source, *examples, *machine], self.pieces, self.config)
+        words = voting_words(self.bundle, [*examples, *machine], self.pieces, self.config)
         languages = new_records(self.bundle.adopted, divided, teachers, examples, machine)
         for line in outcome(languages, given=self.material.given, texts=new):
             self.show(Note(line))
@@ -262,6 +264,7 @@ class _Adoption:
             # What training measured is true of the bundle as training left it.
             metrics={"dev_f1": None, "before_adoption": metrics.get("before_adoption", metrics)},
             adopted=languages,
+            words=words,
         ).save(out)
         return languages
 

@@ -15,12 +15,25 @@ Shapes: W words, M labelled words, K neighbours, H vector size, C tags.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metacross.retrieval.index import Ids, VectorIndex, Vectors
+
+
+class EncodedWords(NamedTuple):
+    """Labelled words, ready to vote.
+
+    Attributes:
+        vectors_MH: their unit vectors.
+        tag_ids_M: their tags.
+    """
+
+    vectors_MH: Vectors
+    tag_ids_M: Ids
 
 
 class LabelledWords:
@@ -42,12 +55,12 @@ class LabelledWords:
     def __len__(self) -> int:
         return len(self._index)
 
-    def add(self, vectors_MH: Vectors, tag_ids_M: Ids) -> list[int]:
-        """Adds words with their unit vectors and tag ids; returns their numbers, which are not used again."""
-        numbers = list(range(self._next, self._next + len(tag_ids_M)))
+    def add(self, words: EncodedWords) -> list[int]:
+        """Adds words; returns their numbers, which are not used again."""
+        numbers = list(range(self._next, self._next + len(words.tag_ids_M)))
         self._next += len(numbers)
-        self._index.add(vectors_MH, np.array(numbers, dtype=np.int64))
-        self._tag_ids.update(zip(numbers, tag_ids_M.tolist(), strict=True))
+        self._index.add(words.vectors_MH, np.array(numbers, dtype=np.int64))
+        self._tag_ids.update(zip(numbers, words.tag_ids_M.tolist(), strict=True))
         return numbers
 
     def remove(self, numbers: Sequence[int]) -> None:

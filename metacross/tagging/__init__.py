@@ -4,6 +4,7 @@ Modules:
     tagger         AdaptiveTagger: what users, the CLI and the service call
     window_tagger  windows encoded, looked up, adapted and tagged in batches
     adaptation     the forward that tags every window under weights of its own
+    word_encoding  labelled windows -> vectors and tags of their words, which vote
     factor_cache   the factors of support sentences, cached so that adaptation needs no backward
     tag_sequences  tag probabilities of words -> the likeliest valid tags, and how sure each entity is
     decoding       tagged windows -> words of a sentence; tags -> entities of a text

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from metacross.algorithm import THETA, InnerLoop, tag_with_states
 from metacross.config import InnerConfig
@@ -21,10 +20,8 @@ from metacross.encoder.model import TagModel
 from metacross.encoder.rows import budgeted, pack
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
-from metacross.retrieval.index import Vectors
 from metacross.retrieval.labelled_words import LabelledWords
-
-WORD_LAYERS = 3  # the last ones, whose states make a word's vector
+from metacross.tagging.word_encoding import word_vectors
 
 Timed = Callable[[str], AbstractContextManager[None]]  # a stage's name -> what times it
 
@@ -110,20 +107,3 @@ def tag_windows(
             if tick is not None:
                 tick(len(run))
     return out
-
-
-def word_vectors(states: Sequence[Tensor], windows: Sequence[Window]) -> list[Vectors]:
-    """Unit vectors (W, H) of each window's scored words, by which similar words are found.
-
-    They are means of the states of a word's first piece after the last layers: those of the very last one alone say
-    little else than the tag.
-
-    Args:
-        states: after each layer, (B, T, H); a row a window.
-        windows: the windows.
-    """
-    pieces = [list(window.scored_pieces()) for window in windows]
-    last = states[-WORD_LAYERS:]
-    of_words = [torch.cat([layer_BTH[row, own] for row, own in enumerate(pieces)]).float() for layer_BTH in last]
-    unit_WH = functional.normalize(torch.stack(of_words).mean(0), dim=1).cpu()
-    return [np.asarray(part.numpy(), dtype=np.float32) for part in torch.split(unit_WH, [len(own) for own in pieces])]

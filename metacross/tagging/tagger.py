@@ -84,6 +84,8 @@ class AdaptiveTagger:
         self._windows = WindowTagger(
             model, sentence_encoder, self._support, tags=bundle.tags, config=self.config, timed=timed
         )
+        if bundle.words is not None:
+            self._windows.add_words(bundle.words)
 
     @classmethod
     def from_pretrained(

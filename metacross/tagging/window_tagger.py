@@ -17,21 +17,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metacross.algorithm import InnerLoop, adapt, tag_with_states
+from metacross.algorithm import InnerLoop, adapt
 from metacross.config import Config
 from metacross.encoder.device import autocast
 from metacross.encoder.model import TagModel
-from metacross.encoder.rows import budgeted, pack, trunk_states
+from metacross.encoder.rows import pack, trunk_states
 from metacross.encoder.sentence_encoder import SentenceEncoder
-from metacross.encoder.windows import IGNORED, Window, tag_ids
+from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
-from metacross.retrieval.index import Ids, Vectors
-from metacross.retrieval.labelled_words import LabelledWords
+from metacross.retrieval.index import Vectors
+from metacross.retrieval.labelled_words import EncodedWords, LabelledWords
 from metacross.retrieval.pools import Candidate, Neighbour
 from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
-from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows, word_vectors
+from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows
 from metacross.tagging.factor_cache import CacheFigures, FactorCache
+from metacross.tagging.word_encoding import encode_words
 
 GROUP_PIECES = 1 << 15  # word pieces of the windows that are held in memory at a time
 
@@ -88,12 +89,12 @@ class EncodedExamples:
     Attributes:
         candidates: the windows.
         vectors_BH: their unit vectors, by which they are found.
-        words: for each window its words' unit vectors (M, H) and tag ids (M,).
+        words: each window's words.
     """
 
     candidates: Sequence[Candidate]
     vectors_BH: Vectors
-    words: Sequence[tuple[Vectors, Ids]]
+    words: Sequence[EncodedWords]
 
 
 class WindowTagger:
@@ -151,13 +152,15 @@ class WindowTagger:
     def encode_examples(self, candidates: Sequence[Candidate]) -> EncodedExamples:
         """Labelled windows, ready to be added."""
         windows = [candidate.window for candidate in candidates]
-        words = []
         with self._lock, self.precision():
             states, vectors_BH = self.encode(windows)
-            for run in budgeted([len(w) for w in windows], range(len(windows)), self._config.train.batch_pieces):
-                rows = pack([[(states[i], torch.empty(len(states[i]), dtype=torch.long))] for i in run])
-                vectors = word_vectors(tag_with_states(self._model, rows)[1], [windows[i] for i in run])
-                words += [self._labelled_words(candidates[i], own_WH) for i, own_WH in zip(run, vectors, strict=True)]
+            words = encode_words(
+                self._model,
+                candidates,
+                states,
+                tag_index=self._tag_index,
+                batch_pieces=self._config.train.batch_pieces,
+            )
         return EncodedExamples(candidates, vectors_BH, words)
 
     def add_examples(self, examples: EncodedExamples) -> list[int]:
@@ -165,8 +168,8 @@ class WindowTagger:
         with self._lock:
             which = self._config.retrieval.candidates
             numbers = self._support.examples.add(examples.candidates, examples.vectors_BH, which)
-            for number, (vectors_MH, tag_ids_M) in zip(numbers, examples.words, strict=True):
-                self._words_of[number] = self._words.add(vectors_MH, tag_ids_M)
+            for number, words in zip(numbers, examples.words, strict=True):
+                self._words_of[number] = self._words.add(words)
         return numbers
 
     def remove_examples(self, numbers: Sequence[int]) -> None:
@@ -175,12 +178,10 @@ class WindowTagger:
             self._support.examples.remove(numbers)
             self._words.remove([word for number in numbers for word in self._words_of.pop(number)])
 
-    def _labelled_words(self, candidate: Candidate, vectors_WH: Vectors) -> tuple[Vectors, Ids]:
-        """Vectors (M, H) and tag ids (M,) of a window's words; uncertain ones are left out."""
-        tag_ids_T = tag_ids(candidate.window, candidate.sentence, self._tag_index)
-        tag_ids_M = tag_ids_T[list(candidate.window.scored_pieces())].numpy()
-        certain_M = tag_ids_M != IGNORED
-        return vectors_WH[certain_M], tag_ids_M[certain_M]
+    def add_words(self, words: EncodedWords) -> None:
+        """Lets words vote from now on, and for good."""
+        with self._lock:
+            self._words.add(words)
 
     def _tag_adapted(self, windows: Sequence[TaggedWindow]) -> None:
         if not windows:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metacross.retrieval.labelled_words import LabelledWords
+from metacross.retrieval.labelled_words import EncodedWords, LabelledWords
 
 PROBABILITIES_WC = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 VECTORS_WH = np.array([[1, 0], [0, 1]], dtype=np.float32)
@@ -20,7 +20,7 @@ def words(neighbours: int = 8) -> LabelledWords:
 
 def test_counts_follow_the_formula() -> None:
     voters = words()
-    voters.add(np.array([[1, 0], [0.6, 0.8]], dtype=np.float32), np.array([1, 0]))
+    voters.add(EncodedWords(np.array([[1, 0], [0.6, 0.8]], dtype=np.float32), np.array([1, 0])))
     blended_WC = voters.blended(PROBABILITIES_WC, VECTORS_WH)
     same, near, far = (math.exp((s - 0.5) / 0.25) for s in (1.0, 0.6, 0.0))
     expected = [0.2 + near, 0.3 + same, 0.5]
@@ -31,7 +31,7 @@ def test_counts_follow_the_formula() -> None:
 
 def test_only_the_nearest_vote() -> None:
     voters = words(neighbours=1)
-    voters.add(np.array([[0.6, 0.8], [1, 0]], dtype=np.float32), np.array([0, 2]))
+    voters.add(EncodedWords(np.array([[0.6, 0.8], [1, 0]], dtype=np.float32), np.array([0, 2])))
     blended_WC = voters.blended(PROBABILITIES_WC, VECTORS_WH)
     assert blended_WC.argmax(1).tolist() == [2, 0]
     assert float(blended_WC[0, 1]) == pytest.approx(0.3 / (1 + math.exp(2)))
@@ -41,15 +41,15 @@ def test_only_the_nearest_vote() -> None:
 def test_nothing_changes_where_nobody_votes(neighbours: int) -> None:
     voters = words(neighbours)
     if neighbours == 0:
-        voters.add(VECTORS_WH, np.array([1, 1]))
+        voters.add(EncodedWords(VECTORS_WH, np.array([1, 1])))
     assert voters.blended(PROBABILITIES_WC, VECTORS_WH) is PROBABILITIES_WC
 
 
 def test_removed_words_vote_no_more_and_numbers_are_not_used_again() -> None:
     voters = words()
-    first = voters.add(VECTORS_WH, np.array([1, 2]))
+    first = voters.add(EncodedWords(VECTORS_WH, np.array([1, 2])))
     voters.remove(first[:1])
     assert len(voters) == 1
-    again = voters.add(VECTORS_WH[:1], np.array([0]))
+    again = voters.add(EncodedWords(VECTORS_WH[:1], np.array([0])))
     assert not set(again) & set(first)
     assert voters.blended(PROBABILITIES_WC, VECTORS_WH).argmax(1).tolist() == [0, 2]
