@@ -31,6 +31,7 @@ BEFORE: dict[str, Any] = {
     "train.average": 0.0,
     "model.layers": "all",
     "train.seeds": 1,
+    "adopt.sentences": 0,
     # These three shape answers, not runs; an older bundle gets today's.
     "words.neighbours": 32,
     "words.similarity": 0.75,
@@ -198,6 +199,7 @@ class AdoptConfig(Section):
     """`metacross adopt`: what becomes of a few labelled sentences, and of text that nobody labelled."""
 
     example_steps: Count
+    sentences: CountOrZero
     share_distilled: Ratio
     steps: Count
     lr: Positive

@@ -134,7 +134,7 @@ class _Material(NamedTuple):
 def _read(old: Bundle, config: Config, texts: Mapping[str, str], examples: Mapping[str, str], show: Show) -> _Material:
     new = read_examples(examples, config.data, old.tags, show)
     sentences = BundleSentences.of(old.sentences).with_examples(new, show)
-    found = read_texts(texts, max_words=config.data.max_words, show=show)
+    found = read_texts(texts, max_words=config.data.max_words, show=show, most=config.adopt.sentences)
     return _Material(sentences, tuple(new), [without_examples(text, sentences.examples, show) for text in found])
 
 

@@ -21,6 +21,7 @@ from metacross.corpora.spans import sentences_of
 from metacross.corpora.words import sentence_breaks, split_sentences
 from metacross.errors import UserError
 from metacross.events import Note, Show
+from metacross.sequences import spread
 
 HEAD = 1000  # lines that tell whether a file has a word and its tag a line
 
@@ -61,7 +62,7 @@ def files_by_language(options: Sequence[str], name: str) -> dict[str, str]:
     return files
 
 
-def read_texts(files: Mapping[str, str], *, max_words: int, show: Show) -> list[TargetText]:
+def read_texts(files: Mapping[str, str], *, max_words: int, show: Show, most: int = 0) -> list[TargetText]:
     """Reads the files of some languages.
 
     Args:
@@ -69,11 +70,21 @@ def read_texts(files: Mapping[str, str], *, max_words: int, show: Show) -> list[
             corpus if its name says so, or if most of its lines end in a tag.
         max_words: the most words of a sentence where a corpus has no sentence breaks.
         show: gets a `Note` about everything that was odd or left out.
+        most: sentences of a file, at most, spread evenly over it; 0: all.
 
     Raises:
         UserError: a file cannot be read or has no words.
     """
-    return [_read(language, file, max_words, show) for language, file in files.items()]
+    texts = [_read(language, file, max_words, show) for language, file in files.items()]
+    return [_at_most(most, text, show) if most else text for text in texts]
+
+
+def _at_most(most: int, text: TargetText, show: Show) -> TargetText:
+    every = len(text.sentences)
+    if most >= every:
+        return text
+    show(Note(f"{text.file}: {most} of its {every} sentences are taken, spread evenly (adopt.sentences)"))
+    return replace(text, sentences=[text.sentences[i] for i in spread(every, most)])
 
 
 def _read(language: str, file: str, max_words: int, show: Show) -> TargetText:

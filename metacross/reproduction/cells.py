@@ -99,6 +99,7 @@ class Evaluation:
         way: how it is tagged besides plainly: a method's `tagging`, adapted in place of plain.
         neighbours: K.
         inner_lr: alpha.
+        word_neighbours: labelled words that vote on a word; None: as many as the bundle's settings say.
         o_bias: what is taken from O's logit.
         seed: of the controls that draw at random.
         sample: labelled target sentences that may be support.
@@ -111,6 +112,7 @@ class Evaluation:
     way: str
     neighbours: int
     inner_lr: float
+    word_neighbours: int | None
     o_bias: float
     seed: int
     sample: Sample | None

@@ -108,16 +108,17 @@ def evaluate(
 
 def _tagger(job: Evaluation, bundle: Path, device: torch.device) -> AdaptiveTagger:
     """The bundle's tagger; for a placebo its source sentences are searched through the placebo."""
+    overrides = [] if job.word_neighbours is None else [f"words.neighbours={job.word_neighbours}"]
     placebo = PLACEBOS.get(job.way)
     if placebo is None:
-        return AdaptiveTagger.from_pretrained(bundle, device=device)
+        return AdaptiveTagger.from_pretrained(bundle, device=device, overrides=overrides)
 
     def pool(loaded: Bundle) -> Pool:
         source, which = load_source(loaded.path), loaded.config.retrieval.candidates
         windows = SourcePool(source.sentences, source.index, pieces=_pieces(loaded), which=which, place=loaded.path)
         return placebo(windows, which=which, seed=job.seed)
 
-    return AdaptiveTagger.from_pretrained(bundle, device=device, pool=pool)
+    return AdaptiveTagger.from_pretrained(bundle, device=device, overrides=overrides, pool=pool)
 
 
 def _answerer(job: Evaluation, tagger: AdaptiveTagger, device: torch.device) -> Answerer:

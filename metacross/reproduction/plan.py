@@ -214,23 +214,12 @@ class _Planner:
             way=way,
             neighbours=neighbours or method.neighbours or config.episodes.support_size,
             inner_lr=next(lr for lr in (inner_lr, method.inner_lr, config.inner.lr) if lr is not None),
+            word_neighbours=method.word_neighbours,
             o_bias=method.o_bias or 0.0,
+            # The seed counts in the bundle already, except where the tagging draws.
             seed=seed if way in ("random_support", "shuffled_labels") else 0,
             sample=uses.indexed,
         )
-        # The seed counts in the bundle already, except where the tagging draws.
-        inputs = {
-            "bundle": bundle,
-            "language": language,
-            "test": _digest(test),
-            "sentences": job.sentences,
-            "way": way,
-            "neighbours": job.neighbours,
-            "inner_lr": job.inner_lr,
-            "o_bias": job.o_bias,
-            "seed": job.seed,
-            "sample": _sample_inputs(uses.indexed),
-        }
         varied = "".join([f", K {neighbours}" * bool(neighbours), f", inner_lr {inner_lr}" * bool(inner_lr)])
         whose = f"seed {seed}" if job.seed else _whose(method, seed)
         label = f"measure {name}, {whose}, {language}{varied}{_sample_label(sample)}"
@@ -244,7 +233,7 @@ class _Planner:
                 size=sample.size if sample else 0,
                 draw=sample.draw if sample else 0,
                 plain=method.tagging == "plain",
-                cell=self._plan.add(Cell(label, job, inputs)),
+                cell=self._plan.add(Cell(label, job, _evaluation_inputs(job))),
             )
         )
 
@@ -352,6 +341,24 @@ def _adopt_settings(config: Config) -> dict[str, Any]:
 def _whose(method: Method, seed: int) -> str:
     """The seed of a method's bundle, for labels."""
     return "all seeds" if method.average else f"seed {seed}"
+
+
+def _evaluation_inputs(job: Evaluation) -> dict[str, Any]:
+    """All that decides the result of an evaluation."""
+    inputs = {
+        "bundle": job.bundle,
+        "language": job.language,
+        "test": _digest(job.test),
+        "sentences": job.sentences,
+        "way": job.way,
+        "neighbours": job.neighbours,
+        "inner_lr": job.inner_lr,
+        "o_bias": job.o_bias,
+        "seed": job.seed,
+        "sample": _sample_inputs(job.sample),
+    }
+    # A cell of before this was a setting has the same result as one that leaves it to the configuration.
+    return inputs if job.word_neighbours is None else {**inputs, "word_neighbours": job.word_neighbours}
 
 
 def _sample_inputs(sample: Sample | None) -> dict[str, Any]:

@@ -20,7 +20,8 @@
 A method is a mapping of
     training    settings over the suite's; methods with equal ones share their trained bundles
     tagging     plain, adapted, or a control: random_support, shuffled_labels, o_bias; or released_optimizer
-    neighbours, inner_lr     in place of the settings', for tagging
+    neighbours, inner_lr     in place of the settings', for tagging; with inner_lr: 0 no step is taken
+    word_neighbours          labelled words that vote on a word, in place of the setting; 0: none do
     o_bias      what o_bias takes from O's logit
     adoption    the texts of the targets that have one are adopted before tagging. A mapping of
                   distillation   true: theta is trained on a part of the text; false: all of it may be support
@@ -120,6 +121,7 @@ class Method(Part):
     tagging: Literal["plain", "adapted", "random_support", "shuffled_labels", "o_bias", "released_optimizer"]
     neighbours: Count | None = None
     inner_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    word_neighbours: Annotated[int, Field(ge=0)] | None = None
     o_bias: Annotated[float, Field(allow_inf_nan=False)] | None = None
     adoption: AdoptionSettings | None = None
     average: bool = False
@@ -271,8 +273,11 @@ def _method_contradictions(suite: Suite, name: str, method: Method) -> Iterator[
             yield f"training.{key}: a suite decides this by {DECIDED[key]}. Remove it."
     if (method.tagging == "o_bias") != (method.o_bias is not None):
         yield "o_bias: goes with tagging: o_bias, and with nothing else. Give both or none."
-    if method.tagging in ("plain", "o_bias") and (method.neighbours is not None or method.inner_lr is not None):
-        yield f"tagging: {method.tagging} takes no step. Remove neighbours and inner_lr."
+    of_adaptation = (method.neighbours, method.inner_lr, method.word_neighbours)
+    if method.tagging in ("plain", "o_bias") and any(value is not None for value in of_adaptation):
+        yield f"tagging: {method.tagging} takes no step. Remove neighbours, inner_lr and word_neighbours."
+    if method.tagging == "released_optimizer" and method.word_neighbours is not None:
+        yield "word_neighbours: no word votes where the released optimizer tags. Remove it."
     if method.tagging == "released_optimizer" and method.inner_lr is None:
         yield "inner_lr: is missing. Its steps have another length than ours; the released code has 1e-5."
     if method.shots and method.tagging not in ("plain", "adapted"):

@@ -31,6 +31,7 @@ def job(tiny_folder: Path) -> Evaluation:
         way="adapted",
         neighbours=2,
         inner_lr=0.2,
+        word_neighbours=None,
         o_bias=0.0,
         seed=7,
         sample=None,
