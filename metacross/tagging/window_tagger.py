@@ -236,7 +236,7 @@ class WindowTagger:
     ) -> list[Tensor]:
         """Tag probabilities of each window, by theta or, with `inner_lr`, by weights adapted to its neighbours."""
         adaptation = None
-        if inner_lr is not None:
+        if inner_lr:  # a step of length 0 is none
             inner = inner_loop(self._config.inner, max_weight=self._config.inner.adapt_max_weight)
             adaptation = Adaptation(
                 [[neighbour.number for neighbour in tagged.neighbours] for tagged in windows],
@@ -250,7 +250,7 @@ class WindowTagger:
             batch_pieces=self._config.train.batch_pieces,
             adaptation=adaptation,
             # Words vote on what the examples are to shape. Plain tags are those without them.
-            words=self._words if adaptation else None,
+            words=None if inner_lr is None else self._words,
             timed=self._timed,
         )
 
