@@ -278,14 +278,15 @@ def _record(sentence: Sentence) -> dict[str, Any]:
 def _write_words(path: Path, words: EncodedWords) -> None:
     # Half precision moves a similarity by less than 0.001.
     halves_MH, small_M = words.vectors_MH.astype(np.float16), words.tag_ids_M.astype(np.int16)
-    save_file({"vectors": halves_MH, "tag_ids": small_M}, str(path))
+    windows_M = words.windows_M.astype(np.int64)
+    save_file({"vectors": halves_MH, "tag_ids": small_M, "windows": windows_M}, str(path))
 
 
 def _words(path: Path) -> EncodedWords | None:
     if not path.exists():
         return None
     found = load_file(str(path))
-    return EncodedWords(found["vectors"].astype(np.float32), found["tag_ids"].astype(np.int64))
+    return EncodedWords(found["vectors"].astype(np.float32), found["tag_ids"].astype(np.int64), found["windows"])
 
 
 def _sentences(path: Path) -> list[Sentence]:

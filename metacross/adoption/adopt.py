@@ -251,8 +251,9 @@ class _Adoption:
         labelled = [s for s in before if s.machine and s.machine.language not in new]
         labelled += [sentence for part in divided for sentence in part.for_support]
         machine = useful_sentences(labelled, self.pieces, self.config.retrieval.candidates)
-        _index(self.bundle, len(source), [*source, *examples, *machine], self.pieces, self.config)
-        words = voting_words(self.bundle, [*examples, *machine], self.pieces, self.config)
+        sentences = [*source, *examples, *machine]
+        _index(self.bundle, len(source), sentences, self.pieces, self.config)
+        words = voting_words(self.bundle, len(source), sentences, self.pieces, self.config)
         languages = new_records(self.bundle.adopted, divided, teachers, examples, machine)
         for line in outcome(languages, given=self.material.given, texts=new):
             self.show(Note(line))
@@ -260,7 +261,7 @@ class _Adoption:
         replace(
             self.bundle,
             config=self.config,
-            sentences=[*source, *examples, *machine],
+            sentences=sentences,
             # What training measured is true of the bundle as training left it.
             metrics={"dev_f1": None, "before_adoption": metrics.get("before_adoption", metrics)},
             adopted=languages,

@@ -27,43 +27,46 @@ GROUP_PIECES = 1 << 15  # word pieces of windows that are encoded together
 
 @torch.no_grad()
 def voting_words(
-    bundle: Bundle, sentences: Sequence[Sentence], pieces: PieceEncoder, config: Config
+    bundle: Bundle, first: int, sentences: Sequence[Sentence], pieces: PieceEncoder, config: Config
 ) -> EncodedWords | None:
     """The words of adopted sentences, those of large texts from sentences spread evenly over them; None without any.
 
     Args:
         bundle: whose theta encodes them.
-        sentences: examples and machine-labelled ones.
+        first: how many source sentences there are; they stand before the others.
+        sentences: all that the new bundle will have.
         pieces: cuts them into windows.
         config: how they are encoded.
     """
-    chosen = [sentence for part in _by_kind(sentences) for sentence in _bounded(part)]
-    candidates = [Candidate(window, chosen[window.sentence]) for window in pieces.windows(chosen)]
+    chosen = {i for part in _by_kind(sentences, first) for i in _bounded(part, sentences)}
+    numbered = [(i, window) for i, window in enumerate(pieces.windows(sentences)) if window.sentence in chosen]
     tag_index, batch_pieces = {tag: i for i, tag in enumerate(bundle.tags)}, config.train.batch_pieces
     found: list[EncodedWords] = []
     with autocast(config.train.precision, bundle.model.device):
-        for group in groups(candidates, size=lambda candidate: len(candidate.window), most=GROUP_PIECES):
-            windows = [candidate.window for candidate in group]
-            states, _ = trunk_states(bundle.model, windows, batch_pieces=batch_pieces)
-            found += encode_words(bundle.model, group, states, tag_index=tag_index, batch_pieces=batch_pieces)
-    if not found:
-        return None
-    vectors, tag_ids = zip(*found, strict=True)
-    return EncodedWords(np.concatenate(vectors), np.concatenate(tag_ids))
+        for group in groups(numbered, size=lambda pair: len(pair[1]), most=GROUP_PIECES):
+            found += encode_words(
+                bundle.model,
+                [Candidate(window, sentences[window.sentence]) for _, window in group],
+                [number for number, _ in group],
+                trunk_states(bundle.model, [window for _, window in group], batch_pieces=batch_pieces)[0],
+                tag_index=tag_index,
+                batch_pieces=batch_pieces,
+            )
+    return EncodedWords(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
-def _by_kind(sentences: Sequence[Sentence]) -> Iterator[list[Sentence]]:
-    """The sentences of each language, examples and machine-labelled ones apart."""
-    kinds: dict[tuple[str, bool], list[Sentence]] = {}
-    for sentence in sentences:
-        machine = sentence.machine
-        key = (machine.language if machine else sentence.example_of, machine is not None)
-        kinds.setdefault(key, []).append(sentence)
+def _by_kind(sentences: Sequence[Sentence], first: int) -> Iterator[list[int]]:
+    """The numbers of each language's sentences, examples and machine-labelled ones apart."""
+    kinds: dict[tuple[str, bool], list[int]] = {}
+    for i in range(first, len(sentences)):
+        machine = sentences[i].machine
+        key = (machine.language if machine else sentences[i].example_of, machine is not None)
+        kinds.setdefault(key, []).append(i)
     yield from kinds.values()
 
 
-def _bounded(sentences: Sequence[Sentence]) -> list[Sentence]:
-    """As many of the sentences as have about MOST_WORDS words."""
-    words = sum(len(sentence.words) for sentence in sentences)
-    most = max(1, MOST_WORDS * len(sentences) // max(words, 1))
-    return [sentences[i] for i in spread(len(sentences), min(most, len(sentences)))]
+def _bounded(numbers: Sequence[int], sentences: Sequence[Sentence]) -> list[int]:
+    """As many of these sentences, spread evenly, as have about MOST_WORDS words."""
+    words = sum(len(sentences[i].words) for i in numbers)
+    most = max(1, MOST_WORDS * len(numbers) // max(words, 1))
+    return [numbers[i] for i in spread(len(numbers), min(most, len(numbers)))]

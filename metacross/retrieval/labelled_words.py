@@ -15,6 +15,7 @@ Shapes: W words, M labelled words, K neighbours, H vector size, C tags.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +31,39 @@ class EncodedWords(NamedTuple):
     Attributes:
         vectors_MH: their unit vectors.
         tag_ids_M: their tags.
+        windows_M: the numbers of the windows that they stand in, see `retrieval.pools`.
     """
 
     vectors_MH: Vectors
     tag_ids_M: Ids
+    windows_M: Ids
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The nearest labelled words of some words, most similar first.
+
+    Attributes:
+        similarity_WK: cosines.
+        counts_WK: what each counts, in units of the tagger's own opinion.
+        tag_ids_WK: on which tag.
+        windows_WK: the windows that they stand in.
+    """
+
+    similarity_WK: Tensor
+    counts_WK: Tensor
+    tag_ids_WK: Tensor
+    windows_WK: Tensor
+
+    def blended(self, probabilities_WC: Tensor) -> Tensor:
+        """Tag probabilities (W, C) after the votes, of those before, see the top of this module."""
+        votes_WC = torch.zeros_like(probabilities_WC).scatter_add_(1, self.tag_ids_WK, self.counts_WK)
+        return (probabilities_WC + votes_WC) / (1 + self.counts_WK.sum(1, keepdim=True))
+
+    def split(self, words: Sequence[int]) -> list[Votes]:
+        """The same in parts of so many words."""
+        columns = (self.similarity_WK, self.counts_WK, self.tag_ids_WK, self.windows_WK)
+        return [Votes(*part) for part in zip(*(torch.split(column, list(words)) for column in columns), strict=True)]
 
 
 class LabelledWords:
@@ -48,39 +78,37 @@ class LabelledWords:
 
     def __init__(self, size: int, *, neighbours: int, similarity: float, scale: float) -> None:
         self._index = VectorIndex(np.empty((0, size), dtype=np.float32), use_gpu=False)
-        self._tag_ids: dict[int, int] = {}
+        self._known: dict[int, tuple[int, int]] = {}  # a word's number -> its tag id and window
         self._next = 0
         self._neighbours, self._similarity, self._scale = neighbours, similarity, scale
 
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def vote(self) -> bool:
+        """Whether there are words that vote."""
+        return self._neighbours > 0 and len(self) > 0
+
     def add(self, words: EncodedWords) -> list[int]:
         """Adds words; returns their numbers, which are not used again."""
         numbers = list(range(self._next, self._next + len(words.tag_ids_M)))
         self._next += len(numbers)
         self._index.add(words.vectors_MH, np.array(numbers, dtype=np.int64))
-        self._tag_ids.update(zip(numbers, words.tag_ids_M.tolist(), strict=True))
+        known = zip(words.tag_ids_M.tolist(), words.windows_M.tolist(), strict=True)
+        self._known.update(zip(numbers, known, strict=True))
         return numbers
 
     def remove(self, numbers: Sequence[int]) -> None:
         """Removes words."""
         self._index.remove(np.array(numbers, dtype=np.int64))
         for number in numbers:
-            del self._tag_ids[number]
+            del self._known[number]
 
-    def blended(self, probabilities_WC: Tensor, vectors_WH: Vectors) -> Tensor:
-        """Tag probabilities (W, C) of words after the votes of the labelled words, see the top of this module.
-
-        Args:
-            probabilities_WC: before, by the tagger.
-            vectors_WH: unit vectors of the words.
-        """
-        k = min(self._neighbours, len(self))
-        if not k:
-            return probabilities_WC
-        similarity_WK, number_WK = self._index.search(vectors_WH, k)
-        tag_ids_WK = torch.tensor([[self._tag_ids[n] for n in row] for row in number_WK.tolist()])
-        counts_WK = torch.exp((torch.from_numpy(similarity_WK) - self._similarity) / self._scale)
-        votes_WC = torch.zeros_like(probabilities_WC).scatter_add_(1, tag_ids_WK, counts_WK)
-        return (probabilities_WC + votes_WC) / (1 + counts_WK.sum(1, keepdim=True))
+    def votes(self, vectors_WH: Vectors) -> Votes:
+        """The votes on words with these unit vectors; only where there are words that vote."""
+        similarity_WK, number_WK = self._index.search(vectors_WH, min(self._neighbours, len(self)))
+        known_WK2 = torch.tensor([[self._known[number] for number in row] for row in number_WK.tolist()])
+        similarity = torch.from_numpy(similarity_WK)
+        counts_WK = torch.exp((similarity - self._similarity) / self._scale)
+        return Votes(similarity, counts_WK, known_WK2[..., 0], known_WK2[..., 1])

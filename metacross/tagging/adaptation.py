@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +19,11 @@ from metacross.encoder.model import TagModel
 from metacross.encoder.rows import budgeted, pack
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
-from metacross.retrieval.labelled_words import LabelledWords
+from metacross.retrieval.index import Vectors
 from metacross.tagging.word_encoding import word_vectors
 
+# The numbers of windows, their words' probabilities (W, C) and vectors (W, H) -> probabilities after the votes
+Vote = Callable[[Sequence[int], Sequence[Tensor], Sequence[Vectors]], Sequence[Tensor]]
 Timed = Callable[[str], AbstractContextManager[None]]  # a stage's name -> what times it
 
 
@@ -59,7 +60,7 @@ def tag_windows(
     *,
     batch_pieces: int,
     adaptation: Adaptation | None = None,
-    words: LabelledWords | None = None,
+    vote: Vote | None = None,
     tick: Callable[[int], None] | None = None,
     timed: Timed = lambda stage: nullcontext(),
 ) -> list[Tensor]:
@@ -75,7 +76,7 @@ def tag_windows(
         states: their trunk states (T, H).
         batch_pieces: word pieces of one forward, support's included.
         adaptation: of these windows.
-        words: labelled words that have a say in the tags of similar words; None: nobody has.
+        vote: changes the probabilities of words by the votes of similar words; None: nobody votes.
         tick: called with the number of windows just done.
         timed: called with a stage's name, "adapt", "tag" or "words"; returns a context manager that times it.
     """
@@ -98,12 +99,11 @@ def tag_windows(
                 probabilities_ETC = probabilities_ETC.cpu()
             for row, i in enumerate(run):
                 out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
-            if words is not None and len(words):
+            if vote is not None:
                 with timed("words"):
                     vectors = word_vectors(layer_states, [windows[i] for i in run])
-                    blended_WC = words.blended(torch.cat([out[i] for i in run]), np.concatenate(vectors))
-                for i, own_WC in zip(run, torch.split(blended_WC, [len(v) for v in vectors]), strict=True):
-                    out[i] = own_WC
+                    for i, voted_WC in zip(run, vote(run, [out[i] for i in run], vectors), strict=True):
+                        out[i] = voted_WC
             if tick is not None:
                 tick(len(run))
     return out

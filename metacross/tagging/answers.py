@@ -34,13 +34,15 @@ class TaggedEntity:
 
 @dataclass(frozen=True)
 class SupportSentence:
-    """A labelled sentence that weights were adapted to, and the stretch of the tagged text that it shaped.
+    """A labelled sentence that shaped an answer, and the stretch of the tagged text that it shaped.
+
+    That stretch is a sentence whose weights were adapted to it, or an entity on whose tags its words voted.
 
     Attributes:
-        similarity: cosine of the two windows' vectors.
+        similarity: cosine of the two windows' vectors, or of the two most similar words'.
         text: of the labelled sentence.
         entities: its labels.
-        start: offset of the stretch that it shaped, a sentence, in code points of the tagged text.
+        start: offset of the stretch that it shaped, in code points of the tagged text.
         end: offset behind that stretch.
         window: the window of the tagged sentence, 0 for its first; None where a service did not tell.
         place: "file:line" where training read the labelled sentence.
@@ -77,7 +79,8 @@ class TaggedSentence:
         entities: what the tags mark, in order; offsets count in the sentence's text.
         windows: how many windows it was tagged in; 0 without words.
         adapted: whether the weights were adapted to it.
-        support: the labelled sentences they were adapted to, by window, most similar first.
+        support: the labelled sentences that shaped it: those that the weights were adapted to, by window, most similar
+            first; then for every entity, found with them or without, those whose words counted most on its tags.
         plain_tags: tags without adaptation, where they were asked for.
         plain_entities: what these mark.
     """

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from torch import Tensor
 
-from metacross.corpora.sentence import Sentence
+from metacross.corpora.sentence import Sentence, entities
 from metacross.encoder.windows import Window
-from metacross.retrieval.pools import Candidate, Neighbour
+from metacross.retrieval.pools import Candidate
 from metacross.tagging.answers import SupportSentence, TaggedSentence
 from metacross.tagging.decoding import found_entities, labelled_entities, tagged_words
 from metacross.tagging.tag_sequences import Segment, TagChains
-from metacross.tagging.window_tagger import Settings, TaggedWindow
+from metacross.tagging.window_tagger import SHOWN, Settings, TaggedWindow, voters_of
 
 
 def tagged_sentences(
@@ -42,9 +43,9 @@ def tagged_sentences(
         if settings.explain
     )
     for (sentence, settings), own in zip(sentences, windows, strict=True):
-        found_tags, entities = found_entities(sentence, next(chosen))
+        found_tags, marked = found_entities(sentence, next(chosen))
         adapted = any(tagged.neighbours for tagged in own)
-        answer = TaggedSentence(sentence, found_tags, entities, len(own), adapted)
+        answer = TaggedSentence(sentence, found_tags, marked, len(own), adapted)
         yield _explained(answer, own, next(plain)) if settings.explain else answer
 
 
@@ -53,25 +54,65 @@ def _explained(
 ) -> TaggedSentence:
     """The answer with what was found without adaptation, and with the support sentences."""
     plain_tags, plain_entities = found_entities(answer.sentence, plain_segments)
-    support = tuple(
-        _support_sentence(answer.sentence, number, neighbour, candidate)
+    whole = (0, len(answer.sentence.text))
+    support = [
+        _support_sentence(whole, number, neighbour.similarity, neighbour.number, candidate)
         for number, tagged in enumerate(windows)
         for neighbour, candidate in zip(tagged.neighbours, tagged.candidates, strict=True)
-    )
-    return replace(answer, support=support, plain_tags=plain_tags, plain_entities=plain_entities)
+    ]
+    support += _voters(answer, plain_tags, windows)
+    return replace(answer, support=tuple(support), plain_tags=plain_tags, plain_entities=plain_entities)
 
 
-def _support_sentence(tagged: Sentence, window: int, found: Neighbour, candidate: Candidate) -> SupportSentence:
+def _voters(
+    answer: TaggedSentence, plain_tags: Sequence[str], windows: Sequence[TaggedWindow]
+) -> Iterator[SupportSentence]:
+    """The labelled sentences whose words counted most on each entity that was found, or that plain tags have."""
+    spans = answer.sentence.spans
+    for first, last in sorted({(e.start, e.end) for tags in (answer.tags, plain_tags) for e in entities(tags)}):
+        votes: dict[int, list[_Vote]] = {}
+        for vote in _votes_on(range(first, last), windows):
+            votes.setdefault(vote.voter, []).append(vote)
+        by_weight = sorted(votes, key=lambda voter: (-sum(vote.weight for vote in votes[voter]), voter))
+        for voter in by_weight[:SHOWN]:
+            strongest = max(votes[voter], key=lambda vote: vote.similarity)
+            candidate = windows[strongest.window].voters[voter]
+            stretch = (spans[first][0], spans[last - 1][1])
+            yield _support_sentence(stretch, strongest.window, strongest.similarity, voter, candidate)
+
+
+class _Vote(NamedTuple):
+    """What a labelled word counted: the number of its window, the window of the word that it voted on, and how much."""
+
+    voter: int
+    window: int
+    similarity: float
+    weight: float
+
+
+def _votes_on(words: range, windows: Sequence[TaggedWindow]) -> Iterator[_Vote]:
+    """The strongest votes on some words of a sentence."""
+    for number, tagged in enumerate(windows):
+        for w, voters in voters_of(tagged).items():
+            if tagged.window.scored[0] + w in words and tagged.votes is not None:
+                similarity_K, counts_K = tagged.votes.similarity_WK[w].tolist(), tagged.votes.counts_WK[w].tolist()
+                for voter, similarity, weight in zip(voters, similarity_K, counts_K, strict=False):
+                    yield _Vote(voter, number, similarity, weight)
+
+
+def _support_sentence(
+    stretch: tuple[int, int], window: int, similarity: float, number: int, candidate: Candidate
+) -> SupportSentence:
     labelled, machine = candidate.sentence, candidate.sentence.machine
     return SupportSentence(
-        found.similarity,
+        similarity,
         labelled.text,
         labelled_entities(labelled),
-        start=0,
-        end=len(tagged.text),
+        start=stretch[0],
+        end=stretch[1],
         window=window,
         place=labelled.place,
-        number=found.number,
+        number=number,
         confidence=machine.confidence if machine else None,
         language=machine.language if machine else labelled.example_of,
         uncertain=tuple(labelled.spans[word] for word in machine.uncertain) if machine else (),

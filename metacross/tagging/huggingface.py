@@ -42,13 +42,14 @@ def _machine_keys(support: SupportSentence) -> dict[str, Any]:
 
 
 def explained_entities(tagged: TaggedText) -> list[dict[str, Any]]:
-    """The entities of a text, each with `plain`, its type without adaptation (None: not found), and `support`."""
+    """The entities of a text, each with `plain`, its type without adaptation (None: not found), and `support`.
+
+    That are the labelled sentences that its sentence's weights were adapted to, and those whose words voted on its tags.
+    """
     found = []
     for sentence, offset in zip(tagged.sentences, tagged.offsets, strict=True):
         plain = {(entity.start, entity.end): entity.type for entity in sentence.plain_entities or ()}
-        support = [support_keys(s) for s in sentence.support]
-        found += [
-            {**entity_keys(e.moved(offset)), "plain": plain.get((e.start, e.end)), "support": support}
-            for e in sentence.entities
-        ]
+        for e in sentence.entities:
+            support = [support_keys(s) for s in sentence.support if s.start <= e.start and e.end <= s.end]
+            found.append({**entity_keys(e.moved(offset)), "plain": plain.get((e.start, e.end)), "support": support})
     return found

@@ -9,11 +9,12 @@ Shapes: B windows, W words, C tags, H vector size.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
 from metacross.retrieval.index import Vectors
-from metacross.retrieval.labelled_words import EncodedWords, LabelledWords
+from metacross.retrieval.labelled_words import EncodedWords, LabelledWords, Votes
 from metacross.retrieval.pools import Candidate, Neighbour
 from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
@@ -34,6 +35,8 @@ from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_wind
 from metacross.tagging.factor_cache import CacheFigures, FactorCache
 from metacross.tagging.word_encoding import encode_words
 
+O_ID = 0  # the tag id of O, see `retrieval.source.tag_set`
+SHOWN = 3  # labelled words that are shown of those that voted on a word
 GROUP_PIECES = 1 << 15  # word pieces of the windows that are held in memory at a time
 
 
@@ -65,6 +68,8 @@ class TaggedWindow:
         plain_WC: the same by theta; None where that was not asked for.
         neighbours: what the weights were adapted to, most similar first.
         candidates: the neighbours' labelled sentences, where they are to be shown.
+        votes: of labelled words on its words, where they are to be shown; None: there were none.
+        voters: the labelled windows that these words stand in, by number: of words in entities alone, see `voters_of`.
     """
 
     window: Window
@@ -73,6 +78,8 @@ class TaggedWindow:
     plain_WC: Tensor | None = None
     neighbours: Sequence[Neighbour] = field(default_factory=tuple)
     candidates: Sequence[Candidate] = field(default_factory=tuple)
+    votes: Votes | None = None
+    voters: Mapping[int, Candidate] = field(default_factory=dict)
 
     @property
     def chosen_WC(self) -> Tensor:
@@ -95,6 +102,17 @@ class EncodedExamples:
     candidates: Sequence[Candidate]
     vectors_BH: Vectors
     words: Sequence[EncodedWords]
+
+
+def voters_of(tagged: TaggedWindow) -> dict[int, list[int]]:
+    """The windows whose words count most on each of a window's words, by the word's place among those that are scored.
+
+    Only words that are likeliest in an entity, with the votes or without.
+    """
+    if tagged.votes is None or tagged.plain_WC is None:
+        return {}
+    in_entity_W = (tagged.chosen_WC.argmax(1) != O_ID) | (tagged.plain_WC.argmax(1) != O_ID)
+    return {w: tagged.votes.windows_WK[w, :SHOWN].tolist() for w in in_entity_W.nonzero()[:, 0].tolist()}
 
 
 class WindowTagger:
@@ -157,6 +175,7 @@ class WindowTagger:
             words = encode_words(
                 self._model,
                 candidates,
+                [0] * len(candidates),  # they are numbered when they are added
                 states,
                 tag_index=self._tag_index,
                 batch_pieces=self._config.train.batch_pieces,
@@ -169,7 +188,8 @@ class WindowTagger:
             which = self._config.retrieval.candidates
             numbers = self._support.examples.add(examples.candidates, examples.vectors_BH, which)
             for number, words in zip(numbers, examples.words, strict=True):
-                self._words_of[number] = self._words.add(words)
+                numbered = words._replace(windows_M=np.full_like(words.windows_M, number))
+                self._words_of[number] = self._words.add(numbered)
         return numbers
 
     def remove_examples(self, numbers: Sequence[int]) -> None:
@@ -199,6 +219,7 @@ class WindowTagger:
         plain = self._probabilities([windows[i] for i in explained], [states[i] for i in explained])
         for i, found_WC in zip(explained, plain, strict=True):
             windows[i].plain_WC = found_WC
+        self._find_voters([windows[i] for i in explained])
 
     def _tag_plain(self, windows: Sequence[TaggedWindow]) -> None:
         if not windows:
@@ -231,6 +252,14 @@ class WindowTagger:
         for tagged in explained:
             tagged.candidates = [next(found) for _ in tagged.neighbours]
 
+    def _find_voters(self, windows: Sequence[TaggedWindow]) -> None:
+        """Looks up the labelled sentences whose words voted on words that are in entities, or were without votes."""
+        numbers = [set().union(*voters_of(tagged).values()) for tagged in windows]
+        every = sorted(set().union(*numbers))
+        found = dict(zip(every, self._support.candidates(every), strict=True)) if every else {}
+        for tagged, own in zip(windows, numbers, strict=True):
+            tagged.voters = {number: found[number] for number in own}
+
     def _probabilities(
         self, windows: Sequence[TaggedWindow], states: Sequence[Tensor], *, inner_lr: float | None = None
     ) -> list[Tensor]:
@@ -250,9 +279,23 @@ class WindowTagger:
             batch_pieces=self._config.train.batch_pieces,
             adaptation=adaptation,
             # Words vote on what the examples are to shape. Plain tags are those without them.
-            words=None if inner_lr is None else self._words,
+            vote=partial(self._vote, windows) if inner_lr is not None and self._words.vote else None,
             timed=self._timed,
         )
+
+    def _vote(
+        self,
+        windows: Sequence[TaggedWindow],
+        chosen: Sequence[int],
+        probabilities: Sequence[Tensor],
+        vectors: Sequence[Vectors],
+    ) -> Sequence[Tensor]:
+        """Probabilities (W, C) of some of the windows after the votes, which are kept where they are to be shown."""
+        votes = self._words.votes(np.concatenate(vectors))
+        lengths = [len(vectors_WH) for vectors_WH in vectors]
+        for i, own in zip(chosen, votes.split(lengths), strict=True):
+            windows[i].votes = own if windows[i].settings.explain else None
+        return torch.split(votes.blended(torch.cat(list(probabilities))), lengths)
 
     def _fast_weights(self, rows: Sequence[Sequence[int]], *, inner: InnerLoop) -> FastWeights:
         if self._cache.serves(inner):

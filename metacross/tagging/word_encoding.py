@@ -27,6 +27,7 @@ WORD_LAYERS = 3  # the last ones, whose states make a word's vector
 def encode_words(
     model: TagModel,
     candidates: Sequence[Candidate],
+    numbers: Sequence[int],
     states: Sequence[Tensor],
     *,
     tag_index: Mapping[str, int],
@@ -37,6 +38,7 @@ def encode_words(
     Args:
         model: theta.
         candidates: the windows with their labelled sentences.
+        numbers: the windows'.
         states: the windows' trunk states (T, H).
         tag_index: tag -> tag id.
         batch_pieces: word pieces of one forward.
@@ -52,7 +54,8 @@ def encode_words(
             window, sentence = candidates[i].window, candidates[i].sentence
             tag_ids_W = tag_ids(window, sentence, tag_index)[list(window.scored_pieces())].numpy()
             certain_W = tag_ids_W != IGNORED
-            found[i] = EncodedWords(vectors_WH[certain_W], tag_ids_W[certain_W])
+            tag_ids_M = tag_ids_W[certain_W]
+            found[i] = EncodedWords(vectors_WH[certain_W], tag_ids_M, np.full_like(tag_ids_M, numbers[i]))
     return [words for words in found if words is not None]
 
 

@@ -82,9 +82,11 @@ def test_examples_are_found_and_shown_as_such(with_examples: Path) -> None:
             (tagged,) = tagger.tag_sentences([sentence], neighbours=1, explain=True)
             assert tagged.support[0].similarity == pytest.approx(1, abs=1e-4)
     (entity, *_) = tagger("Otto Klein spoke .", neighbours=1, explain=True)
-    (support,) = entity["support"]
-    assert (support["text"], support["language"]) == ("Otto Klein spoke .", "de")
-    assert "confidence" not in support
+    nearest, *voters = entity["support"]
+    assert (nearest["text"], nearest["language"]) == ("Otto Klein spoke .", "de")
+    assert "confidence" not in nearest
+    assert voters[0]["text"] == "Otto Klein spoke .", "its words are the most similar ones, too"
+    assert all(voter["language"] == "de" for voter in voters)
 
 
 def test_examples_of_before_stay_and_new_labels_win(with_examples: Path, tmp_path: Path) -> None:

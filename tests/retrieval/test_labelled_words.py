@@ -14,14 +14,23 @@ PROBABILITIES_WC = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 VECTORS_WH = np.array([[1, 0], [0, 1]], dtype=np.float32)
 
 
+def encoded(vectors: list[list[float]], tag_ids: list[int]) -> EncodedWords:
+    numbers = np.array(tag_ids)
+    return EncodedWords(np.array(vectors, dtype=np.float32), numbers, 100 + numbers)
+
+
+def blended(voters: LabelledWords) -> torch.Tensor:
+    return voters.votes(VECTORS_WH).blended(PROBABILITIES_WC)
+
+
 def words(neighbours: int = 8) -> LabelledWords:
     return LabelledWords(2, neighbours=neighbours, similarity=0.5, scale=0.25)
 
 
 def test_counts_follow_the_formula() -> None:
     voters = words()
-    voters.add(EncodedWords(np.array([[1, 0], [0.6, 0.8]], dtype=np.float32), np.array([1, 0])))
-    blended_WC = voters.blended(PROBABILITIES_WC, VECTORS_WH)
+    voters.add(encoded([[1, 0], [0.6, 0.8]], [1, 0]))
+    blended_WC = blended(voters)
     same, near, far = (math.exp((s - 0.5) / 0.25) for s in (1.0, 0.6, 0.0))
     expected = [0.2 + near, 0.3 + same, 0.5]
     torch.testing.assert_close(blended_WC[0], torch.tensor(expected) / (1 + same + near))
@@ -31,25 +40,32 @@ def test_counts_follow_the_formula() -> None:
 
 def test_only_the_nearest_vote() -> None:
     voters = words(neighbours=1)
-    voters.add(EncodedWords(np.array([[0.6, 0.8], [1, 0]], dtype=np.float32), np.array([0, 2])))
-    blended_WC = voters.blended(PROBABILITIES_WC, VECTORS_WH)
+    voters.add(encoded([[0.6, 0.8], [1, 0]], [0, 2]))
+    blended_WC = blended(voters)
     assert blended_WC.argmax(1).tolist() == [2, 0]
     assert float(blended_WC[0, 1]) == pytest.approx(0.3 / (1 + math.exp(2)))
 
 
-@pytest.mark.parametrize("neighbours", [0, 8])
-def test_nothing_changes_where_nobody_votes(neighbours: int) -> None:
-    voters = words(neighbours)
-    if neighbours == 0:
-        voters.add(EncodedWords(VECTORS_WH, np.array([1, 1])))
-    assert voters.blended(PROBABILITIES_WC, VECTORS_WH) is PROBABILITIES_WC
+def test_there_is_no_vote_without_words_or_neighbours() -> None:
+    assert not words().vote
+    silent = words(neighbours=0)
+    silent.add(encoded([[1, 0]], [1]))
+    assert not silent.vote
+
+
+def test_votes_tell_where_they_come_from() -> None:
+    voters = words(neighbours=2)
+    voters.add(encoded([[1, 0], [0.6, 0.8], [0, 1]], [0, 1, 2]))
+    first, second = voters.votes(VECTORS_WH).split([1, 1])
+    assert (first.windows_WK.tolist(), second.windows_WK.tolist()) == ([[100, 101]], [[102, 101]])
+    assert first.similarity_WK.tolist()[0] == pytest.approx([1, 0.6])
 
 
 def test_removed_words_vote_no_more_and_numbers_are_not_used_again() -> None:
     voters = words()
-    first = voters.add(EncodedWords(VECTORS_WH, np.array([1, 2])))
+    first = voters.add(encoded([[1, 0], [0, 1]], [1, 2]))
     voters.remove(first[:1])
     assert len(voters) == 1
-    again = voters.add(EncodedWords(VECTORS_WH[:1], np.array([0])))
+    again = voters.add(encoded([[1, 0]], [0]))
     assert not set(again) & set(first)
-    assert voters.blended(PROBABILITIES_WC, VECTORS_WH).argmax(1).tolist() == [0, 2]
+    assert blended(voters).argmax(1).tolist() == [0, 2]

@@ -355,6 +355,9 @@ def test_words_of_examples_vote_on_similar_words(tiny_bundle: Path) -> None:
     assert voting.tags[int(after[0].argmax())] == "B-LOC"
     assert torch.allclose(after.sum(1), torch.ones(3))
     torch.testing.assert_close(voting.probabilities([sentence], adapt=False)[0], before, atol=1e-5, rtol=0)
+    (tagged,) = voting.tag_sentences([sentence], explain=True)
+    shown = [(s.text, s.start, s.end, s.number) for s in tagged.support if s.end < len(sentence.text)]
+    assert shown == [(sentence.text, 0, 3, numbers[0])], "the sentence that decided is named"
     voting.remove_examples(numbers)
     assert torch.equal(voting.probabilities([sentence])[0], before)
 
