@@ -208,6 +208,8 @@ class ServeConfig(Section):
     timeout_s: Positive
     max_texts: Count
     max_characters: Count
+    max_neighbours: Count
+    max_work: Count
     max_body_mb: Count
     label_confidence: Ratio
     examples: Annotated[str, Field(description='"", a file name, or the URL of a database')]

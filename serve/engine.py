@@ -175,6 +175,9 @@ def _refusal(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
             return Refusal("labels", f"label {unknown[0]} is not known. Choose from {', '.join(tagger.types)}.")
         if job.adapt and (job.neighbours or 1) > len(tagger):
             return Refusal("neighbours", f"neighbours={job.neighbours}, but there are {len(tagger)} to be had.")
+        most = tagger.config.serve.max_neighbours
+        if job.adapt and (job.neighbours or 1) > most:  # an Ingress refuses it first; here it bounds the memory
+            return Refusal("neighbours", f"neighbours={job.neighbours}, at most {most}.")
     return None
 
 

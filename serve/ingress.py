@@ -47,7 +47,14 @@ class Ingress(LateAppDeployment):
         """The routes of serve/web."""
         settings = self._settings
         store = ExampleStore(settings.examples) if settings.examples else None
-        limits = Limits(settings.max_body_mb << 20, settings.max_texts, settings.max_characters, settings.timeout_s)
+        limits = Limits(
+            body_bytes=settings.max_body_mb << 20,
+            texts=settings.max_texts,
+            characters=settings.max_characters,
+            neighbours=settings.max_neighbours,
+            work=settings.max_work,
+            seconds=settings.timeout_s,
+        )
         return make_app(
             self._backend,
             store,

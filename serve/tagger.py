@@ -40,7 +40,9 @@ class Tagger:
     def __init__(self, index: DeploymentHandle[Any], config: Config, overrides: Sequence[str]) -> None:
         log_with_serve()
         self._index, self._settings = index, config.serve
-        self._overrides = [*overrides, f"serve.factor_cache_mb={config.serve.factor_cache_mb}"]
+        # These are the service's, and not those that the bundle was trained with.
+        own = {name: getattr(config.serve, name) for name in ("factor_cache_mb", "max_neighbours")}
+        self._overrides = [*overrides, *(f"serve.{name}={value}" for name, value in own.items())]
         prefer_same_node(index)
         store = ExampleStore(config.serve.examples) if config.serve.examples else None
         self._engine = Engine(store, self._open)

@@ -27,7 +27,7 @@ from serve.web.problems import ProblemError
 from serve.web.routes import make_app
 
 TEXT = "😀 Anna Berg left Oslo."
-LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, seconds=30)
+LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, neighbours=10_000, work=10**9, seconds=30)
 PROBLEM = "application/problem+json"
 
 
@@ -306,7 +306,7 @@ class Failing:
     ],
 )
 def test_a_backend_that_cannot(error: Exception | None, status: int, part: str) -> None:
-    limits = Limits(body_bytes=1000, texts=8, characters=100, seconds=0.05)
+    limits = Limits(body_bytes=1000, texts=8, characters=100, neighbours=8, work=1000, seconds=0.05)
     with TestClient(make_app(Failing(error), None, limits=limits), raise_server_exceptions=False) as client:
         answer = client.post("/v1/entities", json={"text": "a"})
         refused(answer, status, part)
@@ -383,7 +383,7 @@ def test_whatever_is_added_is_kept_as_it_came_or_refused(client: TestClient, wor
 
 @pytest.mark.parametrize("unit", ["Anna Berg left Oslo. ", "مرحبا e\u0301 \u202e👩‍👩‍👧 \u200b北京 \0\x1b\n"])
 def test_a_text_of_100_000_characters(engine: Engine, unit: str) -> None:
-    limits = Limits(body_bytes=1 << 20, texts=8, characters=100_000, seconds=300)
+    limits = Limits(body_bytes=1 << 20, texts=8, characters=100_000, neighbours=8, work=10**6, seconds=300)
     text = (unit * (100_000 // len(unit) + 1))[:100_000]
     with TestClient(make_app(Here(engine), engine.store, limits=limits)) as client:
         (result,) = post(client, text=text, adapt=False)["results"]
