@@ -203,6 +203,7 @@ class ServeConfig(Section):
     tagger_gpus: NonNegative
     index_gpus: NonNegative
     batch_requests: Count
+    slice_ms: Positive
     batch_wait_ms: NonNegative
     queue: Count
     timeout_s: Positive

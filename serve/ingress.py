@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -14,15 +15,17 @@ from metacross.client.contract import EntitiesAnswer, Model
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence
 from serve.examples import ExampleStore
-from serve.jobs import Job, Labelled, Refusal
+from serve.jobs import Job, Labelled, Progress, Refusal
 from serve.logs import log_with_serve
 from serve.prometheus import request_metrics
 from serve.ray_internals import LateAppDeployment, http_host
 from serve.replicas import is_lost, retried_async
 from serve.web.auth import read_tokens, refuse_open_door
-from serve.web.limits import Limits
+from serve.web.limits import Limits, characters_of
 from serve.web.problems import busy
 from serve.web.routes import make_app
+
+SHORT_CHARACTERS = 2048  # a request with more is long: it tells of its progress, and takes one of a few places
 
 
 @ray_serve.deployment
@@ -41,7 +44,8 @@ class Ingress(LateAppDeployment):
     def __init__(self, tagger: DeploymentHandle[Any], config: Config) -> None:
         refuse_open_door(config.serve.auth, http_host())
         log_with_serve()
-        self._backend, self._settings = TaggerBackend(tagger), config.serve
+        self._backend = TaggerBackend(tagger, long=max(1, config.serve.batch_requests // 2))
+        self._settings = config.serve
 
     def asgi_app(self) -> FastAPI:
         """The routes of serve/web."""
@@ -66,25 +70,42 @@ class Ingress(LateAppDeployment):
 
 
 class TaggerBackend:
-    """The `serve.web.service.Backend` behind a handle of Tagger."""
+    """The `serve.web.service.Backend` behind a handle of Tagger.
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
+    A call that is cancelled, because it took too long or its client has gone, is cancelled at the Tagger as well.
 
-    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+    Args:
+        handle: of Tagger.
+        long: how many long requests may be at the Taggers at a time; others wait here, so that they leave room there.
+    """
+
+    def __init__(self, handle: DeploymentHandle[Any], *, long: int) -> None:
+        self._handle, self._long = handle, asyncio.Semaphore(long)
+
+    async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
         """See `serve.web.service.Backend`."""
-        answer: EntitiesAnswer | Refusal = await self._ask(lambda: self._handle.tag.remote(tuple(jobs)))
+        answer: EntitiesAnswer | Refusal
+        if sum(characters_of(job.text) for job in jobs) > SHORT_CHARACTERS:
+            answer = await self._ask_long(self._handle.tag_long, tuple(jobs), progressed=progressed)
+        else:
+            answer = await self._ask(lambda: _answered(self._handle.tag.remote(tuple(jobs))))
         return answer
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+    async def label(self, sentences: Sequence[Sentence], language: str, progressed: Callable[[], None]) -> Labelled:
         """See `serve.web.service.Backend`."""
-        labelled: Labelled = await self._ask(lambda: self._handle.label.remote(tuple(sentences), language))
+        labelled: Labelled = await self._ask_long(self._handle.label, tuple(sentences), language, progressed=progressed)
         return labelled
 
     async def model(self) -> Model:
         """See `serve.web.service.Backend`."""
-        model: Model = await self._ask(self._handle.model.remote)
+        model: Model = await self._ask(lambda: _answered(self._handle.model.remote()))
         return model
+
+    async def _ask_long(self, method: DeploymentHandle[Any], *arguments: Any, progressed: Callable[[], None]) -> Any:
+        async with self._long:
+            progressed()
+            call = method.options(stream=True).remote
+            return await self._ask(lambda: _last(call(*arguments), progressed))
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         try:
@@ -95,3 +116,35 @@ class TaggerBackend:
             if not is_lost(error):
                 raise
             raise busy("No tagger answers at the moment. Try again.", seconds=5) from error
+
+
+async def _answered(response: Any) -> Any:
+    """What a call is answered; cancels the call where its caller is cancelled, which Serve does not do of itself.
+
+    Args:
+        response: Serve's DeploymentResponse, which its types do not tell from a generator.
+    """
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+
+
+async def _last(responses: Any, progressed: Callable[[], None]) -> Any:
+    """The last thing that a call tells; those before it tell how far it has come. Cancels as `_answered` does.
+
+    Args:
+        responses: Serve's DeploymentResponseGenerator.
+        progressed: called whenever it has come further.
+    """
+    told, done = None, 0
+    try:
+        async for told in responses:
+            if isinstance(told, Progress) and told.done > done:
+                done = told.done
+                progressed()
+    except asyncio.CancelledError:
+        responses.cancel()
+        raise
+    return told

@@ -20,7 +20,7 @@ class Limits:
         characters: code points of its texts together.
         neighbours: how many neighbours it may name.
         work: code points of its texts times the neighbours that it names.
-        seconds: how long its answer may take.
+        seconds: how long it may wait for its answer without any progress.
     """
 
     body_bytes: int

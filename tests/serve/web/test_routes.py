@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,10 @@ class Here:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+    async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
         return (await asyncio.to_thread(self.engine.answer, [jobs]))[0]
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+    async def label(self, sentences: Sequence[Sentence], language: str, progressed: Callable[[], None]) -> Labelled:
         return await asyncio.to_thread(self.engine.label, sentences, language)
 
     async def model(self) -> Model:
@@ -281,19 +281,19 @@ class Failing:
     def __init__(self, error: Exception | None) -> None:
         self.error = error
 
-    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+    async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
         if self.error is None:
             await asyncio.sleep(60)
         else:
             raise self.error
         raise AssertionError
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
-        await self.tag([])
+    async def label(self, sentences: Sequence[Sentence], language: str, progressed: Callable[[], None]) -> Labelled:
+        await self.tag([], progressed)
         raise AssertionError
 
     async def model(self) -> Model:
-        await self.tag([])
+        await self.tag([], lambda: None)
         raise AssertionError
 
 
