@@ -3,6 +3,7 @@
 Two lines wait. In the first are requests that have just come. In the second are those that were begun and have parts
 left. The lines take turns, a batch each, so a short request waits for one batch of a long one at most, however many
 long ones there are; and long ones go on, however many short ones come. Within a line everybody gets the same cost.
+While no short requests come, batches of long ones are longer, since small batches take more time for the same work.
 
 Ray's decorator for batches, `serve.batch`, knows no parts. It also fails on an item larger than a batch, moves what
 did not fit to the end of the queue, and hangs for ever when its size function raises. These three faults are shown, in
@@ -12,6 +13,7 @@ the Ray that is installed, by tests/serve/test_serve_batch_faults.py.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +22,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from serve.pace import Pace
+
+QUIET_S = 10.0  # seconds without a short request after which batches of long ones are longer
+LONGER = 3  # times; the next short request may have to wait for one of these
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -106,6 +111,7 @@ class Batcher(Generic[W, R]):
         # The event loop appends to the first; all else with both is done in the thread of the batches.
         self._new: deque[Request[W, R]] = deque()
         self._begun: deque[Request[W, R]] = deque()
+        self._short_seen = -math.inf  # when a request was last done in its first batch
         self._others_waited = False  # while the last batch was one of new requests
         self._running: asyncio.Task[None] | None = None
         # A thread of its own. The event loop's pool would start further threads, since a thread there counts as busy
@@ -162,7 +168,8 @@ class Batcher(Generic[W, R]):
         if new:
             batch, failed = _taken(self._new, self._most, self._quantum)
         else:
-            budget = self._pace.budget
+            quiet = time.monotonic() - self._short_seen > QUIET_S
+            budget = self._pace.budget * (LONGER if quiet else 1)
             batch, failed = _taken(self._begun, budget, budget // max(1, len(self._begun)))
         began = time.monotonic()
         try:
@@ -174,6 +181,8 @@ class Batcher(Generic[W, R]):
         now = time.monotonic()
         self._pace.took(sum(part.cost for _, part in batch), now - began)
         for request, parts in batch:
+            if new and parts.end == len(parts.work.costs):
+                self._short_seen = now
             request.done, request.moved = parts.end, now
             if request.outcome is None and parts.end == len(parts.work.costs):
                 try:

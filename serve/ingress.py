@@ -11,7 +11,7 @@ from ray import serve as ray_serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence
 from serve.examples import ExampleStore
@@ -100,6 +100,11 @@ class TaggerBackend:
         """See `serve.web.service.Backend`."""
         model: Model = await self._ask(lambda: _answered(self._handle.model.remote()))
         return model
+
+    async def readiness(self) -> Readiness:
+        """See `serve.web.service.Backend`."""
+        readiness: Readiness = await self._ask(lambda: _answered(self._handle.readiness.remote()))
+        return readiness
 
     async def _ask_long(self, method: DeploymentHandle[Any], *arguments: Any, progressed: Callable[[], None]) -> Any:
         async with self._long:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 START = 2000.0  # cost a second, before the first batch
-LEAST = 192  # cost of two sentences with their support: in smaller batches what every batch costs would weigh too much
+LEAST = (
+    288  # cost of three sentences with their support: in smaller batches what every batch costs would weigh too much
+)
 MOST = 1 << 15  # cost; what a batch holds in memory grows with it
 NEWEST = 0.3  # weight of the newest batch in the average
 

@@ -9,7 +9,7 @@ from typing import Any
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence
 from metacross.tagging.tagger import AdaptiveTagger
@@ -83,6 +83,10 @@ class Tagger:
     async def model(self) -> Model:
         """See `serve.web.service.Backend`."""
         return self._engine.model()
+
+    async def readiness(self) -> Readiness:
+        """See `serve.web.service.Backend`."""
+        return Readiness("ready", self._engine.model().bundle, round(self._batches.waits_s(), 3))
 
     async def _telling(self, begin: Callable[[], Tagging | Labelling]) -> AsyncIterator[Any]:
         request = self._batches.submit(begin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError
 from serve.examples import ExampleStore
@@ -20,6 +21,8 @@ from serve.jobs import Job, Labelled, Refusal
 from serve.web.auth import Grant, Token, needs
 from serve.web.limits import Limits
 from serve.web.problems import ProblemError, busy
+
+READY_S = 5.0  # whoever asks whether the service is ready has little patience
 
 log = logging.getLogger("metacross.serve")
 T = TypeVar("T")
@@ -47,6 +50,9 @@ class Backend(Protocol):
 
     async def model(self) -> Model:
         """Facts about the checkpoint that answers now. ProblemError 503 before one is loaded."""
+
+    async def readiness(self) -> Readiness:
+        """By which checkpoint requests are answered, and how long they wait. ProblemError 503 before one is loaded."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,13 @@ class Service:
         """Facts about the checkpoint that answers now, which count no examples. ProblemError 504 after too long."""
         return await self._in_time(lambda progressed: self.backend.model())
 
+    async def readiness(self) -> Readiness:
+        """The backend's answer, given soon. ProblemError 503 where requests wait so long that they may be refused."""
+        found = await self._in_time(lambda progressed: self.backend.readiness(), seconds=READY_S)
+        if found.queue_age_s > self.limits.seconds / 2:
+            raise busy(f"A request has waited for {found.queue_age_s:.0f} s without progress. Try again.", seconds=5)
+        return found
+
     def kept(self) -> ExampleStore:
         """The store. ProblemError 404 where there is none."""
         if self.store is None:
@@ -99,9 +112,9 @@ class Service:
             log.error("the store of examples failed: %s", error)
             raise busy("The store of examples cannot be reached. Nothing was changed; try again.") from error
 
-    async def _in_time(self, ask: Callable[[Callable[[], None]], Awaitable[T]]) -> T:
+    async def _in_time(self, ask: Callable[[Callable[[], None]], Awaitable[T]], *, seconds: float = math.inf) -> T:
         """What is awaited, if it never stands still for longer than it may; every progress gives it that time again."""
-        seconds, now = self.limits.seconds, asyncio.get_running_loop().time
+        seconds, now = min(seconds, self.limits.seconds), asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(seconds) as patience:
                 return await ask(lambda: patience.reschedule(now() + seconds))

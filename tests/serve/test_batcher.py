@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from serve import batcher as module
 from serve.batcher import Batcher, Parts
 from serve.pace import LEAST, Pace
 
@@ -54,6 +55,12 @@ class Fixed(Pace):
     @property
     def budget(self) -> int:
         return 8
+
+
+@pytest.fixture(autouse=True)
+def no_longer_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests tell the same whether short requests came or not."""
+    monkeypatch.setattr(module, "LONGER", 1)
 
 
 def batcher(
@@ -115,6 +122,16 @@ def test_many_long_requests_do_not_hold_up_a_short_one() -> None:
     later = Doubling()
     assert asyncio.run(gathered(later, [8] * 9, [1], most=8))[1] == [2]
     assert later.batches[1] == [(1,)]
+
+
+def test_batches_of_long_requests_are_longer_until_a_short_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGER", 2)
+    work = Doubling()
+    asyncio.run(gathered(work, [8] * 8))
+    assert [len(parts) for ((*parts,),) in work.batches] == [1, 2, 2, 2, 1]
+    work = Doubling()
+    asyncio.run(gathered(work, [8] * 4, [1]))
+    assert [len(parts) for ((*parts,),) in work.batches] == [1, 1, 1, 1, 1], "the second is the short request"
 
 
 def test_a_batch_that_fails_fails_alone() -> None:

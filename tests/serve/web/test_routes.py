@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metacross import AdaptiveTagger
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from serve.engine import Engine
@@ -45,6 +45,9 @@ class Here:
 
     async def model(self) -> Model:
         return self.engine.model()
+
+    async def readiness(self) -> Readiness:
+        return Readiness("ready", self.engine.model().bundle)
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +296,10 @@ class Failing:
         raise AssertionError
 
     async def model(self) -> Model:
+        await self.tag([], lambda: None)
+        raise AssertionError
+
+    async def readiness(self) -> Readiness:
         await self.tag([], lambda: None)
         raise AssertionError
 
