@@ -25,6 +25,7 @@ from serve.web.limits import Limits, characters_of
 from serve.web.problems import busy
 from serve.web.routes import make_app
 
+_FULL = "Too many requests are waiting. Try again."
 SHORT_CHARACTERS = 2048  # a request with more is long: it tells of its progress, and takes one of a few places
 
 
@@ -44,8 +45,8 @@ class Ingress(LateAppDeployment):
     def __init__(self, tagger: DeploymentHandle[Any], config: Config) -> None:
         refuse_open_door(config.serve.auth, http_host())
         log_with_serve()
-        self._backend = TaggerBackend(tagger, long=max(1, config.serve.batch_requests // 2))
-        self._settings = config.serve
+        settings = self._settings = config.serve
+        self._backend = TaggerBackend(tagger, long=max(1, settings.batch_requests // 2), queue=settings.queue)
 
     def asgi_app(self) -> FastAPI:
         """The routes of serve/web."""
@@ -77,10 +78,12 @@ class TaggerBackend:
     Args:
         handle: of Tagger.
         long: how many long requests may be at the Taggers at a time; others wait here, so that they leave room there.
+        queue: how many may wait here.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any], *, long: int) -> None:
-        self._handle, self._long = handle, asyncio.Semaphore(long)
+    def __init__(self, handle: DeploymentHandle[Any], *, long: int, queue: int) -> None:
+        self._handle, self._long, self._queue = handle, asyncio.Semaphore(long), queue
+        self._waiting = 0
 
     async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
         """See `serve.web.service.Backend`."""
@@ -107,16 +110,25 @@ class TaggerBackend:
         return readiness
 
     async def _ask_long(self, method: DeploymentHandle[Any], *arguments: Any, progressed: Callable[[], None]) -> Any:
-        async with self._long:
+        if self._waiting >= self._queue:
+            raise busy(_FULL)
+        self._waiting += 1
+        try:
+            await self._long.acquire()
+        finally:
+            self._waiting -= 1
+        try:
             progressed()
             call = method.options(stream=True).remote
             return await self._ask(lambda: _last(call(*arguments), progressed))
+        finally:
+            self._long.release()
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return await retried_async(call)
         except BackPressureError as error:
-            raise busy("Too many requests are waiting. Try again.") from error
+            raise busy(_FULL) from error
         except Exception as error:
             if not is_lost(error):
                 raise

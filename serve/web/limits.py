@@ -74,12 +74,10 @@ def refuse_too_many_neighbours(options: schemas.RequestOptions, characters: int,
 
     The memory of an answer grows with the neighbours of a sentence, and its time with the product of both.
     """
-    neighbours = options.neighbours
-    if neighbours is None or not options.adapt:
-        return
+    neighbours = options.neighbours or 0
     if neighbours > limits.neighbours:
         raise ProblemError(422, f"neighbours={neighbours}, at most {limits.neighbours}.", field="neighbours")
-    if characters * neighbours > limits.work:
+    if options.adapt and characters * neighbours > limits.work:
         raise ProblemError(
             422,
             f"{characters} characters times neighbours={neighbours} is {characters * neighbours}, at most "

@@ -34,7 +34,7 @@ from serve.web.document import DocumentedAPI
 from serve.web.envelope import Envelope, Observed
 from serve.web.gate import EarlyChecks
 from serve.web.imports import read_examples
-from serve.web.limits import Limits, jobs_of
+from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours
 from serve.web.lines import NDJSON, Lines, answered_lines
 from serve.web.page import PAGE, policy
 from serve.web.problems import ProblemError
@@ -162,6 +162,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         openapi_extra={"requestBody": {"content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE}}}},
     )
     async def stream(request: Request, options: Annotated[schemas.RequestOptions, Query()]) -> Lines:
+        refuse_too_many_neighbours(options, 0, service.limits)  # those of a line are known when it comes
         return Lines(answered_lines(request, options, service.tag, service.limits))
 
 

@@ -60,8 +60,8 @@ class Handle:
         return self.calls[-1]
 
 
-def service(handle: Handle, *, long: int = 2) -> Service:
-    backend = TaggerBackend(handle, long=long)  # type: ignore[arg-type]
+def service(handle: Handle, *, long: int = 2, queue: int = 9) -> Service:
+    backend = TaggerBackend(handle, long=long, queue=queue)  # type: ignore[arg-type]
     return Service(backend, None, LIMITS, None)
 
 
@@ -95,5 +95,17 @@ def test_long_requests_leave_room_for_short_ones() -> None:
         assert len(handle.calls) == 2, "the others wait their turn"
         assert await ways.tag(SHORT) == ANSWER
         assert await asyncio.gather(*long) == [ANSWER] * 4
+
+    asyncio.run(run())
+
+
+def test_only_so_many_long_ones_wait() -> None:
+    async def run() -> None:
+        handle = Handle([Progress(1), ANSWER], 0.01)
+        ways = service(handle, long=1, queue=2)
+        told = await asyncio.gather(*(ways.tag(LONG) for _ in range(4)), return_exceptions=True)
+        (refused,) = [error for error in told if isinstance(error, ProblemError)]
+        assert (refused.status, told.count(ANSWER)) == (503, 3) and "Retry-After" in refused.headers
+        assert await ways.tag(LONG) == ANSWER, "and there is room again"
 
     asyncio.run(run())
