@@ -23,8 +23,15 @@ BODIES = ["/v1/entities", "/v1/entities:stream", "/v1/examples", "/v1/examples:i
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
-def app(**settings: Any) -> FastAPI:
-    return make_app(Failing(AssertionError("asked")), None, limits=LIMITS, **settings)
+@pytest.fixture(scope="module")
+def service() -> FastAPI:
+    return make_app(Failing(AssertionError("asked")), None, limits=LIMITS)
+
+
+@pytest.fixture(scope="module")
+def guarded() -> FastAPI:
+    tokens = [Token(token="r" * 16, may=frozenset({"read_examples"}))]
+    return make_app(Failing(AssertionError("asked")), None, limits=LIMITS, tokens=tokens)
 
 
 def asked(service: FastAPI, path: str, receive: Receive, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
@@ -53,23 +60,22 @@ async def never() -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize(("token", "status"), [("", 401), ("Bearer " + "r" * 16, 403)])
-def test_a_token_is_checked_before_the_body_is_read(path: str, token: str, status: int) -> None:
-    service = app(tokens=[Token(token="r" * 16, may=frozenset({"read_examples"}))])
+def test_a_token_is_checked_before_the_body_is_read(guarded: FastAPI, path: str, token: str, status: int) -> None:
     headers = {"content-type": "application/json", "authorization": token}
-    assert asked(service, path, never, headers)[0] == status
+    assert asked(guarded, path, never, headers)[0] == status
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_a_compressed_body_is_refused_unread(path: str) -> None:
-    status, problem = asked(app(), path, never, {"content-type": "application/json", "content-encoding": "gzip"})
+def test_a_compressed_body_is_refused_unread(service: FastAPI, path: str) -> None:
+    status, problem = asked(service, path, never, {"content-type": "application/json", "content-encoding": "gzip"})
     assert (status, problem["status"]) == (415, 415) and "without Content-Encoding" in problem["detail"]
-    with TestClient(app()) as client:
-        packed = gzip.compress(b'{"text": "a"}')
-        refused(client.post(path, content=packed, headers={"content-encoding": "deflate"}), 415, "Content-Encoding")
+    packed = gzip.compress(b'{"text": "a"}')
+    answer = TestClient(service).post(path, content=packed, headers={"content-encoding": "deflate"})
+    refused(answer, 415, "Content-Encoding")
 
 
 @pytest.mark.parametrize("path", ["/v1/entities", "/v1/texts"])
-def test_a_body_that_stalls_is_ended(path: str) -> None:
+def test_a_body_that_stalls_is_ended(service: FastAPI, path: str) -> None:
     pieces = [b'{"text": ']
 
     async def stalling() -> dict[str, Any]:
@@ -78,7 +84,7 @@ def test_a_body_that_stalls_is_ended(path: str) -> None:
         await asyncio.sleep(60)
         raise AssertionError
 
-    status, problem = asked(app(), path, stalling, {"content-type": "application/json"})
+    status, problem = asked(service, path, stalling, {"content-type": "application/json"})
     assert (status, problem["status"]) == (408, 408) and "did not arrive" in problem["detail"]
 
 

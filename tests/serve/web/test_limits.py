@@ -15,7 +15,7 @@ from tests.serve.web.test_routes import Failing, refused
 LIMITS = Limits(body_bytes=1 << 16, texts=4, characters=1000, neighbours=8, work=2000, seconds=5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client() -> TestClient:
     """The service in front of a backend that fails if it is asked."""
     return TestClient(make_app(Failing(AssertionError("asked")), None, limits=LIMITS))
