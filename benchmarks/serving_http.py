@@ -62,12 +62,12 @@ class Service:
         self._within = ExitStack()
 
     def __enter__(self) -> Service:
-        with ExitStack() as within, _environment(self._environment):
+        with ExitStack() as within, environment(self._environment):
             spawn = get_context("spawn")
             self._clients = within.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
             self._service = within.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
             within.callback(lambda: self._service.submit(stop).result())
-            self._port = _free_port()
+            self._port = free_port()
             self._service.submit(start, self._settings, self._port).result()
             self._within = within.pop_all()
         return self
@@ -91,7 +91,7 @@ class Service:
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+def environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Variables of this process, for those that it starts inside."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
@@ -105,7 +105,8 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -218,11 +218,14 @@ class ServeConfig(Section):
     tagger_gpus: NonNegative
     index_gpus: NonNegative
     batch_requests: Count
+    slice_ms: Positive
     batch_wait_ms: NonNegative
     queue: Count
     timeout_s: Positive
     max_texts: Count
     max_characters: Count
+    max_neighbours: Count
+    max_work: Count
     max_body_mb: Count
     label_confidence: Ratio
     examples: Annotated[str, Field(description='"", a file name, or the URL of a database')]

@@ -7,7 +7,8 @@ Modules:
     source_index    the deployment that holds a node's index
     engine          what a tagger does with a batch
     jobs            what an Ingress sends to a Tagger
-    batcher         requests that arrive together become a batch
+    batcher         requests take turns, in batches, long ones a part at a time
+    pace            how much work a batch may have
     changeover      from one bundle to the next while the service answers
     examples        added examples, in a database
     example_tables  the tables of that database, made, upgraded and opened

@@ -1,92 +1,225 @@
-"""Makes batches of items that arrive one at a time: as many as wait at the moment, up to a size.
+"""Requests take turns: those that wait together are done in one batch, and long ones a part at a time.
 
-Ray's decorator for this, `serve.batch`, fails on an item larger than a batch, moves what did not fit to the end of the
-queue, and hangs for ever when its size function raises. tests/serve/test_serve_batch_faults.py shows all three in the
-Ray that is installed; once it cannot, that decorator can take this class's place.
+Two lines wait. In the first are requests that have just come. In the second are those that were begun and have parts
+left. The lines take turns, a batch each, so a short request waits for one batch of a long one at most, however many
+long ones there are; and long ones go on, however many short ones come. Within a line everybody gets the same cost.
+While no short requests come, batches of long ones are longer, since small batches take more time for the same work.
+
+Ray's decorator for batches, `serve.batch`, knows no parts. It also fails on an item larger than a batch, moves what
+did not fit to the end of the queue, and hangs for ever when its size function raises. These three faults are shown, in
+the Ray that is installed, by tests/serve/test_serve_batch_faults.py.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-T = TypeVar("T")
+from serve.pace import Pace
+
+QUIET_S = 10.0  # seconds without a short request after which batches of long ones are longer
+LONGER = 3  # times; the next short request may have to wait for one of these
+
 R = TypeVar("R")
-S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+W = TypeVar("W", bound="Work[Any]")
 
 
-@dataclass
-class _Waiting(Generic[T, R]):
-    item: T
-    size: int
-    future: asyncio.Future[R]
+class Work(Protocol[R_co]):
+    """A request's work, in parts. A part may be done in any batch and in any company, after those before it."""
+
+    @property
+    def costs(self) -> Sequence[int]:
+        """The cost of each part."""
+
+    def result(self) -> R_co:
+        """The request's answer, once all parts are done."""
 
 
-class Batcher(Generic[T, R]):
-    """Runs items in batches, one batch at a time, all in the same thread, in the order in which they came.
+@dataclass(frozen=True)
+class Parts(Generic[W]):
+    """Parts of a request's work that are done in one batch.
+
+    Attributes:
+        work: the request's.
+        start: its first part.
+        end: the part behind its last one.
+    """
+
+    work: W
+    start: int
+    end: int
+
+    @property
+    def cost(self) -> int:
+        """Of these parts together."""
+        return sum(self.work.costs[self.start : self.end])
+
+
+class Request(Generic[W, R]):
+    """A request that waits or is under way.
 
     Args:
-        work: takes a batch's items and returns as many results; what it raises is raised to all callers of the batch.
-        size: the size of an item, 1 or more.
-        most: the largest sum of the sizes in a batch; an item that is larger is a batch by itself.
-        wait_s: seconds that an item waits for others when it comes alone to an idle batcher.
+        begin: makes its work; called in the thread of the batches, when it is its turn.
+        future: gets the answer, or what was raised. Whoever cancels it drops the request.
+
+    Attributes:
+        future: as given.
+        done: how many of its parts are done.
+        moved: when it came or its last part was done, in the time of `time.monotonic`.
+    """
+
+    def __init__(self, begin: Callable[[], W], future: asyncio.Future[R]) -> None:
+        self.future, self.done, self.moved = future, 0, time.monotonic()
+        self.work: W | None = None
+        self.outcome: tuple[R | None, Exception | None] | None = None  # handed to the future by the event loop
+        self._begin = begin
+
+    def taken(self, most: int) -> Parts[W]:
+        """Its next parts, of a cost of at most `most`; one of a higher cost is taken alone."""
+        if self.work is None:
+            self.work = self._begin()
+        work = self.work
+        end, cost = self.done, 0
+        while end < len(work.costs) and (end == self.done or cost + work.costs[end] <= most):
+            cost += work.costs[end]
+            end += 1
+        return Parts(work, self.done, end)
+
+
+class Batcher(Generic[W, R]):
+    """Does requests in batches, one batch at a time, all in the same thread.
+
+    Args:
+        do: does the parts of a batch; what it raises is raised to all callers of the batch.
+        most: the largest cost of a batch of new requests; a part that costs more is a batch by itself.
+        quantum: the cost that a request gets in its turn. What costs no more is done in its first turn.
+        pace: finds the cost of a batch of requests that were begun before.
+        wait_s: seconds that a request waits for others when it comes alone to an idle batcher.
     """
 
     def __init__(
-        self, work: Callable[[list[T]], Sequence[R]], *, size: Callable[[T], int], most: int, wait_s: float
+        self, do: Callable[[list[Parts[W]]], None], *, most: int, quantum: int, pace: Pace, wait_s: float
     ) -> None:
-        self._work, self._size, self._most, self._wait_s = work, size, most, wait_s
-        self._queue: deque[_Waiting[T, R]] = deque()
+        self._do, self._most, self._quantum, self._pace, self._wait_s = do, most, quantum, pace, wait_s
+        # The event loop appends to the first; all else with both is done in the thread of the batches.
+        self._new: deque[Request[W, R]] = deque()
+        self._begun: deque[Request[W, R]] = deque()
+        self._short_seen = -math.inf  # when a request was last done in its first batch
+        self._others_waited = False  # while the last batch was one of new requests
         self._running: asyncio.Task[None] | None = None
         # A thread of its own. The event loop's pool would start further threads, since a thread there counts as busy
         # for a moment after its batch; and torch caches kernels, and the allocator free memory, for each thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._batch_began: float | None = None
 
     def __len__(self) -> int:
-        """How many items wait for a batch."""
-        return len(self._queue)
+        """How many requests wait for a batch."""
+        return len(self._new) + len(self._begun)
 
-    async def __call__(self, item: T) -> R:
-        """The item's result. If its caller is cancelled before its batch begins, the item is dropped."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(item, self._size(item), future))
+    async def __call__(self, begin: Callable[[], W]) -> R:
+        """A request's answer. If its caller is cancelled, the rest of the request is dropped."""
+        return await self.submit(begin).future
+
+    def submit(self, begin: Callable[[], W]) -> Request[W, R]:
+        """Puts a request into the first line.
+
+        Args:
+            begin: makes its work; what it raises is raised to this caller.
+        """
+        request: Request[W, R] = Request(begin, asyncio.get_running_loop().create_future())
+        self._new.append(request)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
-        return await future
+        return request
 
-    async def between(self, work: Callable[[], S]) -> S:
-        """The result of other work, which runs in the thread of the batches, between two of them."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def waits_s(self) -> float:
+        """Seconds since the batch under way began, or since the request moved that has waited longest."""
+        waiting = [*list(self._new), *list(self._begun)]  # copies at once, since another thread changes them
+        since = [request.moved for request in waiting if not request.future.done()]
+        if self._batch_began is not None:
+            since.append(self._batch_began)
+        return time.monotonic() - min(since) if since else 0.0
 
     async def _run(self) -> None:
         """Runs batches until nothing waits."""
-        if len(self._queue) == 1 and self._queue[0].size < self._most:
+        if len(self) == 1:
             await asyncio.sleep(self._wait_s)
-        loop = asyncio.get_running_loop()
-        while batch := self._next():
-            try:
-                results = await loop.run_in_executor(self._thread, self._work, [waiting.item for waiting in batch])
-                for waiting, result in zip(batch, results, strict=True):
-                    if not waiting.future.done():
-                        waiting.future.set_result(result)
-            except Exception as error:
-                for waiting in batch:
-                    if not waiting.future.done():
-                        waiting.future.set_exception(error)
+        while self._new or self._begun:
+            for request in await asyncio.get_running_loop().run_in_executor(self._thread, self._turn):
+                if request.outcome is not None and not request.future.done():
+                    result, error = request.outcome
+                    if error is not None:
+                        request.future.set_exception(error)
+                    else:
+                        request.future.set_result(result)  # type: ignore[arg-type]  # None only beside an error
 
-    def _next(self) -> list[_Waiting[T, R]]:
-        batch: list[_Waiting[T, R]] = []
-        size = 0
-        while self._queue:
-            if self._queue[0].future.done():  # its caller was cancelled
-                self._queue.popleft()
-                continue
-            if batch and size + self._queue[0].size > self._most:
-                break
-            size += self._queue[0].size
-            batch.append(self._queue.popleft())
-        return batch
+    def _turn(self) -> list[Request[W, R]]:
+        """Does a batch of one of the lines; returns its requests, those that it ends with their outcome."""
+        self._batch_began = time.monotonic()
+        new = bool(self._new) and not (self._begun and self._others_waited)
+        self._others_waited = new and bool(self._begun)
+        if new:
+            batch, failed = _taken(self._new, self._most, self._quantum)
+        else:
+            quiet = time.monotonic() - self._short_seen > QUIET_S
+            budget = self._pace.budget * (LONGER if quiet else 1)
+            batch, failed = _taken(self._begun, budget, budget // max(1, len(self._begun)))
+        began = time.monotonic()
+        try:
+            if batch:
+                self._do([parts for _, parts in batch])
+        except Exception as error:
+            for request, _ in batch:
+                request.outcome = None, error
+        now = time.monotonic()
+        self._pace.took(sum(part.cost for _, part in batch), now - began)
+        for request, parts in batch:
+            if new and parts.end == len(parts.work.costs):
+                self._short_seen = now
+            request.done, request.moved = parts.end, now
+            if request.outcome is None and parts.end == len(parts.work.costs):
+                try:
+                    request.outcome = parts.work.result(), None
+                except Exception as error:
+                    request.outcome = None, error
+            if request.outcome is None:
+                self._begun.append(request)
+        self._batch_began = None
+        return [*failed, *(request for request, _ in batch)]
+
+
+def _taken(
+    line: deque[Request[W, R]], most: int, quantum: int
+) -> tuple[list[tuple[Request[W, R], Parts[W]]], list[Request[W, R]]]:
+    """Takes requests from the front of a line for a batch; also returns those that could not be begun.
+
+    Args:
+        line: those whose callers have gone are dropped from it.
+        most: cost of the batch; its first request may have more.
+        quantum: cost of the parts of a request, of which there is at least one.
+    """
+    batch: list[tuple[Request[W, R], Parts[W]]] = []
+    failed: list[Request[W, R]] = []
+    cost = 0
+    while line:
+        request = line[0]
+        if not request.future.done():
+            try:
+                parts = request.taken(quantum)
+            except Exception as error:
+                request.outcome = None, error
+                failed.append(request)
+            else:
+                if batch and cost + parts.cost > most:
+                    break
+                cost += parts.cost
+                batch.append((request, parts))
+        line.popleft()
+    return batch, failed

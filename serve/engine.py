@@ -1,7 +1,8 @@
-"""What a replica does with the requests of a batch. No Ray, no HTTP.
+"""What a replica does with requests: it cuts them into windows, tags some of these at a time, and answers.
 
-A replica answers by one checkpoint at a time. Before every batch it takes in the examples that were added to the
-service, so whatever was acknowledged shapes the next answer.
+A replica begins requests by one checkpoint at a time, and ends each by the one that it began with. Before every batch
+it takes in the examples that were added to the service, so whatever was acknowledged shapes the next answer. No Ray, no
+HTTP.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from metacross.adoption.by_confidence import label_by_confidence
+from metacross.adoption.by_confidence import confident_labels
 from metacross.client.contract import Adopted, EntitiesAnswer, Entity, Model, ModelName, Result, Stretch, Support
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.errors import RunError
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
-from metacross.tagging.window_tagger import Settings
+from metacross.tagging.window_tagger import Settings, TaggedWindow
+from serve.batcher import Parts
 from serve.examples import ExampleStore, StoredExample
 from serve.jobs import Job, Labelled, Refusal
 from serve.memory import return_freed_memory
+
+SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
 
 log = logging.getLogger("metacross.serve")
 
@@ -73,38 +77,114 @@ class Engine:
         """What the cache of the tagger that answers now has done."""
         return self._now().tagger.cache_figures
 
-    def answer(self, requests: Sequence[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
-        """Tags the jobs of all requests together; a request that cannot be answered does not touch the others."""
-        loaded = self._now()
-        try:
-            loaded.take_in(self.store)
-        except RunError as error:  # while the store does not answer, no new example was acknowledged either
-            log.warning("answering by the examples of before: %s", error)
-        tagger = loaded.tagger
-        refusals = [_refusal(tagger, jobs) for jobs in requests]
-        good = [jobs for jobs, refusal in zip(requests, refusals, strict=True) if refusal is None]
-        tagged = iter(tagger.tag_each([_item(tagger, job) for jobs in good for job in jobs]))
-        return [
-            refusal or EntitiesAnswer(tuple(loaded.result(job, next(tagged)) for job in jobs), loaded.name)
-            for jobs, refusal in zip(requests, refusals, strict=True)
-        ]
+    def begin(self, jobs: Sequence[Job]) -> Tagging:
+        """Cuts a request's texts into windows; `do` tags them."""
+        return Tagging(self._now(), jobs)
 
-    def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
-        """Labels sentences by theta; those whose labels are too uncertain to learn from are left out.
+    def begin_labels(self, sentences: Sequence[Sentence], language: str) -> Labelling:
+        """Cuts sentences into windows, to label them by theta once `do` has tagged these.
 
         Args:
             sentences: without tags; none without words.
             language: ISO 639-1 code of all of them.
         """
-        loaded = self._now()
-        bound = loaded.tagger.config.serve.label_confidence
-        labelled = label_by_confidence(loaded.tagger, sentences, language=language, bound=bound)
-        return Labelled(loaded.name.bundle, labelled)
+        return Labelling(self._now(), sentences, language)
+
+    def do(self, batch: Sequence[Parts[Tagging | Labelling]]) -> None:
+        """Tags windows of requests together; a request that cannot be answered does not touch the others."""
+        try:
+            self._now().take_in(self.store)
+        except RunError as error:  # while the store does not answer, no new example was acknowledged either
+            log.warning("answering by the examples of before: %s", error)
+        windows: dict[AdaptiveTagger, list[TaggedWindow]] = {}  # of two taggers, while a new bundle goes live
+        for parts in batch:
+            if parts.work.possible():
+                own = windows.setdefault(parts.work.loaded.tagger, [])
+                own += parts.work.texts.windows[parts.start : parts.end]
+        for tagger, some in windows.items():
+            tagger.tag_windows(some)
+
+    def answer(self, requests: Sequence[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
+        """Tags the jobs of all requests at once, for callers without a queue."""
+        works = [self.begin(jobs) for jobs in requests]
+        self.do([Parts(work, 0, len(work.costs)) for work in works])
+        return [work.result() for work in works]
+
+    def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+        """Labels sentences at once, for callers without a queue."""
+        work = self.begin_labels(sentences, language)
+        self.do([Parts(work, 0, len(work.costs))])
+        return work.result()
 
     def _now(self) -> _Loaded:
         if self._loaded is None:
             raise RuntimeError("no bundle is loaded")
         return self._loaded
+
+
+class Tagging:
+    """A request whose texts are tagged; a part is a window.
+
+    Args:
+        loaded: what tags them.
+        jobs: the request's.
+
+    Attributes:
+        loaded: as given.
+        texts: the request's, cut.
+        costs: of its windows.
+    """
+
+    def __init__(self, loaded: _Loaded, jobs: Sequence[Job]) -> None:
+        self.loaded, self._jobs = loaded, jobs
+        self.refusal = _unknown_label(loaded.tagger, jobs)
+        self.texts = loaded.tagger.cut([] if self.refusal else [_item(loaded.tagger, job) for job in jobs])
+        self.costs = tuple(map(_cost, self.texts.windows))
+
+    def possible(self) -> bool:
+        """Whether it can be answered; examples may be deleted at any time, and with them neighbours."""
+        self.refusal = self.refusal or _too_many_neighbours(self.loaded.tagger, self._jobs)
+        return self.refusal is None
+
+    def result(self) -> EntitiesAnswer | Refusal:
+        """The answer, once all windows are tagged."""
+        if self.refusal is not None:
+            return self.refusal
+        tagged = zip(self._jobs, self.texts.answers(), strict=True)
+        return EntitiesAnswer(tuple(self.loaded.result(job, text) for job, text in tagged), self.loaded.name)
+
+
+class Labelling:
+    """A request whose sentences are labelled, but for those whose labels are too uncertain to learn from.
+
+    Args:
+        loaded: what labels them.
+        sentences: without tags; none without words.
+        language: ISO 639-1 code of all of them.
+
+    Attributes:
+        loaded: as given.
+        texts: the sentences, cut.
+        costs: of their windows.
+    """
+
+    def __init__(self, loaded: _Loaded, sentences: Sequence[Sentence], language: str) -> None:
+        self.loaded, self._sentences, self._language = loaded, sentences, language
+        plainly = loaded.tagger.settings(adapt=False)
+        self.texts = loaded.tagger.cut([(sentence, plainly) for sentence in sentences])
+        self.costs = tuple(map(_cost, self.texts.windows))
+
+    def possible(self) -> bool:
+        """Whether it can be done: always."""
+        return True
+
+    def result(self) -> Labelled:
+        """The labelled sentences, once all windows are tagged."""
+        tagger = self.loaded.tagger
+        bound = tagger.config.serve.label_confidence
+        probabilities = self.texts.probabilities()
+        found = confident_labels(tagger, self._sentences, probabilities, language=self._language, bound=bound)
+        return Labelled(self.loaded.name.bundle, found)
 
 
 class _Loaded:
@@ -168,13 +248,28 @@ class _Loaded:
         )
 
 
-def _refusal(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
+def _cost(tagged: TaggedWindow) -> int:
+    """What a window costs, in word pieces, about. How many its support has is only known once it is looked up."""
+    settings, pieces = tagged.settings, len(tagged.window)
+    support = SUPPORT_PIECES * settings.neighbours if settings.adapt else 0
+    return pieces * (2 if settings.explain else 1) + support
+
+
+def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
     for job in jobs:
         unknown = sorted(set(job.labels or ()) - set(tagger.types))
         if unknown:
             return Refusal("labels", f"label {unknown[0]} is not known. Choose from {', '.join(tagger.types)}.")
+    return None
+
+
+def _too_many_neighbours(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
+    for job in jobs:
         if job.adapt and (job.neighbours or 1) > len(tagger):
             return Refusal("neighbours", f"neighbours={job.neighbours}, but there are {len(tagger)} to be had.")
+        most = tagger.config.serve.max_neighbours
+        if job.adapt and (job.neighbours or 1) > most:  # an Ingress refuses it first; here it bounds the memory
+            return Refusal("neighbours", f"neighbours={job.neighbours}, at most {most}.")
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -10,19 +11,22 @@ from ray import serve as ray_serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence
 from serve.examples import ExampleStore
-from serve.jobs import Job, Labelled, Refusal
+from serve.jobs import Job, Labelled, Progress, Refusal
 from serve.logs import log_with_serve
 from serve.prometheus import request_metrics
 from serve.ray_internals import LateAppDeployment, http_host
 from serve.replicas import is_lost, retried_async
 from serve.web.auth import read_tokens, refuse_open_door
-from serve.web.limits import Limits
+from serve.web.limits import Limits, characters_of
 from serve.web.problems import busy
 from serve.web.routes import make_app
+
+_FULL = "Too many requests are waiting. Try again."
+SHORT_CHARACTERS = 2048  # a request with more is long: it tells of its progress, and takes one of a few places
 
 
 @ray_serve.deployment
@@ -41,13 +45,21 @@ class Ingress(LateAppDeployment):
     def __init__(self, tagger: DeploymentHandle[Any], config: Config) -> None:
         refuse_open_door(config.serve.auth, http_host())
         log_with_serve()
-        self._backend, self._settings = TaggerBackend(tagger), config.serve
+        settings = self._settings = config.serve
+        self._backend = TaggerBackend(tagger, long=max(1, settings.batch_requests // 2), queue=settings.queue)
 
     def asgi_app(self) -> FastAPI:
         """The routes of serve/web."""
         settings = self._settings
         store = ExampleStore(settings.examples) if settings.examples else None
-        limits = Limits(settings.max_body_mb << 20, settings.max_texts, settings.max_characters, settings.timeout_s)
+        limits = Limits(
+            body_bytes=settings.max_body_mb << 20,
+            texts=settings.max_texts,
+            characters=settings.max_characters,
+            neighbours=settings.max_neighbours,
+            work=settings.max_work,
+            seconds=settings.timeout_s,
+        )
         return make_app(
             self._backend,
             store,
@@ -59,32 +71,97 @@ class Ingress(LateAppDeployment):
 
 
 class TaggerBackend:
-    """The `serve.web.service.Backend` behind a handle of Tagger."""
+    """The `serve.web.service.Backend` behind a handle of Tagger.
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
+    A call that is cancelled, because it took too long or its client has gone, is cancelled at the Tagger as well.
 
-    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+    Args:
+        handle: of Tagger.
+        long: how many long requests may be at the Taggers at a time; others wait here, so that they leave room there.
+        queue: how many may wait here.
+    """
+
+    def __init__(self, handle: DeploymentHandle[Any], *, long: int, queue: int) -> None:
+        self._handle, self._long, self._queue = handle, asyncio.Semaphore(long), queue
+        self._waiting = 0
+
+    async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
         """See `serve.web.service.Backend`."""
-        answer: EntitiesAnswer | Refusal = await self._ask(lambda: self._handle.tag.remote(tuple(jobs)))
+        answer: EntitiesAnswer | Refusal
+        if sum(characters_of(job.text) for job in jobs) > SHORT_CHARACTERS:
+            answer = await self._ask_long(self._handle.tag_long, tuple(jobs), progressed=progressed)
+        else:
+            answer = await self._ask(lambda: _answered(self._handle.tag.remote(tuple(jobs))))
         return answer
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+    async def label(self, sentences: Sequence[Sentence], language: str, progressed: Callable[[], None]) -> Labelled:
         """See `serve.web.service.Backend`."""
-        labelled: Labelled = await self._ask(lambda: self._handle.label.remote(tuple(sentences), language))
+        labelled: Labelled = await self._ask_long(self._handle.label, tuple(sentences), language, progressed=progressed)
         return labelled
 
     async def model(self) -> Model:
         """See `serve.web.service.Backend`."""
-        model: Model = await self._ask(self._handle.model.remote)
+        model: Model = await self._ask(lambda: _answered(self._handle.model.remote()))
         return model
+
+    async def readiness(self) -> Readiness:
+        """See `serve.web.service.Backend`."""
+        readiness: Readiness = await self._ask(lambda: _answered(self._handle.readiness.remote()))
+        return readiness
+
+    async def _ask_long(self, method: DeploymentHandle[Any], *arguments: Any, progressed: Callable[[], None]) -> Any:
+        if self._waiting >= self._queue:
+            raise busy(_FULL)
+        self._waiting += 1
+        try:
+            await self._long.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            progressed()
+            call = method.options(stream=True).remote
+            return await self._ask(lambda: _last(call(*arguments), progressed))
+        finally:
+            self._long.release()
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return await retried_async(call)
         except BackPressureError as error:
-            raise busy("Too many requests are waiting. Try again.") from error
+            raise busy(_FULL) from error
         except Exception as error:
             if not is_lost(error):
                 raise
             raise busy("No tagger answers at the moment. Try again.", seconds=5) from error
+
+
+async def _answered(response: Any) -> Any:
+    """What a call is answered; cancels the call where its caller is cancelled, which Serve does not do of itself.
+
+    Args:
+        response: Serve's DeploymentResponse, which its types do not tell from a generator.
+    """
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+
+
+async def _last(responses: Any, progressed: Callable[[], None]) -> Any:
+    """The last thing that a call tells; those before it tell how far it has come. Cancels as `_answered` does.
+
+    Args:
+        responses: Serve's DeploymentResponseGenerator.
+        progressed: called whenever it has come further.
+    """
+    told, done = None, 0
+    try:
+        async for told in responses:
+            if isinstance(told, Progress) and told.done > done:
+                done = told.done
+                progressed()
+    except asyncio.CancelledError:
+        responses.cancel()
+        raise
+    return told

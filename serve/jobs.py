@@ -38,6 +38,17 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a long request has come.
+
+    Attributes:
+        done: how many of its windows are tagged.
+    """
+
+    done: int
+
+
+@dataclass(frozen=True)
 class Labelled:
     """Sentences that a Tagger labelled.
 

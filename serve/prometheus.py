@@ -30,7 +30,7 @@ class TaggerMetrics:
         self._requests = metrics.Histogram(
             "metacross_batch_requests", description="Requests tagged together.", boundaries=SIZES
         )
-        self._texts = metrics.Histogram("metacross_batch_texts", description="Texts of these.", boundaries=SIZES)
+        self._windows = metrics.Histogram("metacross_batch_windows", description="Windows of these.", boundaries=SIZES)
         self._waiting = metrics.Gauge("metacross_queue", description="Requests that wait for the next batch.")
         self._found = metrics.Counter(
             "metacross_cache_lookups",
@@ -48,10 +48,10 @@ class TaggerMetrics:
         """Records whether the bundle that was named last does not answer yet."""
         self._pending.set(int(yes))
 
-    def batch(self, requests: int, texts: int, *, waiting: int) -> None:
+    def batch(self, requests: int, windows: int, *, waiting: int) -> None:
         """Records a batch as it begins, and how many requests wait for the next one."""
         self._requests.observe(requests)
-        self._texts.observe(texts)
+        self._windows.observe(windows)
         self._waiting.set(waiting)
 
     def cache(self, *, hits: int, misses: int, size: int) -> None:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence
 from metacross.tagging.tagger import AdaptiveTagger
-from serve.batcher import Batcher
+from serve.batcher import Batcher, Parts
 from serve.changeover import Changeover
-from serve.engine import Engine
+from serve.engine import Engine, Labelling, Tagging
 from serve.examples import ExampleStore
-from serve.jobs import Job, Labelled, Refusal
+from serve.jobs import Job, Labelled, Progress, Refusal
 from serve.logs import log_with_serve
 from serve.memory import return_freed_memory
+from serve.pace import Pace
 from serve.prometheus import TaggerMetrics
 from serve.ray_internals import prefer_same_node
 from serve.source_index import BundleVersion, RemotePool
 
-CHARACTERS = 256  # a request with more counts for several in a batch
+SHORT = 96  # cost of a short request, see `serve.engine`; one that costs more counts for several in a batch
+QUANTUM = 512  # cost of what is done of a new request in its first batch
+PROGRESS_S = 1.0  # seconds between two messages about the progress of a long request
 BATCHES_PER_TRIM = 16  # giving freed memory back takes about 14 ms, so 1 ms for each batch
 
 
@@ -40,15 +44,21 @@ class Tagger:
     def __init__(self, index: DeploymentHandle[Any], config: Config, overrides: Sequence[str]) -> None:
         log_with_serve()
         self._index, self._settings = index, config.serve
-        self._overrides = [*overrides, f"serve.factor_cache_mb={config.serve.factor_cache_mb}"]
+        # These are the service's, and not those that the bundle was trained with.
+        own = {name: getattr(config.serve, name) for name in ("factor_cache_mb", "max_neighbours")}
+        self._overrides = [*overrides, *(f"serve.{name}={value}" for name, value in own.items())]
         prefer_same_node(index)
         store = ExampleStore(config.serve.examples) if config.serve.examples else None
         self._engine = Engine(store, self._open)
         self._metrics = TaggerMetrics()
         self._batch_count = 0
         self._changeover = Changeover(self._engine.load, self._metrics.pending)
-        self._batches: Batcher[Sequence[Job], EntitiesAnswer | Refusal] = Batcher(
-            self._answer, size=_size, most=config.serve.batch_requests, wait_s=config.serve.batch_wait_ms / 1000
+        self._batches: Batcher[Tagging | Labelling, Any] = Batcher(
+            self._do,
+            most=SHORT * config.serve.batch_requests,
+            quantum=QUANTUM,
+            pace=Pace(config.serve.slice_ms / 1000),
+            wait_s=config.serve.batch_wait_ms / 1000,
         )
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -57,25 +67,45 @@ class Tagger:
 
     async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
         """Tags a request's texts, together with those of other requests."""
-        return await self._batches(jobs)
+        answer: EntitiesAnswer | Refusal = await self._batches(lambda: self._engine.begin(jobs))
+        return answer
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
-        """Labels sentences by the bundle that answers, between two batches."""
-        return await self._batches.between(lambda: self._engine.label(sentences, language))
+    async def tag_long(self, jobs: Sequence[Job]) -> AsyncIterator[Progress | EntitiesAnswer | Refusal]:
+        """Tags a long request's texts, a few windows at a time; tells how far it has come, and at last the answer."""
+        async for told in self._telling(lambda: self._engine.begin(jobs)):
+            yield told
+
+    async def label(self, sentences: Sequence[Sentence], language: str) -> AsyncIterator[Progress | Labelled]:
+        """Labels sentences by the bundle that answers, as `tag_long` tags."""
+        async for told in self._telling(lambda: self._engine.begin_labels(sentences, language)):
+            yield told
 
     async def model(self) -> Model:
         """See `serve.web.service.Backend`."""
         return self._engine.model()
 
-    def _answer(self, requests: list[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
-        self._metrics.batch(len(requests), sum(map(len, requests)), waiting=len(self._batches))
-        answers = self._engine.answer(requests)
+    async def readiness(self) -> Readiness:
+        """See `serve.web.service.Backend`."""
+        return Readiness("ready", self._engine.model().bundle, round(self._batches.waits_s(), 3))
+
+    async def _telling(self, begin: Callable[[], Tagging | Labelling]) -> AsyncIterator[Any]:
+        request = self._batches.submit(begin)
+        try:
+            while not (await asyncio.wait([request.future], timeout=PROGRESS_S))[0]:
+                yield Progress(request.done)
+            yield request.future.result()
+        finally:
+            request.future.cancel()  # whoever asked has gone, or it is done and this does nothing
+
+    def _do(self, batch: list[Parts[Tagging | Labelling]]) -> None:
+        windows = sum(parts.end - parts.start for parts in batch)
+        self._metrics.batch(len(batch), windows, waiting=len(self._batches))
+        self._engine.do(batch)
         figures = self._engine.cache_figures
         self._metrics.cache(hits=figures.hits, misses=figures.misses, size=figures.bytes)
         self._batch_count += 1
         if self._batch_count % BATCHES_PER_TRIM == 0:
             return_freed_memory()
-        return answers
 
     def _open(self, path: str) -> AdaptiveTagger:
         return AdaptiveTagger.from_pretrained(
@@ -85,12 +115,3 @@ class Tagger:
             pool=lambda bundle: RemotePool(self._index, BundleVersion(path, bundle.digest)),
             timed=self._metrics.stage,
         )
-
-
-def _size(jobs: Sequence[Job]) -> int:
-    """A request's size in short requests, so that all batches have about as many word pieces."""
-    return max(1, sum(map(_characters, jobs)) // CHARACTERS)
-
-
-def _characters(job: Job) -> int:
-    return len(job.text) if isinstance(job.text, str) else sum(map(len, job.text))

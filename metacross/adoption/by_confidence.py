@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from metacross.adoption.agreement import unconfident_words
 from metacross.adoption.marking import with_machine_labels, word_capitals, word_confidence, word_spans
-from metacross.adoption.teacher import LabelledSentence, Teachers, label_text
+from metacross.adoption.teacher import LabelledSentence, Teachers, with_likeliest_tags
 from metacross.corpora.sentence import Sentence
 from metacross.retrieval.pools import useful_sentences
 from metacross.tagging.tag_sequences import SMALLEST
@@ -28,18 +29,39 @@ def label_by_confidence(
 ) -> list[Sentence]:
     """Labels sentences plainly, by theta; returns those that may be support, with `machine` set.
 
-    A sentence that may be support has a certain entity or, where `retrieval.candidates` is `all`, a certain word.
-
     Args:
         tagger: who labels.
         sentences: without tags; none without words.
         language: ISO 639-1 code of all of them.
         bound: the least calibrated probability of a label that is trusted.
     """
+    probabilities = tagger.probabilities(sentences, adapt=False)
+    return confident_labels(tagger, sentences, probabilities, language=language, bound=bound)
+
+
+def confident_labels(
+    tagger: AdaptiveTagger,
+    sentences: Sequence[Sentence],
+    probabilities: Sequence[Tensor],
+    *,
+    language: str,
+    bound: float,
+) -> list[Sentence]:
+    """`label_by_confidence` for sentences that the tagger has tagged plainly.
+
+    A sentence that may be support has a certain entity or, where `retrieval.candidates` is `all`, a certain word.
+
+    Args:
+        tagger: who tagged.
+        sentences: without tags; none without words.
+        probabilities: tag probabilities (W, C) of each sentence's words.
+        language: ISO 639-1 code of all of them.
+        bound: the least calibrated probability of a label that is trusted.
+    """
     if not sentences:
         return []
     teachers = Teachers([tagger])
-    labelled = [_calibrated(one, tagger) for one in label_text(teachers, sentences)]
+    labelled = [_calibrated(one, tagger) for one in with_likeliest_tags(teachers, sentences, probabilities)]
     tagged = [one.sentence for one in labelled]
     uncertain_W = unconfident_words(
         spans_W=word_spans(tagged),

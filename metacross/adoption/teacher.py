@@ -102,15 +102,29 @@ def label_text(
     """
     labelled: list[LabelledSentence] = []
     for group in groups(sentences, size=lambda sentence: 1, most=GROUP):
-        shared: list[list[bool]] = [[] for _ in group]
-        for window in teachers.pieces.windows(group):
-            shared[window.sentence] += shared_pieces(window)
-        averaged = teachers.probabilities(group)
-        words = [TaggedWords(one_WC.numpy(), flags) for one_WC, flags in zip(averaged, shared, strict=True)]
-        likeliest = TagChains(words, teachers.tags).best_tags()
-        for sentence, tags, probabilities_WC in zip(group, likeliest, averaged, strict=True):
-            chosen_W = torch.tensor([teachers.tags.index(tag) for tag in tags])
-            confidence_W = probabilities_WC.gather(1, chosen_W[:, None])[:, 0]
-            labelled.append(LabelledSentence(replace(sentence, tags=tuple(tags)), probabilities_WC, confidence_W))
+        labelled += with_likeliest_tags(teachers, group, teachers.probabilities(group))
         tick(len(group))
+    return labelled
+
+
+def with_likeliest_tags(
+    teachers: Teachers, sentences: Sequence[Sentence], probabilities: Sequence[Tensor]
+) -> list[LabelledSentence]:
+    """Sentences with their likeliest valid IOB2 tags.
+
+    Args:
+        teachers: who labels.
+        sentences: with or without tags, which are not looked at.
+        probabilities: the teachers' (W, C) of each sentence, see `Teachers.probabilities`.
+    """
+    shared: list[list[bool]] = [[] for _ in sentences]
+    for window in teachers.pieces.windows(sentences):
+        shared[window.sentence] += shared_pieces(window)
+    words = [TaggedWords(one_WC.numpy(), flags) for one_WC, flags in zip(probabilities, shared, strict=True)]
+    likeliest = TagChains(words, teachers.tags).best_tags()
+    labelled = []
+    for sentence, tags, one_WC in zip(sentences, likeliest, probabilities, strict=True):
+        chosen_W = torch.tensor([teachers.tags.index(tag) for tag in tags])
+        confidence_W = one_WC.gather(1, chosen_W[:, None])[:, 0]
+        labelled.append(LabelledSentence(replace(sentence, tags=tuple(tags)), one_WC, confidence_W))
     return labelled

@@ -51,7 +51,7 @@ Words = Sequence[str]
 ItemT = TypeVar("ItemT", str, Words)
 
 BATCH_TEXTS = 64  # a stream's request has at most so many texts
-BATCH_CHARACTERS = 1 << 15  # a stream's request is sent once it has so many; its last text may make it larger
+BATCH_CHARACTERS = 1 << 15  # a stream's request has at most so many; a longer text is a request by itself
 
 
 class Client:
@@ -111,8 +111,8 @@ class Client:
         """
         batches: _Batches[ItemT] = _Batches()
         for item in items:
-            if batches.add(item):
-                yield from self._tag(batches.take(), options)
+            for batch in batches.add(item):
+                yield from self._tag(batch, options)
         yield from self._tag(batches.take(), options)
 
     def add_examples(self, examples: Iterable[Mapping[str, Any] | Sentence], *, language: str = "") -> list[Example]:
@@ -308,11 +308,15 @@ class _Batches(Generic[ItemT]):
         self._held: list[ItemT] = []
         self._characters = 0
 
-    def add(self, item: ItemT) -> bool:
-        """Adds an item; returns whether the request is full."""
+    def add(self, item: ItemT) -> Iterator[list[ItemT]]:
+        """Adds an item; gives the requests that are then full."""
+        characters = len(item) if isinstance(item, str) else sum(map(len, item)) + len(item)
+        if self._held and self._characters + characters > BATCH_CHARACTERS:
+            yield self.take()
         self._held.append(item)
-        self._characters += len(item) if isinstance(item, str) else sum(map(len, item))
-        return len(self._held) >= BATCH_TEXTS or self._characters >= BATCH_CHARACTERS
+        self._characters += characters
+        if len(self._held) >= BATCH_TEXTS or self._characters >= BATCH_CHARACTERS:
+            yield self.take()
 
     def take(self) -> list[ItemT]:
         """The items so far; the next request begins without any."""
@@ -323,8 +327,8 @@ class _Batches(Generic[ItemT]):
 async def _batches(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> AsyncIterator[list[ItemT]]:
     batches: _Batches[ItemT] = _Batches()
     async for item in items if isinstance(items, AsyncIterable) else _asynchronous(items):
-        if batches.add(item):
-            yield batches.take()
+        for batch in batches.add(item):
+            yield batch
     rest = batches.take()
     if rest:
         yield rest

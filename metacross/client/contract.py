@@ -194,6 +194,23 @@ class Model(ModelName):
     """The languages that were adopted."""
 
 
+# --- GET /readyz -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """That a Tagger answers requests, by which bundle, and how long they wait."""
+
+    __pydantic_config__ = _CONFIG
+
+    status: str
+    """Always "ready"; a service that is not answers with a problem."""
+    bundle: str
+    """Digest of the bundle that answers."""
+    queue_age_s: float = 0.0
+    """Seconds since the request moved that waits at the Tagger and has not moved for longest; 0 where none waits."""
+
+
 # --- /v1/examples ----------------------------------------------------------------------------------------------------
 
 

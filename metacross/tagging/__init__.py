@@ -3,6 +3,7 @@
 Modules:
     tagger         AdaptiveTagger: what users, the CLI and the service call
     window_tagger  windows encoded, looked up, adapted and tagged in batches
+    cut_texts      texts whose windows are tagged a few at a time
     adaptation     the forward that tags every window under weights of its own
     word_encoding  labelled windows -> vectors and tags of their words, which vote
     factor_cache   the factors of support sentences, cached so that adaptation needs no backward

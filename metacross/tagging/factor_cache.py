@@ -45,6 +45,7 @@ from metacross.fast_weights import (
 Fetch = Callable[[Sequence[Sequence[int]]], list[list[tuple[Tensor, Tensor]]]]
 
 PAIR_BYTES = 120  # that a number in a dictionary takes, about
+PAIRS = 512 * 512  # pairs of support pieces whose products are held at a time, for every layer
 
 
 @dataclass
@@ -273,20 +274,37 @@ class _Layout:
         """
         norms_KP = torch.stack([gradient.norms_P for gradient in gradients])
         norms_KP = norms_KP.to(torch.promote_types(norms_KP.dtype, torch.float32))
+        pieces_K = torch.tensor([gradient.pieces for gradient in gradients])
+        owner_N = torch.arange(len(gradients)).repeat_interleave(pieces_K)
+        owner_KN = functional.one_hot(owner_N, len(gradients)).T.to(norms_KP)
         with torch.autocast(norms_KP.device.type, enabled=False):
-            grams = {size: _gram(stack_LNI, norms_KP.dtype) for size, stack_LNI in inputs.items()}
-            products_NN = norms_KP.new_zeros(())
-            for size, names in self.grad_names.items():
-                slots = [self.slots[name].inputs for name in names]
-                scores_LNN = torch.stack([grams[s][at] for s, at in slots])
-                scores_LNN += norms_KP.new_tensor([float(name in self._biased) for name in names])[:, None, None]
-                products_NN = products_NN + (scores_LNN * _gram(grads[size], norms_KP.dtype)).sum(0)
-            pieces_K = torch.tensor([gradient.pieces for gradient in gradients])
-            owner_N = torch.arange(len(gradients)).repeat_interleave(pieces_K)
-            owner_KN = functional.one_hot(owner_N, len(gradients)).T.to(norms_KP)
-            dots_KK = owner_KN @ products_NN @ owner_KN.T + norms_KP @ norms_KP.T
+            dots_KK = norms_KP @ norms_KP.T
+            # A part of the pieces at a time: the products of all pairs would grow with the square of the support.
+            step = max(1, PAIRS // len(owner_N))
+            for start in range(0, len(owner_N), step):
+                rows = slice(start, start + step)
+                products_MN = self._products(rows, inputs, grads, norms_KP)
+                dots_KK += owner_KN[:, rows] @ products_MN @ owner_KN.T
         dots: list[list[float]] = dots_KK.tolist()
         return dots
+
+    def _products(self, rows: slice, inputs: dict[int, Tensor], grads: dict[int, Tensor], like: Tensor) -> Tensor:
+        """Products (M, N) of some pieces' gradients with all pieces', summed over the layers.
+
+        Args:
+            rows: which pieces.
+            inputs: as for `dots`.
+            grads: as for `dots`.
+            like: a tensor of the type and on the device to compute with.
+        """
+        grams = {size: _gram(stack_LNI, rows, like.dtype) for size, stack_LNI in inputs.items()}
+        products_MN = like.new_zeros(())
+        for size, names in self.grad_names.items():
+            slots = [self.slots[name].inputs for name in names]
+            scores_LMN = torch.stack([grams[s][at] for s, at in slots])
+            scores_LMN += like.new_tensor([float(name in self._biased) for name in names])[:, None, None]
+            products_MN = products_MN + (scores_LMN * _gram(grads[size], rows, like.dtype)).sum(0)
+        return products_MN
 
 
 def _appended(stacks: dict[int, list[str]], size: int, name: str) -> tuple[int, int]:
@@ -295,10 +313,10 @@ def _appended(stacks: dict[int, list[str]], size: int, name: str) -> tuple[int, 
     return size, len(stack) - 1
 
 
-def _gram(stack_LNI: Tensor, dtype: torch.dtype) -> Tensor:
-    """Gram matrices (L, N, N). bf16 factors are multiplied in bf16, and only their products are widened."""
+def _gram(stack_LNI: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
+    """Rows (L, M, N) of Gram matrices. bf16 factors are multiplied in bf16, and only their products are widened."""
     stack_LNI = stack_LNI if stack_LNI.dtype == torch.bfloat16 else stack_LNI.to(dtype)
-    return torch.bmm(stack_LNI, stack_LNI.transpose(1, 2)).to(dtype)
+    return torch.bmm(stack_LNI[:, rows], stack_LNI.transpose(1, 2)).to(dtype)
 
 
 def _stacked(tensors: Mapping[str, Tensor], names: Sequence[str], row: int, length: int) -> Tensor:

@@ -19,8 +19,7 @@ from torch import Tensor
 from metacross.bundle import Bundle, load_bundle, refuse_learned_keys
 from metacross.config import FILE_NAME, Config, load_config
 from metacross.corpora.schemes import types_of
-from metacross.corpora.sentence import Sentence, sentence_from_text
-from metacross.corpora.words import split_sentences
+from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import hold_in, named_device, product_dtype
 from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
@@ -31,6 +30,7 @@ from metacross.sequences import groups
 from metacross.tagging.adaptation import Timed
 from metacross.tagging.answers import TaggedSentence, TaggedText
 from metacross.tagging.assembly import tagged_sentences
+from metacross.tagging.cut_texts import CutTexts, Item, sentences_of, tagged_texts
 from metacross.tagging.decoding import tagged_words
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.huggingface import entity_keys, explained_entities
@@ -245,7 +245,7 @@ class AdaptiveTagger:
         settings = self.settings(adapt=adapt, neighbours=neighbours, inner_lr=inner_lr, explain=explain)
         return self.tag_each([(text, settings) for text in texts])
 
-    def tag_each(self, items: Sequence[tuple[str | Sentence, Settings]]) -> list[TaggedText]:
+    def tag_each(self, items: Sequence[Item]) -> list[TaggedText]:
         """Texts, or sentences whose words are known, each as it wants; all of them together in few forwards.
 
         Args:
@@ -254,26 +254,26 @@ class AdaptiveTagger:
         Raises:
             UserError: more neighbours than the index holds.
         """
-        places: list[list[tuple[int, int]]] = []
-        every: list[tuple[Sentence, Settings]] = []
-        for item, settings in items:
-            if isinstance(item, Sentence):
-                places.append([(0, len(item.text))])
-                every.append((item, settings))
-            elif isinstance(item, str):
-                places.append(split_sentences(item))
-                every += [(sentence_from_text(item[start:end]), settings) for start, end in places[-1]]
-            else:
-                raise TypeError(f"found {type(item).__name__} among the texts; expected str")
-        tagged = self._tag(every)
-        return [
-            TaggedText(
-                item.text if isinstance(item, Sentence) else item,
-                tuple(next(tagged) for _ in found),
-                tuple(start for start, _ in found),
-            )
-            for (item, _), found in zip(items, places, strict=True)
-        ]
+        sentences, places = sentences_of(items)
+        return tagged_texts(items, places, self._tag(sentences))
+
+    def cut(self, items: Sequence[Item]) -> CutTexts:
+        """Texts, or sentences whose words are known, cut into windows, of which `tag_windows` tags any at any time.
+
+        Args:
+            items: with settings as `settings` makes them.
+        """
+        sentences, places = sentences_of(items)
+        windows = self._cut_windows(sentences)
+        return CutTexts(items, sentences, places, windows, self.tags, self.bundle.score_temperature)
+
+    def tag_windows(self, windows: Sequence[TaggedWindow]) -> None:
+        """Tags windows of texts that `cut` has cut. Which of them are tagged together changes no answer.
+
+        Raises:
+            UserError: more neighbours than the index holds.
+        """
+        self._windows.tag(windows)
 
     def tag_sentences(
         self,
@@ -350,12 +350,16 @@ class AdaptiveTagger:
 
     def _by_sentence(self, group: Sequence[tuple[Sentence, Settings]]) -> list[list[TaggedWindow]]:
         """Each sentence's windows, tagged."""
-        windows = [TaggedWindow(w, group[w.sentence][1]) for w in self._pieces.windows([s for s, _ in group])]
+        windows = self._cut_windows(group)
         self._windows.tag(windows)
         by_sentence: list[list[TaggedWindow]] = [[] for _ in group]
         for tagged in windows:
             by_sentence[tagged.window.sentence].append(tagged)
         return by_sentence
+
+    def _cut_windows(self, sentences: Sequence[tuple[Sentence, Settings]]) -> list[TaggedWindow]:
+        windows = self._pieces.windows([sentence for sentence, _ in sentences])
+        return [TaggedWindow(window, sentences[window.sentence][1]) for window in windows]
 
 
 def _groups(sentences: Iterable[tuple[Sentence, Settings]]) -> Iterator[list[tuple[Sentence, Settings]]]:

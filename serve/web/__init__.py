@@ -10,6 +10,7 @@ Modules:
     lines     NDJSON in and out
     envelope  what is done for every request: id, bound, count, log line
     auth      bearer tokens
+    gate      what is checked before a body is read
     problems  errors as problem details
     document  the OpenAPI document
     page      the page, page.html, and its content security policy

@@ -103,15 +103,19 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
+def _anybody(request: Request) -> None:
+    """The check of a service without tokens."""
+
+
 def needs(tokens: list[Token] | None, grant: Grant) -> Callable[..., None]:
     """A FastAPI dependency that lets a request pass if its token has this grant.
 
     It compares the request's token with all tokens, each in constant time, so that the time taken reveals nothing.
     """
     if tokens is None:
-        return lambda: None
+        return _anybody
 
-    def check(request: Request, documented: Annotated[object, Depends(_BEARER)]) -> None:
+    def check(request: Request, documented: Annotated[object, Depends(_BEARER)] = None) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         grants: frozenset[str] | None = None
         for token in tokens:

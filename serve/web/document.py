@@ -53,6 +53,9 @@ class DocumentedAPI(FastAPI):
                         # FastAPI lists the model under the media type of the route's good answers.
                         response["content"] = _PROBLEM
         self._limit(document["components"]["schemas"])
+        stream = document["paths"]["/v1/entities:stream"]["post"]
+        parameter = next(parameter for parameter in stream["parameters"] if parameter["name"] == "neighbours")
+        self._limit_neighbours(parameter, parameter["schema"])
         return document
 
     def _limit(self, models: dict[str, Any]) -> None:
@@ -64,6 +67,18 @@ class DocumentedAPI(FastAPI):
         new_texts = models["NewTexts"]["properties"]["texts"]
         new_texts["maxItems"] = self._limits.texts
         texts["items"]["maxLength"] = new_texts["items"]["maxLength"] = self._limits.characters
+        together = f"At most {self._limits.characters} characters together."
+        for field in (entities["texts"], entities["words"], new_texts):
+            field["description"] = together
+        self._limit_neighbours(entities["neighbours"], entities["neighbours"])
+
+    def _limit_neighbours(self, described: dict[str, Any], schema: dict[str, Any]) -> None:
+        """Tells the limits of neighbours, which are a field of a body or a parameter of a query."""
+        _not_null(schema)["maximum"] = self._limits.neighbours
+        described["description"] = (
+            "Sentences to adapt to; null: as in training. Times the characters of the text, or of all texts together, "
+            f"at most {self._limits.work}."
+        )
 
 
 def _not_null(field: dict[str, Any]) -> dict[str, Any]:

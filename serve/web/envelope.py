@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -26,11 +27,12 @@ class Envelope:
     Args:
         app: the application that answers.
         body_bytes: the largest body of a request; streams of lines have no bound.
+        seconds: how long a body may stand still before it is complete; streams of lines may as long as they like.
         observed: called after every request with its route ("" where there is none), status and seconds.
     """
 
-    def __init__(self, app: ASGIApp, *, body_bytes: int, observed: Observed) -> None:
-        self._app, self._body_bytes, self._observed = app, body_bytes, observed
+    def __init__(self, app: ASGIApp, *, body_bytes: int, seconds: float, observed: Observed) -> None:
+        self._app, self._body_bytes, self._seconds, self._observed = app, body_bytes, seconds, observed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -75,16 +77,23 @@ class Envelope:
             )
 
     def _bounded(self, headers: Headers, receive: Receive) -> Receive:
-        """`receive`, with HTTPException 413 where the body is larger than `body_bytes` or is announced to be."""
+        """`receive`, with HTTPException 413 for a body that is announced or found to be too large, 408 if it stalls."""
         declared = headers.get("content-length", "")
         too_large = declared.isdigit() and int(declared) > self._body_bytes
-        size = 0
+        size, complete = 0, False
 
         async def bounded() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, complete
+            if too_large:
+                raise HTTPException(413)
+            try:
+                # After the body the next message says that the client has gone, whenever that is.
+                message = await (receive() if complete else asyncio.wait_for(receive(), self._seconds))
+            except TimeoutError:
+                raise HTTPException(408) from None
+            complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
-            if too_large or size > self._body_bytes:
+            if size > self._body_bytes:
                 raise HTTPException(413)
             return message
 

@@ -14,9 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from metacross.client.contract import EntitiesAnswer, Result
 from metacross.errors import UserError
+from metacross.sequences import groups
 from serve.jobs import Job
 from serve.web import problems, schemas
-from serve.web.limits import Limits, job_of
+from serve.web.limits import Limits, job_of, refuse_too_many_neighbours
 from serve.web.problems import ProblemError
 
 NDJSON = "application/x-ndjson"
@@ -60,13 +61,14 @@ async def answered_lines(
         request: its body is read piece by piece, so memory is bounded by one piece.
         options: how all lines are to be tagged.
         tag: tags the texts of some lines; ProblemError where it cannot.
-        limits: what one line may hold; `limits.texts` lines are tagged together.
+        limits: what one line may hold; as many lines are tagged together as one request may have.
     """
     request_id = problems.request_id(request)
     # A code point takes at most four bytes; the rest is for the line's other keys.
     async for lines in _arriving(request, 4 * limits.characters + 1024):
-        for start in range(0, len(lines), limits.texts):
-            for answer in await _answers(lines[start : start + limits.texts], options, tag, limits, request_id):
+        # A line has at least as many bytes as its text has characters.
+        for some in groups(lines, size=_bytes, most=limits.characters, most_items=limits.texts):
+            for answer in await _answers(some, options, tag, limits, request_id):
                 yield json.dumps(answer, ensure_ascii=False).encode() + b"\n"
 
 
@@ -103,7 +105,8 @@ async def _answers(
             continue
         try:
             record = _record(line, limits)
-        except UserError as error:
+            refuse_too_many_neighbours(options, len(record["text"]), limits)
+        except (UserError, ProblemError) as error:
             answers.append({"id": None, "error": asdict(problems.described(422, str(error), request_id))})
             continue
         answers.append({"id": record.get("id")})
@@ -117,6 +120,10 @@ async def _answers(
         for answer in waiting:
             answer["error"] = asdict(problems.described(error.status, error.detail, request_id))
     return answers
+
+
+def _bytes(line: bytes | None) -> int:
+    return len(line or b"")
 
 
 def _record(line: bytes | None, limits: Limits) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from metacross.client.contract import (
     Model,
     ModelName,
     Problem,
+    Readiness,
 )
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
@@ -31,8 +32,9 @@ from serve.web import problems, schemas
 from serve.web.auth import Token
 from serve.web.document import DocumentedAPI
 from serve.web.envelope import Envelope, Observed
+from serve.web.gate import EarlyChecks
 from serve.web.imports import read_examples
-from serve.web.limits import Limits, jobs_of
+from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours
 from serve.web.lines import NDJSON, Lines, answered_lines
 from serve.web.page import PAGE, policy
 from serve.web.problems import ProblemError
@@ -41,7 +43,8 @@ from serve.web.texts import FoundSentences, read_file, read_texts
 
 # Statuses of problems, for the document.
 REFUSED = (401, 403, 422)  # of every route below /v1
-BODY = (400, 413)  # where a body is read as JSON
+FILE = (408, 413, 415)  # where a body is read
+BODY = (400, *FILE)  # where it is read as JSON
 WAIT = (503, 504)  # where the backend is asked
 STORE = (404, 503)  # where the store is asked; 404: there is none, or no such example
 
@@ -92,7 +95,8 @@ def make_app(
     )
     problems.install(app)
     app.state.send_request_id = send_request_id
-    app.add_middleware(Envelope, body_bytes=limits.body_bytes, observed=observed)
+    app.add_middleware(Envelope, body_bytes=limits.body_bytes, seconds=limits.seconds, observed=observed)
+    app.router.route_class = EarlyChecks
     service = Service(backend, store, limits, tokens)
     _add_page_and_probes(app, service)
     _add_tagging(app, service)
@@ -115,10 +119,9 @@ def _add_page_and_probes(app: FastAPI, service: Service) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/readyz", summary="Are model and index loaded?", responses=_problems(*WAIT))
-    async def readyz() -> dict[str, str]:
-        await service.model()
-        return {"status": "ready"}
+    @app.get("/readyz", summary="Are requests answered in time?", responses=_problems(*WAIT))
+    async def readyz() -> Readiness:
+        return await service.readiness()
 
 
 def _add_tagging(app: FastAPI, service: Service) -> None:
@@ -151,7 +154,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         "/v1/entities:stream",
         summary="Find the entities of many texts, a JSON object a line",
         responses={
-            **_problems(*REFUSED),
+            **_problems(*REFUSED, 415),
             200: {"content": {NDJSON: {}}, "description": "One line for each line of the request, in the same order."},
         },
         dependencies=[may_tag],
@@ -159,6 +162,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         openapi_extra={"requestBody": {"content": {NDJSON: {"schema": {"type": "string"}, "example": _LINE}}}},
     )
     async def stream(request: Request, options: Annotated[schemas.RequestOptions, Query()]) -> Lines:
+        refuse_too_many_neighbours(options, 0, service.limits)  # those of a line are known when it comes
         return Lines(answered_lines(request, options, service.tag, service.limits))
 
 
@@ -183,7 +187,7 @@ def _add_new_examples(app: FastAPI, service: Service) -> None:
         "/v1/examples:import",
         status_code=201,
         summary="Add the sentences of a file",
-        responses={**_problems(*REFUSED, 413, *STORE, *WAIT), 201: {"links": _LINKS}},
+        responses={**_problems(*REFUSED, *FILE, *STORE, *WAIT), 201: {"links": _LINKS}},
         dependencies=[may_write],
         openapi_extra={"requestBody": {"required": True, "content": _FILES}},
     )
@@ -216,7 +220,7 @@ def _add_texts(app: FastAPI, service: Service) -> None:
         "/v1/texts:import",
         summary="Add the sentences of a file that nobody labelled",
         description=_TEXTS,
-        responses=_problems(*REFUSED, 413, *STORE, *WAIT),
+        responses=_problems(*REFUSED, *FILE, *STORE, *WAIT),
         dependencies=[may_write],
         openapi_extra={"requestBody": {"required": True, "content": {"text/plain": _PLAIN}}},
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError
 from serve.examples import ExampleStore
@@ -20,6 +22,8 @@ from serve.web.auth import Grant, Token, needs
 from serve.web.limits import Limits
 from serve.web.problems import ProblemError, busy
 
+READY_S = 5.0  # whoever asks whether the service is ready has little patience
+
 log = logging.getLogger("metacross.serve")
 T = TypeVar("T")
 
@@ -27,14 +31,28 @@ T = TypeVar("T")
 class Backend(Protocol):
     """What tags: a Serve deployment, or an engine in this process."""
 
-    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
-        """Tags texts by one checkpoint. ProblemError 503 where it is too busy or not there."""
+    async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
+        """Tags texts by one checkpoint. ProblemError 503 where it is too busy or not there.
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
-        """Labels sentences without tags by one checkpoint. ProblemError 503 where it is too busy or not there."""
+        Args:
+            jobs: a request's.
+            progressed: called whenever a part of the work is done.
+        """
+
+    async def label(self, sentences: Sequence[Sentence], language: str, progressed: Callable[[], None]) -> Labelled:
+        """Labels sentences without tags by one checkpoint. ProblemError 503 where it is too busy or not there.
+
+        Args:
+            sentences: without tags.
+            language: ISO 639-1 code of all of them.
+            progressed: called whenever a part of the work is done.
+        """
 
     async def model(self) -> Model:
         """Facts about the checkpoint that answers now. ProblemError 503 before one is loaded."""
+
+    async def readiness(self) -> Readiness:
+        """By which checkpoint requests are answered, and how long they wait. ProblemError 503 before one is loaded."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +76,26 @@ class Service:
         return Depends(needs(self.tokens, grant))
 
     async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer:
-        """The backend's answer. ProblemError 422 where it refuses the request, 504 where it takes too long."""
-        answer = await self._in_time(self.backend.tag(jobs))
+        """The backend's answer. ProblemError 422 where it refuses the request, 504 where nothing moves for too long."""
+        answer = await self._in_time(partial(self.backend.tag, jobs))
         if isinstance(answer, Refusal):
             raise ProblemError(422, answer.detail, field=answer.field)
         return answer
 
     async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
-        """The backend's answer. ProblemError 504 where it takes too long."""
-        return await self._in_time(self.backend.label(sentences, language))
+        """The backend's answer. ProblemError 504 where nothing moves for too long."""
+        return await self._in_time(partial(self.backend.label, sentences, language))
 
     async def model(self) -> Model:
         """Facts about the checkpoint that answers now, which count no examples. ProblemError 504 after too long."""
-        return await self._in_time(self.backend.model())
+        return await self._in_time(lambda progressed: self.backend.model())
+
+    async def readiness(self) -> Readiness:
+        """The backend's answer, given soon. ProblemError 503 where requests wait so long that they may be refused."""
+        found = await self._in_time(lambda progressed: self.backend.readiness(), seconds=READY_S)
+        if found.queue_age_s > self.limits.seconds / 2:
+            raise busy(f"A request has waited for {found.queue_age_s:.0f} s without progress. Try again.", seconds=5)
+        return found
 
     def kept(self) -> ExampleStore:
         """The store. ProblemError 404 where there is none."""
@@ -87,10 +112,12 @@ class Service:
             log.error("the store of examples failed: %s", error)
             raise busy("The store of examples cannot be reached. Nothing was changed; try again.") from error
 
-    async def _in_time(self, work: Awaitable[T]) -> T:
-        seconds = self.limits.seconds
+    async def _in_time(self, ask: Callable[[Callable[[], None]], Awaitable[T]], *, seconds: float = math.inf) -> T:
+        """What is awaited, if it never stands still for longer than it may; every progress gives it that time again."""
+        seconds, now = min(seconds, self.limits.seconds), asyncio.get_running_loop().time
         try:
-            return await asyncio.wait_for(work, seconds)
+            async with asyncio.timeout(seconds) as patience:
+                return await ask(lambda: patience.reschedule(now() + seconds))
         except TimeoutError:
             raise ProblemError(
                 504, f"No answer within {seconds:g} s. Send fewer or shorter texts, or try again later."

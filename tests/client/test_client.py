@@ -336,9 +336,18 @@ def test_a_stream_keeps_the_order_in_requests_of_bounded_size(service: Service, 
     texts = [f"Text{i}" for i in range(150)] + ["x" * 40_000, "End"]
     service.faults.extend([answers(503), cut_off])
     assert [r.text for r in ask(service.url, "stream", iter(texts))] == texts
-    assert sorted(len(body["texts"]) for body in service.seen) == [1, 23, 64, 64]
+    assert sorted(len(body["texts"]) for body in service.seen) == [1, 1, 22, 64, 64]
     words = [["Ada", str(i)] for i in range(70)]
     assert [r.text for r in ask(service.url, "stream", iter(words))] == [f"Ada {i}" for i in range(70)]
+
+
+def test_a_long_text_is_a_request_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service bounds the characters of a request, so what fits alone has to be sent alone."""
+    monkeypatch.setattr(client_module, "BATCH_CHARACTERS", 10)
+    batches = client_module._Batches[str]()
+    sent = [batch for text in ["a" * 4, "b" * 4, "c" * 9, "d" * 30, "e", "f" * 9] for batch in batches.add(text)]
+    assert sent == [["a" * 4, "b" * 4], ["c" * 9], ["d" * 30], ["e", "f" * 9]]
+    assert batches.take() == []
 
 
 def endless(taken: list[int]) -> Iterator[str]:

@@ -13,13 +13,24 @@ from types import SimpleNamespace
 import pytest
 from ray import serve as ray_serve
 
-from serve.batcher import Batcher
+from serve.batcher import Batcher, Parts
+from serve.pace import Pace
 
 MOST = 4  # size of a batch
 WAIT_S = 0.01
 HANGS_S = 1.0  # what has no result after this time will never have one
 
 Call = Callable[[int], Awaitable[int]]
+
+
+class Whole:
+    """A number to double, in one part."""
+
+    def __init__(self, item: int, size: int) -> None:
+        self.item, self.costs, self.doubled = item, (size,), 0
+
+    def result(self) -> int:
+        return self.doubled
 
 
 class Batches:
@@ -63,12 +74,14 @@ class Batches:
         """By our batcher."""
         loop = asyncio.get_running_loop()
 
-        def work(items: list[int]) -> list[int]:
+        def work(batch: list[Parts[Whole]]) -> None:
             if self.seen:
                 asyncio.run_coroutine_threadsafe(self.go.wait(), loop).result()
-            return self.double(items)
+            for parts, result in zip(batch, self.double([parts.work.item for parts in batch]), strict=True):
+                parts.work.doubled = result
 
-        return Batcher(work, size=self.size, most=MOST, wait_s=WAIT_S)
+        batches: Batcher[Whole, int] = Batcher(work, most=MOST, quantum=MOST, pace=Pace(1.0), wait_s=WAIT_S)
+        return lambda item: batches(lambda: Whole(item, self.size(item)))
 
 
 @pytest.fixture(autouse=True)

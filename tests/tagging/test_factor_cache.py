@@ -13,6 +13,7 @@ from torch import Tensor
 from metacross.algorithm import InnerLoop, adapt, tag
 from metacross.encoder.model import Rows, TagModel
 from metacross.encoder.rows import pack
+from metacross.tagging import factor_cache
 from metacross.tagging.factor_cache import FactorCache
 from tests.helpers.tiny import CONFIGS, random_sentence, tiny_model
 
@@ -71,6 +72,25 @@ def test_the_same_weights_as_adapting_finds(family: str, normalized: bool, rows:
     for _ in range(2):  # computed, then kept
         found = tagged(model, cache, sentences, rows, normalized=normalized)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("pairs", [1, 500])
+def test_products_of_pairs_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    """A window's memory grows with its support, and not with the square of it."""
+    model, rows = tiny_model("bert"), [[0, 1, 2, 6], [5, 3]]
+    expected = tagged(model, *made(model), rows)
+    seen: list[int] = []
+    gram = factor_cache._gram
+
+    def counted(stack_LNI: Tensor, part: slice, dtype: torch.dtype) -> Tensor:
+        found = gram(stack_LNI, part, dtype)
+        seen.append(found[0].numel())
+        return found
+
+    monkeypatch.setattr(factor_cache, "PAIRS", pairs)
+    monkeypatch.setattr(factor_cache, "_gram", counted)
+    torch.testing.assert_close(tagged(model, *made(model), rows), expected, rtol=0, atol=1e-12)
+    assert max(seen) <= max(pairs, sum(LENGTHS[i] for i in rows[0]))
 
 
 def test_what_is_kept_needs_no_backward(monkeypatch: pytest.MonkeyPatch) -> None:

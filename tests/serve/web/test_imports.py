@@ -19,7 +19,7 @@ from serve.web.routes import make_app
 from tests.helpers.commands import tagged
 from tests.serve.web.test_routes import Here, refused
 
-LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=200, seconds=30)
+LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=200, neighbours=10_000, work=10**9, seconds=30)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metacross import AdaptiveTagger
-from metacross.client.contract import EntitiesAnswer, Model
+from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from serve.engine import Engine
@@ -27,7 +27,7 @@ from serve.web.problems import ProblemError
 from serve.web.routes import make_app
 
 TEXT = "😀 Anna Berg left Oslo."
-LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, seconds=30)
+LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, neighbours=10_000, work=10**9, seconds=30)
 PROBLEM = "application/problem+json"
 
 
@@ -37,14 +37,17 @@ class Here:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+    async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
         return (await asyncio.to_thread(self.engine.answer, [jobs]))[0]
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
+    async def label(self, sentences: Sequence[Sentence], language: str, progressed: Callable[[], None]) -> Labelled:
         return await asyncio.to_thread(self.engine.label, sentences, language)
 
     async def model(self) -> Model:
         return self.engine.model()
+
+    async def readiness(self) -> Readiness:
+        return Readiness("ready", self.engine.model().bundle)
 
 
 @pytest.fixture(scope="module")
@@ -281,19 +284,23 @@ class Failing:
     def __init__(self, error: Exception | None) -> None:
         self.error = error
 
-    async def tag(self, jobs: Sequence[Job]) -> EntitiesAnswer | Refusal:
+    async def tag(self, jobs: Sequence[Job], progressed: Callable[[], None]) -> EntitiesAnswer | Refusal:
         if self.error is None:
             await asyncio.sleep(60)
         else:
             raise self.error
         raise AssertionError
 
-    async def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
-        await self.tag([])
+    async def label(self, sentences: Sequence[Sentence], language: str, progressed: Callable[[], None]) -> Labelled:
+        await self.tag([], progressed)
         raise AssertionError
 
     async def model(self) -> Model:
-        await self.tag([])
+        await self.tag([], lambda: None)
+        raise AssertionError
+
+    async def readiness(self) -> Readiness:
+        await self.tag([], lambda: None)
         raise AssertionError
 
 
@@ -306,7 +313,7 @@ class Failing:
     ],
 )
 def test_a_backend_that_cannot(error: Exception | None, status: int, part: str) -> None:
-    limits = Limits(body_bytes=1000, texts=8, characters=100, seconds=0.05)
+    limits = Limits(body_bytes=1000, texts=8, characters=100, neighbours=8, work=1000, seconds=0.05)
     with TestClient(make_app(Failing(error), None, limits=limits), raise_server_exceptions=False) as client:
         answer = client.post("/v1/entities", json={"text": "a"})
         refused(answer, status, part)
@@ -383,7 +390,7 @@ def test_whatever_is_added_is_kept_as_it_came_or_refused(client: TestClient, wor
 
 @pytest.mark.parametrize("unit", ["Anna Berg left Oslo. ", "مرحبا e\u0301 \u202e👩‍👩‍👧 \u200b北京 \0\x1b\n"])
 def test_a_text_of_100_000_characters(engine: Engine, unit: str) -> None:
-    limits = Limits(body_bytes=1 << 20, texts=8, characters=100_000, seconds=300)
+    limits = Limits(body_bytes=1 << 20, texts=8, characters=100_000, neighbours=8, work=10**6, seconds=300)
     text = (unit * (100_000 // len(unit) + 1))[:100_000]
     with TestClient(make_app(Here(engine), engine.store, limits=limits)) as client:
         (result,) = post(client, text=text, adapt=False)["results"]

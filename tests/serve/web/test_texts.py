@@ -186,6 +186,6 @@ def test_who_may_add_texts(engine: Engine) -> None:
 
 
 def test_without_a_store_nothing_is_labelled() -> None:
-    limits = Limits(body_bytes=1000, texts=8, characters=100, seconds=30)
+    limits = Limits(body_bytes=1000, texts=8, characters=100, neighbours=8, work=1000, seconds=30)
     with TestClient(make_app(Failing(AssertionError("asked")), None, limits=limits)) as client:
         refused(client.post("/v1/texts", json={"texts": ["a"], "language": "de"}), 404, "keeps no examples")

@@ -1,0 +1,110 @@
+"""What a replica does with requests a few windows at a time: the same answers, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metacross import AdaptiveTagger
+from metacross.adoption.by_confidence import label_by_confidence
+from metacross.client.contract import EntitiesAnswer, Result
+from metacross.corpora.sentence import sentence_from_text, sentence_from_words
+from serve.batcher import Parts
+from serve.engine import Engine, Labelling, Tagging
+from serve.examples import ExampleStore
+from serve.jobs import Job, Refusal
+from tests.helpers.adoption import TEXT, other_theta
+
+LONG = " ".join(f"Anna Berg met Otto Klein in place number {number} of Oslo and left" for number in range(12)) + "."
+JOBS = [Job(TEXT), Job(LONG, explain=True, neighbours=3), Job(("Eva", "left"), adapt=False), Job("", labels=("PER",))]
+
+
+@pytest.fixture
+def engine(tiny_bundle: Path, tmp_path: Path) -> Engine:
+    store = ExampleStore(str(tmp_path / "examples.db"))
+    engine = Engine(store, lambda path: AdaptiveTagger.from_pretrained(path, device="cpu"))
+    engine.load(str(tiny_bundle))
+    return engine
+
+
+def slices(work: Tagging | Labelling, size: int) -> list[Parts[Any]]:
+    ends = [*range(0, len(work.costs), size), len(work.costs)]
+    return [Parts(work, start, end) for start, end in itertools.pairwise(ends)]
+
+
+def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert [(e.start, e.end, e.label) for e in one.entities] == [(e.start, e.end, e.label) for e in other.entities]
+        assert [e.score for e in one.entities] == pytest.approx([e.score for e in other.entities], abs=1e-5)
+        assert (one.text, one.windows, one.adapted) == (other.text, other.windows, other.adapted)
+        assert [(s.text, s.start) for s in one.support or ()] == [(s.text, s.start) for s in other.support or ()]
+        assert (one.plain is None) == (other.plain is None)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_slices_change_no_answer(engine: Engine, size: int) -> None:
+    (expected,) = engine.answer([JOBS])
+    work, other = engine.begin(JOBS), engine.begin([Job("Jan Smit left Lima. " * 40)])
+    assert len(work.costs) > 12 and min(work.costs) > 0
+    for one, beside in zip(slices(work, size), slices(other, 1), strict=False):
+        engine.do([one, beside])
+    found = work.result()
+    assert isinstance(expected, EntitiesAnswer) and isinstance(found, EntitiesAnswer)
+    assert expected.results[1].windows > 3, "one sentence in several windows"
+    same(found.results, expected.results)
+
+
+def test_slices_change_no_label(engine: Engine, tiny_bundle: Path) -> None:
+    sentences = [sentence_from_text(text) for text in [*TEXT.split("\n"), LONG]]
+    work = engine.begin_labels(sentences, "de")
+    for part in slices(work, 2):
+        engine.do([part])
+    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
+    bound = tagger.config.serve.label_confidence
+    expected = label_by_confidence(tagger, sentences, language="de", bound=bound)
+    labelled = work.result()
+    assert labelled.bundle == tagger.bundle.digest
+    assert [(s.text, s.tags, s.uncertain) for s in labelled.sentences] == [
+        (s.text, s.tags, s.uncertain) for s in expected
+    ]
+
+
+def test_a_request_ends_by_the_bundle_that_it_began_with(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
+    (expected,) = engine.answer([JOBS])
+    work = engine.begin(JOBS)
+    first, *others = slices(work, 3)
+    engine.do([first])
+    engine.load(str(other_theta(tiny_bundle, tmp_path / "other")))
+    later = engine.begin(JOBS)
+    for part, newer in zip(others, slices(later, 3), strict=False):
+        engine.do([part, newer])
+    found = work.result()
+    assert isinstance(expected, EntitiesAnswer) and isinstance(found, EntitiesAnswer)
+    assert found.model == expected.model != later.loaded.name
+    same(found.results, expected.results)
+
+
+def test_neighbours_that_were_deleted_meanwhile_refuse_their_request_alone(engine: Engine) -> None:
+    assert engine.store is not None
+    (example,) = engine.store.add([sentence_from_words(["Eva", "left"], ["B-PER", "O"])], [""])
+    all_of_them = engine.model().source_sentences + 1
+    work, other = engine.begin([Job(TEXT, neighbours=all_of_them)]), engine.begin([Job(TEXT)])
+    first, *others = slices(work, 1)
+    engine.do([first])
+    engine.store.delete(example.id)
+    for part, beside in zip(others, slices(other, 1), strict=False):
+        engine.do([part, beside])
+    refusal = work.result()
+    assert isinstance(refusal, Refusal) and f"neighbours={all_of_them}" in refusal.detail
+
+
+def test_what_a_service_does_not_allow_a_tagger_does_not_do(tiny_bundle: Path) -> None:
+    overrides = ["serve.max_neighbours=3"]
+    engine = Engine(None, lambda path: AdaptiveTagger.from_pretrained(path, device="cpu", overrides=overrides))
+    engine.load(str(tiny_bundle))
+    (refusal,) = engine.answer([[Job(TEXT, neighbours=4)]])
+    assert refusal == Refusal("neighbours", "neighbours=4, at most 3.")
