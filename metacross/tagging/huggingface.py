@@ -44,7 +44,7 @@ def _machine_keys(support: SupportSentence) -> dict[str, Any]:
 def explained_entities(tagged: TaggedText) -> list[dict[str, Any]]:
     """The entities of a text, each with `plain`, its type without adaptation (None: not found), and `support`.
 
-    That are the labelled sentences that its sentence's weights were adapted to, and those whose words voted on its tags.
+    That are the labelled sentences that its sentence's weights were adapted to, and those whose words voted on it.
     """
     found = []
     for sentence, offset in zip(tagged.sentences, tagged.offsets, strict=True):
