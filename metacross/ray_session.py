@@ -119,7 +119,7 @@ def make_token() -> None:
 
 def on_this_machine_alone() -> bool:
     """Whether the Ray that is initialised listens on loopback alone, so that all its processes are on this machine."""
-    return ip_address(ray.util.get_node_ip_address()).is_loopback
+    return ip_address(ray.util.get_node_ip_address()).is_loopback  # type: ignore[no-untyped-call]
 
 
 def cluster_resources() -> dict[str, float]:

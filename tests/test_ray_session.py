@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 
 from metacross import ray_session
 from metacross.ray_internals import AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_FILE, AUTH_TOKEN_PATH
@@ -161,10 +162,10 @@ def test_without_the_token_nobody_joins() -> None:
         for environment in ({AUTH_MODE: "disabled"}, {AUTH_MODE: "token", AUTH_TOKEN: "0123456789abcdef"}):
             told = subprocess.run(
                 [sys.executable, "-c", STRANGER, address],
-                env={**os.environ, **environment},
+                env={**os.environ, ENABLE_RAY_CLUSTERS_ENV_VAR: "0", **environment},  # it takes 127.0.0.1 as it stands
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=120,
+                timeout=240,
             )
             assert told.stdout.startswith("refused"), told

@@ -139,5 +139,6 @@ def _trainer(run: Run, assignment: Assignment, resources: Mapping[str, float]) -
 def _waiting(train: TrainConfig, use_gpu: bool) -> str:
     each = ", each with a GPU" if use_gpu else ""
     return (
-        f"nothing yet from the workers (train.workers={train.workers}{each}); `ray status` shows whether there is room"
+        f"nothing yet from the workers (train.workers={train.workers}{each}). Is there room for them? On a cluster, "
+        "`ray status` shows it"
     )

@@ -66,7 +66,7 @@ def _join(file: str, backend: str, timeout_s: float) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
-    store = dist.FileStore(file, size)
+    store = dist.FileStore(file, size)  # type: ignore[attr-defined]  # torch documents it
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s))
 
 

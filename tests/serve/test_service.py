@@ -100,7 +100,7 @@ def test_prometheus_finds_what_the_documentation_names(place: Path) -> None:
     text = wait_for(exported, 60)
     assert 'route="/v1/entities"' in text and 'status="200"' in text
     assert all(f'stage="{stage}"' in text for stage in ("encode", "search", "adapt", "tag"))
-    assert len(names) == 10
+    assert len(names) == 11
 
 
 def lines_of(logs: Path, files: str) -> list[str]:
