@@ -23,7 +23,7 @@ def listeners(root: int) -> dict[str, set[str]]:
             with suppress(OSError):  # closed in the meantime
                 socket = re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink()))
                 if socket and socket[1] in sockets:
-                    found.setdefault(sockets[socket[1]], set()).add(name[:80])
+                    found.setdefault(sockets[socket[1]], set()).add(name[:200])
     return found
 
 
