@@ -19,7 +19,7 @@ from serve.jobs import Job, Labelled, Refusal
 from serve.logs import log_with_serve
 from serve.node_metrics import read_metrics
 from serve.prometheus import request_metrics
-from serve.ray_internals import LateAppDeployment, http_host, metric_addresses
+from serve.ray_internals import LateAppDeployment, http_host, listen_where_ray_does, metric_addresses
 from serve.replicas import is_lost, retried_async
 from serve.web.auth import is_loopback, read_tokens, refuse_open_door
 from serve.web.browsers import Browsers
@@ -45,6 +45,7 @@ class Ingress(LateAppDeployment):
     def __init__(self, tagger: DeploymentHandle[Any], config: Config) -> None:
         refuse_open_door(config.serve.auth, http_host())
         log_with_serve()
+        listen_where_ray_does()
         self._backend, self._settings = TaggerBackend(tagger), config.serve
         self._draining = Draining()
 

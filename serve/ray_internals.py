@@ -18,6 +18,10 @@ tests/serve/test_ray_internals.py says which one is missing after an upgrade. Wh
     A Tagger searches the SourceIndex of its own node where there is one, and waits for the answer in a thread. Both
     are options of a handle's router; `DeploymentHandle.options` has no public name for either.
 
+`ray.serve._private.replica.add_port_to_grpc_server`
+    Every replica unpickles what is sent to a port that it opens on all addresses, and Serve has no setting for it. The
+    port asks for Ray's token where there is one.
+
 `__serve_build_asgi_app__`
     The method by which a deployment makes its ASGI application from what its constructor was given. The docstring of
     `serve.ingress` names it; the documentation's ways (an application, or a function without arguments) see no
@@ -33,8 +37,13 @@ from typing import Any
 import ray
 from fastapi import FastAPI
 from ray import _private
+from ray.serve._private import replica
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
+
+from metacross.ray_session import on_this_machine_alone
+
+EVERY_ADDRESS = "[::]"  # in the address that a replica opens its port on
 
 
 def http_host() -> str | None:
@@ -58,6 +67,20 @@ def log_directory() -> Path:
     """Where the Ray that is initialised keeps the logs of this node."""
     node: Any = _private.worker._global_node
     return Path(node.get_logs_dir_path())
+
+
+def listen_where_ray_does() -> None:
+    """Called by a replica's constructor: it listens on loopback alone if all of Ray does."""
+    if on_this_machine_alone():
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        loopback = f"[{host}]" if ":" in host else host
+        module: Any = replica
+        add_port = module.add_port_to_grpc_server
+
+        def add_loopback_port(server: Any, address: str) -> Any:
+            return add_port(server, address.replace(EVERY_ADDRESS, loopback))
+
+        module.add_port_to_grpc_server = add_loopback_port
 
 
 def prefer_same_node(handle: DeploymentHandle[Any]) -> None:

@@ -20,7 +20,7 @@ from serve.jobs import Job, Labelled, Refusal
 from serve.logs import log_with_serve
 from serve.memory import return_freed_memory
 from serve.prometheus import TaggerMetrics
-from serve.ray_internals import prefer_same_node
+from serve.ray_internals import listen_where_ray_does, prefer_same_node
 from serve.source_index import BundleVersion, RemotePool
 
 CHARACTERS = 256  # a request with more counts for several in a batch
@@ -39,6 +39,7 @@ class Tagger:
 
     def __init__(self, index: DeploymentHandle[Any], config: Config, overrides: Sequence[str]) -> None:
         log_with_serve()
+        listen_where_ray_does()
         self._index, self._settings = index, config.serve
         self._overrides = [*overrides, f"serve.factor_cache_mb={config.serve.factor_cache_mb}"]
         prefer_same_node(index)
