@@ -96,7 +96,7 @@ def _drain(ingress: DeploymentHandle[Any], seconds: float) -> None:
         say(f"not all requests under way may have been answered: {first_line(error)}")
     else:
         if left:
-            say(f"{left} requests were not answered in time (serve.drain_s)")
+            say(f"requests that were not answered within serve.drain_s={seconds:g}: {left}")
         time.sleep(HANDING_ON_SECONDS)
 
 
