@@ -23,8 +23,6 @@ help: ## list all targets
 	@echo "  PYTHON=path        Python 3.11 or newer for .venv (default: the first suitable one of $(PYTHON))"
 	@echo "  TORCH_INDEX=url    package index with CPU-only builds of torch; without it, Linux gets the CUDA build (GBs)"
 
-# Ray's token authentication is for clusters that others can reach. These targets start their own on this machine.
-demo test cluster chaos soak browser serve: export RAY_AUTH_MODE = disabled
 demo test cluster chaos soak browser serve: export RAY_USAGE_STATS_ENABLED = 0
 
 demo: .venv/.run-stamp ## train, compare and tag on the small corpus in samples/

@@ -52,21 +52,13 @@ def start(settings: dict[str, str], port: int) -> None:
     Raises:
         RuntimeError: it does not start, or is not ready in time.
     """
-    import ray
     from ray import serve as ray_serve
     from ray.serve.config import HTTPOptions
 
-    from metacross.ray_session import OBJECT_STORE_BYTES
+    from metacross.ray_session import start_ray
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
+    start_ray(cpus=2)
     ray_serve.start(http_options=HTTPOptions(host=HOST, port=port))
     ray_serve.run(_clocked(settings))
     deadline = time.monotonic() + READY_S

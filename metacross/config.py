@@ -222,6 +222,7 @@ class ServeConfig(Section):
     batch_wait_ms: NonNegative
     queue: Count
     timeout_s: Positive
+    drain_s: NonNegative
     max_texts: Count
     max_characters: Count
     max_neighbours: Count
@@ -230,6 +231,14 @@ class ServeConfig(Section):
     label_confidence: Ratio
     examples: Annotated[str, Field(description='"", a file name, or the URL of a database')]
     auth: Annotated[str, Field(description='"", none, environment, or a file of tokens')]
+    hosts: Annotated[
+        list[Annotated[str, Field(pattern=r"^[^\s/@:]+$")]],
+        Field(description="a list of names without scheme and port, such as [ner.example.org]"),
+    ]
+    cors: Annotated[
+        list[Annotated[str, Field(pattern=r"^https?://[^\s/@*A-Z]+$")]],
+        Field(description="a list of origins as browsers write them, such as [https://app.example.org]"),
+    ]
 
 
 class Config(Section):

@@ -10,7 +10,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from ray._private import ray_constants
 
 # The environment variable in which `ray job submit` tells a job's entrypoint about the job, as JSON. Ray documents the
 # submission id only for the one who submits; a run takes it for its name.
@@ -37,8 +40,33 @@ TUNE_OUTPUT = "RAY_AIR_NEW_OUTPUT"
 # (ray/_private/ray_constants.py: GCS_PORT_ENVIRONMENT_VARIABLE)
 GCS_PORT = "RAY_GCS_SERVER_PORT"
 
+# The environment variables that say whether Ray wants a token ("disabled": it does not), and that hold the token or the
+# path of its file; and the file that Ray takes without them, and makes where it is missing.
+# (ray/_private/authentication/authentication_token_setup.py and exceptions.py)
+AUTH_MODE = "RAY_AUTH_MODE"
+AUTH_TOKEN = "RAY_AUTH_TOKEN"
+AUTH_TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+AUTH_TOKEN_FILE = Path(".ray", "auth_token")  # below the home directory
+
 # The files that Ray Tune keeps its state in, and resumes from. (ray/tune/execution/tune_controller.py: CKPT_FILE_TMPL)
 TUNE_STATE = "experiment_state-*"
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """A Ray that starts inside the block listens on 127.0.0.1 alone, with all of its processes.
+
+    They listen on loopback if their node has a loopback address, else on every address of the machine. On Linux, Ray
+    takes an address that other machines reach, even where `_node_ip_address` is 127.0.0.1. On macOS and Windows, where
+    it supports no clusters, it takes 127.0.0.1, and this constant makes it do the same here.
+    (ray/_private/services.py: resolve_ip_for_localhost, get_node_ip_address)
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
@@ -47,14 +75,13 @@ def known_address() -> Iterator[dict[str, Any]]:
 
     Ray Train asks the dashboard whether a trial still lives, and what asks looks for "the" cluster of this machine.
     Where another Ray runs it finds two and gives up, and a stopped trial's resources are never freed. So the port is
-    chosen here, and RAY_ADDRESS is put into every process's environment. `_node_ip_address` is an undocumented argument
-    of `ray.init` (ray/_private/worker.py).
+    chosen here, and RAY_ADDRESS is put into every process's environment. Use it within `on_loopback`.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ[GCS_PORT] = str(port)
     try:
-        yield {"_node_ip_address": "127.0.0.1", "runtime_env": {"env_vars": {"RAY_ADDRESS": f"127.0.0.1:{port}"}}}
+        yield {"runtime_env": {"env_vars": {"RAY_ADDRESS": f"127.0.0.1:{port}"}}}
     finally:
         os.environ.pop(GCS_PORT, None)

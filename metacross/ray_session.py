@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
+import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray.util
 
 from metacross import ray_internals
 from metacross.errors import UserError
 
 OBJECT_STORE_BYTES = 100 << 20  # hardly anything goes through it: neither in training nor in encoding
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
             its resources where it does not.
 
     Raises:
-        UserError: Ray does not start, or no cluster is at RAY_ADDRESS.
+        UserError: Ray does not start, no cluster is at RAY_ADDRESS, or it does not let us in.
     """
     if ray.is_initialized():
         yield False
@@ -38,14 +43,20 @@ def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if ours:
-            _start(dashboard=dashboard)
+            start_ray(dashboard=dashboard)
         else:
             ray.init(logging_level=logging.WARNING)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(
+            f"Ray did not let us in: {error}. If the cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+            "(its head's token)."
+        ) from error
     except (OSError, RuntimeError, ValueError) as error:
         fix = (
-            "If it cannot write its token below the home directory, set RAY_AUTH_MODE=disabled."
+            "See its log below /tmp/ray/session_latest/logs."
             if ours
-            else f"Is there a cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']}? Without it, Ray is started here."
+            else f"Is there a cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']}? Without it, Ray is started here. If "
+            "the cluster wants a token, set RAY_AUTH_MODE=token, too."
         )
         raise UserError(f"Ray did not start: {error}. {fix}") from error
     try:
@@ -54,23 +65,61 @@ def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
         ray.shutdown()
 
 
-def _start(*, dashboard: bool) -> None:
+def start_ray(*, cpus: int | None = None, dashboard: bool = False) -> None:
+    """Starts Ray on this machine, for its user alone.
+
+    Whoever reaches a Ray process runs code as its user. So all of them listen on loopback alone, and they answer only
+    those who know a token, since other users of the machine reach them even there.
+
+    Args:
+        cpus: logical CPUs; None for those of this machine.
+        dashboard: see `ray_session`.
+    """
     os.environ.setdefault(ray_internals.HEALTH_CHECK_SECONDS, "0.5")
     os.environ.setdefault(ray_internals.PREEMPTION_WATCHER, "0")  # nobody takes this machine away
-    # RAY_AUTH_MODE stays what it is: unset, Ray guards a local cluster with a token in ~/.ray, so that other users of
-    # this machine cannot run code in it.
+    make_token()
     known_address: AbstractContextManager[dict[str, Any]] = nullcontext({})
     if dashboard:  # what asks it has to find this Ray
         known_address = ray_internals.known_address()
-    with known_address as address:
+    with ray_internals.on_loopback(), known_address as address:
         ray.init(
             **address,
             address="local",
+            num_cpus=cpus,
             include_dashboard=dashboard,
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
         )
+
+
+def make_token() -> None:
+    """Makes the token that this user's Ray asks for, where it is missing, and keeps it from the machine's other users.
+
+    Ray would make it as well, but readable for everybody. Where the home directory cannot be written, this process and
+    its children get a token of their own. RAY_AUTH_MODE=disabled turns the tokens off.
+    """
+    given = (ray_internals.AUTH_TOKEN, ray_internals.AUTH_TOKEN_PATH)
+    if os.environ.get(ray_internals.AUTH_MODE, "").lower() == "disabled" or any(map(os.environ.get, given)):
+        return
+    path = Path.home() / ray_internals.AUTH_TOKEN_FILE
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent) as new, suppress(FileExistsError):
+                new.write(secrets.token_hex(32))
+                new.flush()
+                os.link(new.name, path)  # complete at once, and another process's token stays
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+            log.warning("other users of this machine could read %s, Ray's token; now only you can", path)
+    except OSError:
+        os.environ[ray_internals.AUTH_TOKEN] = secrets.token_hex(32)
+
+
+def on_this_machine_alone() -> bool:
+    """Whether the Ray that is initialised listens on loopback alone, so that all its processes are on this machine."""
+    return ip_address(ray.util.get_node_ip_address()).is_loopback  # type: ignore[no-untyped-call]
 
 
 def cluster_resources() -> dict[str, float]:

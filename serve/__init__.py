@@ -15,6 +15,8 @@ Modules:
     annotations     labelled sentences as users send them
     replicas        calls to lost replicas, tried again
     prometheus      metrics
+    node_metrics    the metrics of all replicas, for GET /metrics
+    places          names of files as answers show them
     memory          freed memory goes back to the system
     logs            log lines in Serve's files
     ray_internals   Ray's private names

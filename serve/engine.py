@@ -22,6 +22,7 @@ from serve.batcher import Parts
 from serve.examples import ExampleStore, StoredExample
 from serve.jobs import Job, Labelled, Refusal
 from serve.memory import return_freed_memory
+from serve.places import shown_encoder, shown_place
 
 SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
 
@@ -62,7 +63,7 @@ class Engine:
         return Model(
             bundle=loaded.name.bundle,
             method=loaded.name.method,
-            encoder=config.model.encoder,
+            encoder=shown_encoder(config.model.encoder),
             source_language=config.data.source_language,
             labels=tagger.types,
             dev_f1=tagger.bundle.metrics.get("dev_f1"),
@@ -193,6 +194,8 @@ class _Loaded:
     def __init__(self, tagger: AdaptiveTagger) -> None:
         self.tagger = tagger
         self.name = ModelName(tagger.bundle.digest, tagger.config.train.method)
+        source = tagger.config.data.source
+        self._corpora = [source] if isinstance(source, str) else source
         self._version = 0  # of the store
         self._windows: dict[int, list[int]] = {}  # example's id -> numbers of its windows in the tagger
         self._examples: dict[int, int] = {}  # window's number -> id of its example
@@ -240,7 +243,7 @@ class _Loaded:
             entities=tuple(map(_entity, support.entities)),
             start=support.start,
             end=support.end,
-            place=support.place,
+            place=shown_place(support.place, self._corpora),
             example=None if support.number is None else self._examples.get(support.number),
             confidence=support.confidence,
             language=support.language or None,

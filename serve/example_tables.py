@@ -88,6 +88,15 @@ def parsed_address(url: str) -> URL:
     return parsed.set(drivername=drivername)
 
 
+def shown(url: str) -> str:
+    """The address of a store as it may be shown, without a password.
+
+    >>> shown("postgresql+psycopg://ana:secret@db/examples?sslpassword=secret")
+    'postgresql+psycopg://ana:***@db/examples'
+    """
+    return parsed_address(url).set(query={}).render_as_string(hide_password=True)
+
+
 def engine_of(url: URL) -> Engine:
     """Connections to a database. UserError where its driver is missing."""
     if url.get_backend_name() == "sqlite":

@@ -35,6 +35,7 @@ from serve.example_tables import (
     parsed_address,
     prepare_sqlite,
     refuse_settings,
+    shown,
 )
 
 _LANGUAGE = re.compile(r"(?:[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*)?")
@@ -127,7 +128,7 @@ class ExampleStore:
 
     def __init__(self, url: str) -> None:
         parsed = parsed_address(url)
-        self.name = parsed.set(query={}).render_as_string(hide_password=True)
+        self.name = shown(url)
         self._secrets = [str(parsed.password or ""), *(str(v) for k, v in parsed.query.items() if "password" in k)]
         self._engine = engine_of(parsed)
         self._lite = parsed.get_backend_name() == "sqlite"

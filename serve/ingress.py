@@ -17,10 +17,13 @@ from metacross.corpora.sentence import Sentence
 from serve.examples import ExampleStore
 from serve.jobs import Job, Labelled, Progress, Refusal
 from serve.logs import log_with_serve
+from serve.node_metrics import read_metrics
 from serve.prometheus import request_metrics
-from serve.ray_internals import LateAppDeployment, http_host
+from serve.ray_internals import LateAppDeployment, http_host, listen_where_ray_does, metric_addresses
 from serve.replicas import is_lost, retried_async
-from serve.web.auth import read_tokens, refuse_open_door
+from serve.web.auth import is_loopback, read_tokens, refuse_open_door
+from serve.web.browsers import Browsers
+from serve.web.draining import Draining
 from serve.web.limits import Limits, characters_of
 from serve.web.problems import busy
 from serve.web.routes import make_app
@@ -45,8 +48,14 @@ class Ingress(LateAppDeployment):
     def __init__(self, tagger: DeploymentHandle[Any], config: Config) -> None:
         refuse_open_door(config.serve.auth, http_host())
         log_with_serve()
+        listen_where_ray_does()
         settings = self._settings = config.serve
         self._backend = TaggerBackend(tagger, long=max(1, settings.batch_requests // 2), queue=settings.queue)
+        self._draining = Draining()
+
+    async def drain(self) -> int:
+        """Takes no new requests; returns how many of those under way were not answered within serve.drain_s."""
+        return await self._draining.drain(self._settings.drain_s)
 
     def asgi_app(self) -> FastAPI:
         """The routes of serve/web."""
@@ -65,9 +74,16 @@ class Ingress(LateAppDeployment):
             store,
             limits=limits,
             tokens=read_tokens(settings.auth),
+            browsers=Browsers.of(settings.hosts, settings.cors, loopback=is_loopback(http_host())),
+            draining=self._draining,
+            metrics=_read_metrics,
             observed=request_metrics(),
             send_request_id=False,
         )
+
+
+async def _read_metrics() -> str:
+    return await read_metrics(await asyncio.to_thread(metric_addresses))
 
 
 class TaggerBackend:

@@ -28,9 +28,11 @@ class TaggerMetrics:
             "metacross_stage_spent_seconds", description="Time of a stage, all batches together.", tag_keys=("stage",)
         )
         self._requests = metrics.Histogram(
-            "metacross_batch_requests", description="Requests tagged together.", boundaries=SIZES
+            "metacross_batch_requests", description="Requests taken into a batch.", boundaries=SIZES
         )
         self._windows = metrics.Histogram("metacross_batch_windows", description="Windows of these.", boundaries=SIZES)
+        # The exact sum; see _spent.
+        self._batched = metrics.Counter("metacross_batched_requests", description="Requests in all batches together.")
         self._waiting = metrics.Gauge("metacross_queue", description="Requests that wait for the next batch.")
         self._found = metrics.Counter(
             "metacross_cache_lookups",
@@ -52,6 +54,7 @@ class TaggerMetrics:
         """Records a batch as it begins, and how many requests wait for the next one."""
         self._requests.observe(requests)
         self._windows.observe(windows)
+        self._batched.inc(requests)
         self._waiting.set(waiting)
 
     def cache(self, *, hits: int, misses: int, size: int) -> None:

@@ -6,9 +6,21 @@ tests/serve/test_ray_internals.py says which one is missing after an upgrade. Wh
     The address that Serve answers HTTP on. An Ingress must know it before it answers without tokens; `serve.status()`
     and the other public functions do not give it.
 
+`ray.nodes()`: `MetricsExportPort`, `NodeManagerAddress`, `Alive`
+    Every node exports the metrics of its replicas on a port that Ray chooses. The function is public, its keys are not
+    documented; a test of the running service asks for their metrics (tests/serve/test_run.py).
+
+`ray._private.worker._global_node.get_logs_dir_path()`
+    Where Ray's logs are. Ray prints messages of its processes to the driver's standard output, even with
+    `log_to_driver=False`; `metacross serve` writes them there instead.
+
 `DeploymentHandle._init(_prefer_local_routing=, _run_router_in_separate_loop=)`
     A Tagger searches the SourceIndex of its own node where there is one, and waits for the answer in a thread. Both
     are options of a handle's router; `DeploymentHandle.options` has no public name for either.
+
+`ray.serve._private.replica.add_port_to_grpc_server`
+    Every replica unpickles what is sent to a port that it opens on all addresses, and Serve has no setting for it. The
+    port asks for Ray's token where there is one.
 
 `__serve_build_asgi_app__`
     The method by which a deployment makes its ASGI application from what its constructor was given. The docstring of
@@ -19,11 +31,19 @@ tests/serve/test_ray_internals.py says which one is missing after an upgrade. Wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
+import ray
 from fastapi import FastAPI
+from ray import _private
+from ray.serve._private import replica
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
+
+from metacross.ray_session import on_this_machine_alone
+
+EVERY_ADDRESS = "[::]"  # in the address that a replica opens its port on
 
 
 def http_host() -> str | None:
@@ -34,6 +54,33 @@ def http_host() -> str | None:
     """
     client = _get_global_client()
     return client.http_config.host if client else None
+
+
+def metric_addresses() -> list[str]:
+    """Where the nodes of this cluster that live export metrics, HOST:PORT."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    hosts = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in nodes if node["Alive"]]
+    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts]
+
+
+def log_directory() -> Path:
+    """Where the Ray that is initialised keeps the logs of this node."""
+    node: Any = _private.worker._global_node
+    return Path(node.get_logs_dir_path())
+
+
+def listen_where_ray_does() -> None:
+    """Called by a replica's constructor: it listens on loopback alone if all of Ray does."""
+    if on_this_machine_alone():
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        loopback = f"[{host}]" if ":" in host else host
+        module: Any = replica
+        add_port = module.add_port_to_grpc_server
+
+        def add_loopback_port(server: Any, address: str) -> Any:
+            return add_port(server, address.replace(EVERY_ADDRESS, loopback))
+
+        module.add_port_to_grpc_server = add_loopback_port
 
 
 def prefer_same_node(handle: DeploymentHandle[Any]) -> None:

@@ -5,22 +5,32 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from ray import serve as ray_serve
+from ray.exceptions import RayError
+from ray.serve.handle import DeploymentHandle
 
 from metacross.bundle import check_bundle, refuse_learned_keys
 from metacross.cli.terminal import reporting, say
-from metacross.config import FILE_NAME, load_config
+from metacross.config import FILE_NAME, ServeConfig, load_config
 from metacross.errors import RunError, UserError, first_line
 from metacross.ray_session import ray_session
 from metacross.storage.addresses import is_address
 from serve.app import build
+from serve.example_tables import shown
+from serve.ray_internals import log_directory
 from serve.web.auth import refuse_open_door
+
+HANDING_ON_SECONDS = 1.0  # for the last answers, from the replicas that gave them to their clients
+ANSWER_SECONDS = 5.0  # for the replicas to say how the draining went
 
 
 @reporting()
@@ -30,7 +40,7 @@ def run(
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     port: Annotated[int, typer.Option()] = 8000,
 ) -> None:
-    """Starts the service, prints its address when it answers, and waits for Ctrl-C or SIGTERM.
+    """Starts the service, says when it answers, and waits for Ctrl-C or SIGTERM; a second one ends it at once.
 
     Args:
         bundle: directory or address of what training left.
@@ -42,9 +52,11 @@ def run(
         UserError: the bundle or a setting makes no sense, or the port is taken; nothing was started.
         RunError: Ray Serve could not start the service.
     """
-    _check(bundle, overrides or (), host, port)
+    settings = _check(bundle, overrides or (), host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process; replicas have logs of their own
-    with ray_session():
+    output = sys.stdout
+    with ExitStack() as until_ray_has_ended, ray_session():
+        until_ray_has_ended.enter_context(_rays_output_in_its_log())
         # Now and not before: Ray takes SIGTERM for itself when it starts. SIGINT too, because a shell starts background
         # jobs with that ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,20 +64,49 @@ def run(
         ray_serve.start(http_options={"host": host, "port": port})
         say(f"loading {bundle}")
         try:
-            settings = dict(override.split("=", 1) for override in overrides or ())
-            ray_serve.run(build({"bundle": bundle, **settings}))
+            ingress = ray_serve.run(build({"bundle": bundle, **dict(o.split("=", 1) for o in overrides or ())}))
         except RuntimeError as error:
             raise RunError(f"the service did not start: {first_line(error)}") from error
-        print(f"ready: {address(host, port)}   (Ctrl-C ends it)", flush=True)
         try:
+            kept = f"examples are kept in {_place(settings.examples)}" if settings.examples else "no examples are kept"
+            ready = f"ready: {address(host, port)} answers by {bundle}; {kept} (Ctrl-C ends it)"
+            print(ready, file=output, flush=True)
             signal.pause()
         except KeyboardInterrupt:
             say("ending: requests under way are answered first")
+        _drain(ingress, settings.drain_s)
         ray_serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _check(bundle: str, overrides: Sequence[str], host: str, port: int) -> None:
-    """Raises UserError for what a replica would refuse again and again, with the reason in a log alone."""
+@contextmanager
+def _rays_output_in_its_log() -> Iterator[None]:
+    """What Ray prints for its processes, to this one's standard output, goes to a file among its logs."""
+    with (log_directory() / "metacross-serve.out").open("a", buffering=1) as log, redirect_stdout(log):
+        yield
+
+
+def _drain(ingress: DeploymentHandle[Any], seconds: float) -> None:
+    """Takes no new requests, and waits for the answers under way, so many seconds at most.
+
+    Serve's own end would not do: it ends the processes that take requests first.
+    """
+    try:
+        left = sum(ingress.broadcast("drain").results(timeout_s=seconds + ANSWER_SECONDS))
+    except (RayError, TimeoutError) as error:
+        say(f"not all requests under way may have been answered: {first_line(error)}")
+    else:
+        if left:
+            say(f"requests that were not answered within serve.drain_s={seconds:g}: {left}")
+        time.sleep(HANDING_ON_SECONDS)
+
+
+def _place(examples: str) -> str:
+    """Where examples are kept, as it may be shown."""
+    return shown(examples) if is_address(examples) else str(Path(examples).absolute())
+
+
+def _check(bundle: str, overrides: Sequence[str], host: str, port: int) -> ServeConfig:
+    """The settings. UserError for what a replica would refuse again and again, with the reason in a log alone."""
     settings = load_config(None, overrides).serve
     refuse_open_door(settings.auth, host)
     if not is_address(bundle):
@@ -73,6 +114,7 @@ def _check(bundle: str, overrides: Sequence[str], host: str, port: int) -> None:
         trained = load_config([Path(bundle) / FILE_NAME], alone=True)
         refuse_learned_keys(trained, load_config([Path(bundle) / FILE_NAME], overrides, alone=True))
     _refuse_taken_port(host, port)
+    return settings
 
 
 def address(host: str, port: int) -> str:

@@ -19,6 +19,7 @@ from metacross.retrieval.index import Vectors
 from metacross.retrieval.pools import Candidate, Neighbour, SourcePool
 from serve.logs import log_with_serve
 from serve.memory import return_freed_memory
+from serve.ray_internals import listen_where_ray_does
 from serve.replicas import retried
 
 POOLS = 2  # bundles whose source a node keeps: the one that answers now, and the one before or after it
@@ -41,6 +42,7 @@ class SourceIndex:
 
     def __init__(self, config: Config) -> None:
         log_with_serve()
+        listen_where_ray_does()
         self._use_gpu: bool | str = False if config.serve.device == "cpu" else "auto"
         self._pools: OrderedDict[BundleVersion, SourcePool] = OrderedDict()
         self._loading = threading.Lock()

@@ -22,7 +22,7 @@ from serve.logs import log_with_serve
 from serve.memory import return_freed_memory
 from serve.pace import Pace
 from serve.prometheus import TaggerMetrics
-from serve.ray_internals import prefer_same_node
+from serve.ray_internals import listen_where_ray_does, prefer_same_node
 from serve.source_index import BundleVersion, RemotePool
 
 SHORT = 96  # cost of a short request, see `serve.engine`; one that costs more counts for several in a batch
@@ -43,6 +43,7 @@ class Tagger:
 
     def __init__(self, index: DeploymentHandle[Any], config: Config, overrides: Sequence[str]) -> None:
         log_with_serve()
+        listen_where_ray_does()
         self._index, self._settings = index, config.serve
         # These are the service's, and not those that the bundle was trained with.
         own = {name: getattr(config.serve, name) for name in ("factor_cache_mb", "max_neighbours")}

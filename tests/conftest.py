@@ -1,6 +1,7 @@
 """What all tests share: a quiet, offline environment, and fixtures."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import settings
 # Before anything imports ray, transformers or tokenizers, which read these once.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # test files run side by side, one to a core
-    "RAY_AUTH_MODE": "disabled",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",  # a dead worker is noticed after this long instead of 2 s
     "TOKENIZERS_PARALLELISM": "false",

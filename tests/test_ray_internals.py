@@ -45,6 +45,12 @@ from metacross import ray_internals
             ray_internals.GCS_PORT,
             "a sweep's processes find their own Ray where another one runs",
         ),
+        (
+            "ray._private.authentication.authentication_token_setup",
+            "AUTH_MODE_ENV_VAR",
+            ray_internals.AUTH_MODE,
+            "no token is made where the user wants none",
+        ),
     ],
 )
 def test_a_constant_has_the_value_that_is_used_here(module: str, constant: str, expected: str, purpose: str) -> None:
@@ -61,7 +67,18 @@ def test_a_constant_has_the_value_that_is_used_here(module: str, constant: str, 
 @pytest.mark.parametrize(
     ("module", "text", "purpose"),
     [
-        ("ray._private.worker", '"_node_ip_address"', "a sweep's Ray has an address that is known before it starts"),
+        (
+            "ray._private.services",
+            "if not ray_constants.ENABLE_RAY_CLUSTER:",
+            "a Ray that is started here listens on loopback alone",
+        ),
+        (
+            "ray._private.authentication.authentication_token_setup",
+            'Path.home() / "{}" / "{}"'.format(*ray_internals.AUTH_TOKEN_FILE.parts),
+            "Ray takes the token that was made for it, readable for its user alone",
+        ),
+        ("ray.exceptions", ray_internals.AUTH_TOKEN_PATH, "a token of the user's own is left alone"),
+        ("ray.exceptions", f"`{ray_internals.AUTH_TOKEN}`", "a token needs no writable home directory"),
         ("ray.tune.experimental.output", f'"{ray_internals.TUNE_OUTPUT}"', "Ray Tune prints nothing of its own"),
         (
             "ray.tune.execution.tune_controller",

@@ -88,7 +88,7 @@ class Support:
     end: int
     """Offset behind the stretch."""
     place: str = ""
-    """Where training read the labelled sentence, as file:line."""
+    """Where training read the labelled sentence: the file's name and the line."""
     example: int | None = None
     """The example's id; null for a sentence of the bundle."""
     confidence: Annotated[float | None, OMITTED] = None

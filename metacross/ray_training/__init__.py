@@ -6,6 +6,7 @@ Modules:
     attempts             workers started, watched, and started again
     failures             why an attempt failed, and whether another may help
     signals              what Ctrl-C and SIGTERM do
+    process_group        torch's process group, on loopback where all workers are on one machine
     worker               what runs on every worker
     directory            a run's directory as its driver sees it
     resources            what each worker gets of the cluster

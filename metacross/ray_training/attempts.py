@@ -21,6 +21,7 @@ from metacross.event_files import EventTail
 from metacross.events import Note, Show
 from metacross.ray_training.directory import Run
 from metacross.ray_training.failures import causes, raise_cause, worth_another_attempt
+from metacross.ray_training.process_group import process_group_config
 from metacross.ray_training.signals import stop_on_signal
 from metacross.ray_training.worker import Assignment, work
 from metacross.training.event_log import Stopped
@@ -122,7 +123,7 @@ def _trainer(run: Run, assignment: Assignment, resources: Mapping[str, float]) -
         storage = {"storage_path": run.mirror.path("ray"), "storage_filesystem": run.mirror.filesystem}
     return ray.train.torch.TorchTrainer(
         lambda: work(assignment),  # type: ignore[arg-type]  # what it returns comes back as return_value
-        torch_config=ray.train.torch.TorchConfig(
+        torch_config=process_group_config()(
             backend="nccl" if assignment.use_gpu else "gloo", timeout_s=COLLECTIVE_SECONDS
         ),
         scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg]  # seen as Train V1's
@@ -138,5 +139,6 @@ def _trainer(run: Run, assignment: Assignment, resources: Mapping[str, float]) -
 def _waiting(train: TrainConfig, use_gpu: bool) -> str:
     each = ", each with a GPU" if use_gpu else ""
     return (
-        f"nothing yet from the workers (train.workers={train.workers}{each}); `ray status` shows whether there is room"
+        f"nothing yet from the workers (train.workers={train.workers}{each}). Is there room for them? On a cluster, "
+        "`ray status` shows it"
     )

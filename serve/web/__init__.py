@@ -11,7 +11,10 @@ Modules:
     envelope  what is done for every request: id, bound, count, log line
     auth      bearer tokens
     gate      what is checked before a body is read
+    browsers  the names that the service answers to, and whose pages may call it
     problems  errors as problem details
     document  the OpenAPI document
+    draining  no new requests when the service ends
     page      the page, page.html, and its content security policy
+    api_page  the page of the OpenAPI document
 """

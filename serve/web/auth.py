@@ -28,7 +28,7 @@ from serve.web.problems import ProblemError
 
 VARIABLE = "METACROSS_TOKENS"
 OPEN = "none"
-Grant = Literal["tag", "read_examples", "write_examples"]
+Grant = Literal["tag", "read_examples", "write_examples", "read_metrics"]
 _BEARER = HTTPBearer(auto_error=False)  # refuses nothing; it only puts into the document that a token is needed
 
 
@@ -85,7 +85,7 @@ def refuse_open_door(setting: str, host: str | None) -> None:
     Raises:
         UserError: others can reach the service, and serve.auth says nothing.
     """
-    if setting or _is_loopback(host):
+    if setting or is_loopback(host):
         return
     raise UserError(
         f"serve.auth is empty, but the service answers on {host or 'every address'}, where others can reach it. Name "
@@ -94,7 +94,8 @@ def refuse_open_door(setting: str, host: str | None) -> None:
     )
 
 
-def _is_loopback(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether only this machine reaches what answers on a host; None is every address."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Wraps every request: gives it an id, bounds its body, counts it, and writes a line in the log."""
+"""Wraps every request: gives it an id, bounds its body, adds headers, counts it, and writes a line in the log."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 Observed = Callable[[str, int, float], None]  # called with route, status and seconds
 log = logging.getLogger("metacross.serve")
+# What every answer says to browsers; a page says in a Content-Security-Policy of its own what it may do.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 class Envelope:
@@ -52,8 +59,11 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                answered = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    answered.setdefault(name, value)
                 if scope["app"].state.send_request_id:
-                    MutableHeaders(scope=message)["x-request-id"] = request_id
+                    answered["x-request-id"] = request_id
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)

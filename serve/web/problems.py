@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from metacross.client.contract import FieldError, Problem
+from serve.web.envelope import SECURITY_HEADERS
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("metacross.serve")
@@ -77,9 +78,10 @@ def answer(
 ) -> JSONResponse:
     """A problem as an HTTP answer."""
     problem = described(status, detail, request_id(request), errors=errors)
-    # Envelope adds the header to other answers, but a failure (500) is answered outside of it.
+    # Envelope adds these headers to other answers, but a failure (500) is answered outside of it.
+    headers = {**SECURITY_HEADERS, **(headers or {})}
     if request.app.state.send_request_id:
-        headers = {**(headers or {}), "x-request-id": problem.request_id}
+        headers["x-request-id"] = problem.request_id
     return JSONResponse(asdict(problem), status, headers=headers, media_type=MEDIA_TYPE)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from metacross.client.contract import (
@@ -25,22 +26,25 @@ from metacross.client.contract import (
     Readiness,
 )
 from metacross.corpora.sentence import Sentence
-from metacross.errors import UserError
+from metacross.errors import RunError, UserError
 from serve.annotations import sentence_of, sentence_of_words
 from serve.examples import ExampleStore
-from serve.web import problems, schemas
+from serve.web import api_page, problems, schemas
 from serve.web.auth import Token
+from serve.web.browsers import ANY_NAME, Browsers, guard
 from serve.web.document import DocumentedAPI
+from serve.web.draining import Drained, Draining
 from serve.web.envelope import Envelope, Observed
 from serve.web.gate import EarlyChecks
 from serve.web.imports import read_examples
 from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours
 from serve.web.lines import NDJSON, Lines, answered_lines
 from serve.web.page import PAGE, policy
-from serve.web.problems import ProblemError
+from serve.web.problems import ProblemError, busy
 from serve.web.service import Backend, Service
 from serve.web.texts import FoundSentences, read_file, read_texts
 
+log = logging.getLogger("metacross.serve")
 # Statuses of problems, for the document.
 REFUSED = (401, 403, 422)  # of every route below /v1
 FILE = (408, 413, 415)  # where a body is read
@@ -48,6 +52,7 @@ BODY = (400, *FILE)  # where it is read as JSON
 WAIT = (503, 504)  # where the backend is asked
 STORE = (404, 503)  # where the store is asked; 404: there is none, or no such example
 
+_PROMETHEUS = "text/plain; version=0.0.4"  # the format that Ray exports
 _LINE = '{"id": 1, "text": "Otto moved from Bern to Quito."}\n'
 _FILES = {  # what `metacross tag` writes, and all else that `metacross data` reads as text
     NDJSON: {"schema": {"type": "string"}, "example": '{"tokens": ["Quito", "espera"], "ner_tags": ["B-LOC", "O"]}\n'},
@@ -74,6 +79,9 @@ def make_app(
     *,
     limits: Limits,
     tokens: list[Token] | None = None,
+    browsers: Browsers = ANY_NAME,
+    draining: Draining | None = None,
+    metrics: Callable[[], Awaitable[str]] | None = None,
     observed: Observed = lambda route, status, seconds: None,
     send_request_id: bool = True,
 ) -> FastAPI:
@@ -84,6 +92,9 @@ def make_app(
         store: keeps examples; None for a service without any.
         limits: what one request may ask for; a request for more is refused.
         tokens: who may do what; None lets everybody do everything.
+        browsers: which names it answers to, and whose pages may call it.
+        draining: counts the requests under way, and says when no new ones are taken; None: they always are.
+        metrics: gives the service's metrics, or raises RunError; None for a service that has none.
         observed: called after every request with its route ("" where there is none), status and seconds.
         send_request_id: answer with the header x-request-id; False behind Serve's proxy, which makes and sends it.
     """
@@ -92,13 +103,21 @@ def make_app(
         summary="Named entities in languages nobody has labelled; similar labelled sentences shape every answer.",
         version="1",
         limits=limits,
+        docs_url=None,  # FastAPI's own pages come from elsewhere
+        redoc_url=None,
     )
     problems.install(app)
     app.state.send_request_id = send_request_id
+    guard(app, browsers)
+    if draining is not None:
+        app.add_middleware(Drained, draining=draining)
     app.add_middleware(Envelope, body_bytes=limits.body_bytes, seconds=limits.seconds, observed=observed)
     app.router.route_class = EarlyChecks
     service = Service(backend, store, limits, tokens)
+    api_page.add(app)
     _add_page_and_probes(app, service)
+    if metrics is not None:
+        _add_metrics(app, service, metrics)
     _add_tagging(app, service)
     _add_new_examples(app, service)
     _add_texts(app, service)
@@ -122,6 +141,22 @@ def _add_page_and_probes(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", summary="Are requests answered in time?", responses=_problems(*WAIT))
     async def readyz() -> Readiness:
         return await service.readiness()
+
+
+def _add_metrics(app: FastAPI, service: Service, metrics: Callable[[], Awaitable[str]]) -> None:
+    @app.get(
+        "/metrics",
+        summary="What the service has done, of all replicas, for Prometheus",
+        responses={**_problems(401, 403, 503), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        dependencies=[service.may("read_metrics")],
+        response_class=PlainTextResponse,
+    )
+    async def figures() -> PlainTextResponse:
+        try:
+            return PlainTextResponse(await metrics(), media_type=_PROMETHEUS)
+        except RunError as error:
+            log.warning("%s", error)
+            raise busy("Not all nodes tell their metrics. Try again.") from error
 
 
 def _add_tagging(app: FastAPI, service: Service) -> None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 import torch
 
+from metacross.ray_session import start_ray
+
 
 @contextmanager
 def started_ray(cpus: int) -> Iterator[None]:
     """Ray with so many logical CPUs, for the block."""
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=100 << 20,
-    )
+    start_ray(cpus=cpus)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from metacross.events import Event, Measurement, Show
-from metacross.ray_internals import HEALTH_CHECK_SECONDS, PREEMPTION_WATCHER
+from metacross.ray_internals import HEALTH_CHECK_SECONDS, PREEMPTION_WATCHER, on_loopback
 
 STORE_BYTES = 80 << 20
 # Ray would take 15 seconds to find out that a node has died.
@@ -57,7 +57,7 @@ class Machines:
 @contextmanager
 def machines(nodes: int) -> Iterator[Machines]:
     """A cluster with that many nodes besides its head; the driver is connected to it."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, on_loopback():
         patch.setenv(HEALTH_CHECK_SECONDS, "0.3")
         patch.setenv(PREEMPTION_WATCHER, "0")
         patch.delenv("RAY_ADDRESS", raising=False)

@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
+from serve.web import api_page
 from serve.web.page import PAGE, policy
 
 LABELS = ["LOC", "MISC", "ORG", "PER"]
@@ -158,7 +159,8 @@ def located(text: str, names: dict[str, str], start: int = 0, end: int | None = 
 
 def make_app(service: PageService) -> FastAPI:
     """The HTTP side."""
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
+    api_page.add(app)
 
     @app.exception_handler(Refusal)
     async def refuse(request: Request, refusal: Refusal) -> JSONResponse:

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from ray._private.ray_constants import get_runtime_env_default_excludes
+from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR, get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 from ray.job_submission import JobStatus, JobSubmissionClient
 from safetensors.torch import load_file
@@ -127,6 +127,7 @@ def cluster(root: Path) -> Iterator[Cluster]:
     command += [f"--{name}={port}" for name, port in ports.items()]
     environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": ""}
     environment[PREEMPTION_WATCHER] = "0"  # a process less for every run
+    environment[ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # it listens on loopback alone; see ray_internals.on_loopback
     environment.pop("RAY_ADDRESS", None)
     with (temporary / "head.log").open("w") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -96,7 +96,6 @@ def command(place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         cwd=place,
         env={
             **os.environ,
-            "RAY_AUTH_MODE": "disabled",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).parents[2]),
         },

@@ -17,6 +17,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import ServeDeploySchema
 
 from metacross import AdaptiveTagger, Client
+from metacross.ray_session import start_ray
 from serve.check import check
 from tests.helpers.ray_service import Load, deploy, replica_processes, serve_logs
 from tests.helpers.tiny_bundle import train_bundle, write_inputs
@@ -79,7 +80,7 @@ def service(root: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFact
     file = place / "config.yaml"
     file.write_text(yaml.safe_dump(data), encoding="utf-8")
     digests = [AdaptiveTagger.from_pretrained(bundle, device="cpu").bundle.digest for bundle in (one, two)]
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    start_ray(cpus=4)
     ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
     service = Service(file, [one, two], digests)
     service.deploy({"bundle": str(one)})

@@ -43,6 +43,17 @@ def test_the_address_of_serve() -> None:
     assert "host" in private("ray.serve.config", "HTTPOptions").model_fields, "HTTPOptions has no host any more"
 
 
+def test_where_a_replica_listens() -> None:
+    private("ray.serve._private.replica", "add_port_to_grpc_server")
+    source = inspect.getsource(importlib.import_module("ray.serve._private.replica"))
+    assert f'add_port_to_grpc_server(self._server, "{ray_internals.EVERY_ADDRESS}:0")' in source
+
+
+def test_the_directory_of_logs() -> None:
+    assert inspect.isfunction(private("ray._private.node", "Node.get_logs_dir_path"))
+    private("ray._private.worker", "_global_node")  # None before Ray is initialised
+
+
 def test_a_handle_that_prefers_its_own_node() -> None:
     inspect.signature(private("ray.serve.handle", "DeploymentHandle._init")).bind(None, _prefer_local_routing=True)
     options = {field.name for field in fields(private("ray.serve._private.handle_options", "InitHandleOptions"))}

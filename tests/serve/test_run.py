@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,11 +10,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
+from benchmarks.serving_memory import family
 from metacross import Client
+from tests.helpers.machines import command as command_of
+from tests.helpers.machines import wait_for
 
 PATIENCE = 180  # seconds for Ray and Serve to start on a busy machine
 
@@ -27,16 +37,16 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.mark.cluster
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
-    shutil.copy(root / "ray_config.yaml", tmp_path)
+@contextmanager
+def running(bundle: Path, place: Path, root: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The service, as a shell's background job, and its address; it does not outlive the block."""
+    shutil.copy(root / "ray_config.yaml", place)
     environment = {**os.environ, "PYTHONPATH": str(root)}
     environment.pop("RAY_ADDRESS", None)
     port = free_port()
     service = subprocess.Popen(
-        command(tiny_bundle, "--port", port, "serve.examples="),
-        cwd=tmp_path,
+        command(bundle, "--port", port, *settings),
+        cwd=place,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -44,19 +54,80 @@ def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tm
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in a shell's background job
     )
     try:
-        assert service.stdout is not None
-        line = service.stdout.readline()
-        assert re.fullmatch(rf"ready: http://localhost:{port} .*\n", line), (line, service.poll())
-        with Client(f"http://localhost:{port}") as client:
-            assert client.ready()
-            assert client.tag("Anna Berg left Oslo.").adapted
-        service.send_signal(end)
-        _, told = service.communicate(timeout=PATIENCE)
-        assert service.returncode == 0, told
-        assert told.endswith("ending: requests under way are answered first\n")
+        yield service, f"http://localhost:{port}"
     finally:
         service.kill()
         service.wait()
+
+
+def ready_line(service: subprocess.Popen[str]) -> str:
+    assert service.stdout is not None
+    line = service.stdout.readline()
+    assert line, service.communicate()
+    return line
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+    with running(tiny_bundle, tmp_path, root) as (service, url):
+        kept = f"examples are kept in {tmp_path}/examples.db"
+        assert ready_line(service) == f"ready: {url} answers by {tiny_bundle}; {kept} (Ctrl-C ends it)\n"
+        with Client(url) as client:
+            assert client.ready()
+            assert client.tag("Anna Berg left Oslo.").adapted
+        processes = family(service.pid)
+        service.send_signal(end)
+        printed, told = service.communicate(timeout=PATIENCE)
+        assert service.returncode == 0, told
+        assert printed == "" and told == f"loading {tiny_bundle}\nending: requests under way are answered first\n"
+        assert not [pid for pid in processes if command_of(pid)]
+
+
+@pytest.mark.cluster
+def test_requests_under_way_are_answered_when_it_is_ended(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+    sent = threading.Event()
+    ending = threading.Event()
+
+    def lines() -> Iterator[bytes]:
+        for number in range(3):
+            yield json.dumps({"id": number, "text": "Anna Berg left Oslo."}).encode() + b"\n"
+        sent.set()
+        assert ending.wait(PATIENCE)
+        for number in range(3, 40):
+            yield json.dumps({"id": number, "text": "Jan Smit lives in Lima."}).encode() + b"\n"
+
+    with running(tiny_bundle, tmp_path, root, "serve.examples=", "serve.drain_s=60") as (service, url):
+        assert ready_line(service).endswith("; no examples are kept (Ctrl-C ends it)\n")
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(httpx.post, f"{url}/v1/entities:stream", content=lines(), timeout=PATIENCE)
+            assert sent.wait(PATIENCE)
+            service.send_signal(signal.SIGTERM)
+            refused = wait_for(lambda: [a for a in [httpx.get(f"{url}/readyz", timeout=60)] if a.status_code == 503])[0]
+            assert "ending" in refused.json()["detail"]
+            assert service.poll() is None
+            ending.set()
+            found = [json.loads(line) for line in answer.result(PATIENCE).text.splitlines()]
+        assert [line["id"] for line in found] == list(range(40)) and all("result" in line for line in found)
+        _, told = service.communicate(timeout=PATIENCE)
+        assert service.returncode == 0 and "Traceback" not in told, told
+
+
+@pytest.mark.cluster
+def test_its_port_tells_the_metrics_of_all_replicas(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+    settings = ("serve.examples=", "serve.replicas=2")
+    with running(tiny_bundle, tmp_path, root, *settings) as (service, url), Client(url) as client:
+        ready_line(service)
+
+        def counted() -> bool:
+            for _ in range(8):
+                client.tag("Anna Berg left Oslo.")
+            time.sleep(1)
+            text = httpx.get(f"{url}/metrics", timeout=60).text
+            counts = re.findall(r"^ray_metacross_batch_requests_count\{.*replica=\"([^\"]+)\"", text, re.MULTILINE)
+            return len(set(counts)) == 2
+
+        wait_for(counted, PATIENCE)
 
 
 @pytest.mark.cluster

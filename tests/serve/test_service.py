@@ -21,6 +21,7 @@ from ray.serve.config import HTTPOptions
 
 from metacross import AdaptiveTagger, Client
 from metacross.errors import UserError
+from metacross.ray_session import start_ray
 from serve.app import build
 from tests.helpers.machines import wait_for
 from tests.helpers.ray_service import TEXT, Load, replica_process, serve_logs
@@ -33,7 +34,7 @@ URL = "http://127.0.0.1:8123"
 def place(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("serve")
     shutil.copytree(tiny_bundle, place / "one")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    start_ray(cpus=4)
     ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=8123))
     run(place / "one", place)
     yield place
@@ -99,7 +100,7 @@ def test_prometheus_finds_what_the_documentation_names(place: Path) -> None:
     text = wait_for(exported, 60)
     assert 'route="/v1/entities"' in text and 'status="200"' in text
     assert all(f'stage="{stage}"' in text for stage in ("encode", "search", "adapt", "tag"))
-    assert len(names) == 10
+    assert len(names) == 11
 
 
 def lines_of(logs: Path, files: str) -> list[str]:

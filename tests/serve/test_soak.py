@@ -21,6 +21,7 @@ import ray
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 
+from metacross.ray_session import start_ray
 from serve.app import build
 from tests.helpers.ray_service import replica_processes
 
@@ -38,7 +39,7 @@ Call = Callable[[httpx.Client, random.Random], tuple[str, bool]]
 def url(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     place = tmp_path_factory.mktemp("soak")
     shutil.copytree(tiny_bundle, place / "bundle")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    start_ray(cpus=4)
     ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
     settings = {"device": "cpu", "replicas": "2", "timeout_s": "120", "examples": str(place / "examples.db")}
     ray_serve.run(

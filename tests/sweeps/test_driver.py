@@ -65,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.cluster
 def test_an_interrupted_sweep_goes_on_and_a_failed_trial_sinks_nothing(place: Path) -> None:
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = [sys.executable, "-c", DRIVER, str(place)]
     first = subprocess.run(run, capture_output=True, text=True, env=environment, timeout=300, cwd=Path.cwd())
     assert first.returncode == 0, first.stderr[-3000:]

@@ -104,6 +104,15 @@ def tab_to(page: Page, wanted: str) -> None:
     raise AssertionError(f"Tab does not reach {wanted}")
 
 
+def test_the_page_of_the_api_sends_requests_and_loads_nothing_from_elsewhere(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("link", name="API docs").click()
+    page.locator("#operations-default-model_v1_model_get").get_by_role("button").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table")).to_contain_text("5f0c2a91be77")
+
+
 def test_adaptation_is_shown_and_told(open_page: OpenPage) -> None:
     page = open_page()
     expect(page.locator("#facts")).to_contain_text("5f0c2a91be77")

@@ -267,6 +267,14 @@ def test_probes_and_documents(client: TestClient, engine: Engine) -> None:
     assert "connect-src 'self'" in page.headers["content-security-policy"]
 
 
+def test_answers_do_not_tell_where_files_are_on_the_server(client: TestClient, tiny_folder: Path) -> None:
+    (result,) = post(client, text=TEXT, explain=True)["results"]
+    places = [support["place"] for support in result["support"]]
+    assert places and all(place.startswith("train.conll:") for place in places)
+    for told in (result, client.get("/v1/model").json(), client.get("/openapi.json").json()):
+        assert str(tiny_folder.parent) not in json.dumps(told)
+
+
 def test_request_ids_and_logs(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="metacross.serve"):
         answer = client.post("/v1/entities", json={"text": "Secret Person"}, headers={"x-request-id": "mine-1"})
