@@ -70,6 +70,7 @@ FREE_KEYS = frozenset(
         "words.neighbours",
         "words.similarity",
         "words.scale",
+        "words.most",
     }
 )
 

@@ -32,10 +32,11 @@ BEFORE: dict[str, Any] = {
     "model.layers": "all",
     "train.seeds": 1,
     "adopt.sentences": 0,
-    # These three shape answers, not runs; an older bundle gets today's.
+    # These shape answers, not runs; an older bundle gets today's.
     "words.neighbours": 32,
     "words.similarity": 0.75,
     "words.scale": 0.06,
+    "words.most": 3.0,
 }
 
 # The descriptions are what an error message says is allowed.
@@ -114,6 +115,7 @@ class WordsConfig(Section):
     neighbours: CountOrZero
     similarity: Annotated[float, Field(ge=-1, le=1, description="a number from -1 to 1")]
     scale: Positive
+    most: Positive
 
 
 class EpisodesConfig(Section):

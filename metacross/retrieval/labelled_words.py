@@ -1,13 +1,13 @@
 """Labelled words that vote on the tags of similar words: nearest neighbours among words, with the tagger as one voter.
 
-A word's vector is made from its states in the last layers (`tagging.adaptation.word_vectors`). A labelled word of
-similarity s to a word that is being tagged counts exp((s - similarity) / scale) times the tagger's own opinion, on the
-tag that it has:
+A word's vector is made from its states in the last layers (`tagging.word_encoding`). A labelled word of similarity s to
+a word that is being tagged counts exp((s - similarity) / scale) times the tagger's own opinion, on the tag that it has:
 
     p'(tag) = (p(tag) + sum of the counts of the neighbours that have the tag) / (1 + sum of all counts)
 
-This is a kernel estimate with the tagger as its prior. kNN-NER (Wang et al., 2022) mixes with a fixed share instead; a
-fixed share of one half lets a single unrelated example decide, and one of a tenth leaves hundreds of examples unheard.
+This is a kernel estimate with the tagger as its prior. The neighbours of one word together count at most
+most * M / (M + HALF): M labelled words are a sample of the language, and what is nearest in a small one may be far off.
+Where they would count more, all are scaled down. kNN-NER (Wang et al., 2022) mixes with a fixed share instead.
 
 Shapes: W words, M labelled words, K neighbours, H vector size, C tags.
 """
@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from metacross.retrieval.index import Ids, VectorIndex, Vectors
+
+HALF = 1600  # labelled words, of about 50 sentences, that may count half of what endlessly many may
 
 
 class EncodedWords(NamedTuple):
@@ -74,13 +76,14 @@ class LabelledWords:
         neighbours: labelled words that vote on a word, K; 0: none do.
         similarity: cosine at which a labelled word counts as much as the tagger's own opinion.
         scale: of similarities; one that is higher by this counts 2.7 times as much.
+        most: what all of them together count at most.
     """
 
-    def __init__(self, size: int, *, neighbours: int, similarity: float, scale: float) -> None:
+    def __init__(self, size: int, *, neighbours: int, similarity: float, scale: float, most: float) -> None:
         self._index = VectorIndex(np.empty((0, size), dtype=np.float32), use_gpu=False)
         self._known: dict[int, tuple[int, int]] = {}  # a word's number -> its tag id and window
         self._next = 0
-        self._neighbours, self._similarity, self._scale = neighbours, similarity, scale
+        self._neighbours, self._similarity, self._scale, self._most = neighbours, similarity, scale, most
 
     def __len__(self) -> int:
         return len(self._index)
@@ -111,4 +114,6 @@ class LabelledWords:
         known_WK2 = torch.tensor([[self._known[number] for number in row] for row in number_WK.tolist()])
         similarity = torch.from_numpy(similarity_WK)
         counts_WK = torch.exp((similarity - self._similarity) / self._scale)
+        most = self._most * len(self) / (len(self) + HALF)
+        counts_WK *= (most / counts_WK.sum(1, keepdim=True)).clamp(max=1)
         return Votes(similarity, counts_WK, known_WK2[..., 0], known_WK2[..., 1])

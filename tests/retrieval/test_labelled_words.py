@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metacross.retrieval.labelled_words import EncodedWords, LabelledWords
+from metacross.retrieval.labelled_words import HALF, EncodedWords, LabelledWords
 
 PROBABILITIES_WC = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 VECTORS_WH = np.array([[1, 0], [0, 1]], dtype=np.float32)
@@ -23,8 +23,8 @@ def blended(voters: LabelledWords) -> torch.Tensor:
     return voters.votes(VECTORS_WH).blended(PROBABILITIES_WC)
 
 
-def words(neighbours: int = 8) -> LabelledWords:
-    return LabelledWords(2, neighbours=neighbours, similarity=0.5, scale=0.25)
+def words(neighbours: int = 8, most: float = 1e9) -> LabelledWords:
+    return LabelledWords(2, neighbours=neighbours, similarity=0.5, scale=0.25, most=most)
 
 
 def test_counts_follow_the_formula() -> None:
@@ -44,6 +44,14 @@ def test_only_the_nearest_vote() -> None:
     blended_WC = blended(voters)
     assert blended_WC.argmax(1).tolist() == [2, 0]
     assert float(blended_WC[0, 1]) == pytest.approx(0.3 / (1 + math.exp(2)))
+
+
+def test_few_words_count_little_together_and_many_no_more_than_the_bound() -> None:
+    voters = words(neighbours=4, most=2)
+    voters.add(encoded([[1, 0]] * HALF, [1] * HALF))
+    votes = voters.votes(VECTORS_WH)
+    assert votes.counts_WK.sum(1).tolist() == pytest.approx([1, 4 * math.exp(-2)]), "half of the most, or less"
+    torch.testing.assert_close(blended(voters)[0], torch.tensor([0.1, 0.65, 0.25]))
 
 
 def test_there_is_no_vote_without_words_or_neighbours() -> None:
