@@ -136,7 +136,8 @@ def _answerer(job: Evaluation, tagger: AdaptiveTagger, device: torch.device) -> 
 
 def _adapted(job: Evaluation, tagger: AdaptiveTagger, sentences: Sequence[Sentence]) -> Iterator[Answer]:
     for found in tagger.tag_sentences(sentences, explain=True, neighbours=job.neighbours, inner_lr=job.inner_lr):
-        similarity = None if job.way == "random_support" else _mean([s.similarity for s in found.support])
+        adapted_to = [support.similarity for support in found.support if not support.voted]
+        similarity = None if job.way == "random_support" else _mean(adapted_to)
         yield Answer(found.plain_tags or (), found.tags, similarity, found.support)
 
 

@@ -50,6 +50,7 @@ class SupportSentence:
         confidence: how sure a machine was of the labels, 0 to 1; None where people gave them.
         language: ISO 639-1 code of a machine-labelled sentence's language, or of an adopted example's; "" for others.
         uncertain: (start, end) in the labelled sentence of words whose labels may be wrong; these had no influence.
+        voted: whether its words voted on the tags of the stretch; otherwise weights were adapted to it.
     """
 
     similarity: float
@@ -63,6 +64,7 @@ class SupportSentence:
     confidence: float | None = None
     language: str = ""
     uncertain: tuple[tuple[int, int], ...] = ()
+    voted: bool = False
 
     def moved(self, offset: int) -> SupportSentence:
         """The same support in a longer text, in which the tagged sentence begins at `offset`."""

@@ -78,7 +78,8 @@ def _voters(
             strongest = max(votes[voter], key=lambda vote: vote.similarity)
             candidate = windows[strongest.window].voters[voter]
             stretch = (spans[first][0], spans[last - 1][1])
-            yield _support_sentence(stretch, strongest.window, strongest.similarity, voter, candidate)
+            found = _support_sentence(stretch, strongest.window, strongest.similarity, voter, candidate)
+            yield replace(found, voted=True)
 
 
 class _Vote(NamedTuple):

@@ -15,7 +15,7 @@ from serve.web.limits import Limits
 from serve.web.routes import make_app
 from tests.serve.web.test_draining import Held
 
-LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, seconds=30)
+LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, neighbours=100, work=10**6, seconds=30)
 ONE = """# HELP ray_metacross_queue Requests that wait.
 # TYPE ray_metacross_queue gauge
 ray_metacross_queue{replica="a"} 1.0

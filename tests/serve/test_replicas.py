@@ -110,6 +110,6 @@ def test_an_ingress_says_when_to_come_again(
     monkeypatch.setattr(replicas, "LONGEST_PAUSE_SECONDS", 0.001)
     handle: Any = Handle(Failing(*errors))
     with pytest.raises(ProblemError, match=part) as caught:
-        asyncio.run(TaggerBackend(handle).model())
+        asyncio.run(TaggerBackend(handle, long=1, queue=1).model())
     assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": seconds})
-    assert asyncio.run(TaggerBackend(handle).model()) == "answer"
+    assert asyncio.run(TaggerBackend(handle, long=1, queue=1).model()) == "answer"

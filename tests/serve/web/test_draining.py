@@ -13,7 +13,7 @@ from serve.web.draining import Draining
 from serve.web.limits import Limits
 from serve.web.routes import make_app
 
-LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, seconds=30)
+LIMITS = Limits(body_bytes=1 << 20, texts=8, characters=2000, neighbours=100, work=10**6, seconds=30)
 
 
 class Held:

@@ -112,8 +112,8 @@ def test_labels_by_people_win_whoever_comes_first(client: TestClient) -> None:
     refused(client.get(f"/v1/examples/{number}"), 404)
     told = add(client, SENTENCE)
     assert (told["kept"], told["left_out"]["by_people"]) == (0, 1)
-    (found,) = [s for s in supports(client, SENTENCE) if s["text"].startswith("Anna")]
-    assert found["example"] == people["id"] and "confidence" not in found
+    found = [s for s in supports(client, SENTENCE) if s["text"].startswith("Anna")]
+    assert found and all(s["example"] == people["id"] and "confidence" not in s for s in found)
 
 
 def test_another_bundle_labels_anew_and_older_labels_say_whose_they_are(
