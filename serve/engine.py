@@ -248,6 +248,7 @@ class _Loaded:
             confidence=support.confidence,
             language=support.language or None,
             uncertain=None if support.confidence is None else tuple(Stretch(*span) for span in support.uncertain),
+            voted=support.voted or None,
         )
 
 

@@ -117,4 +117,5 @@ def _support(support: Support) -> SupportSentence:
         confidence=support.confidence,
         language=support.language or "",
         uncertain=tuple((stretch.start, stretch.end) for stretch in support.uncertain or ()),
+        voted=bool(support.voted),
     )

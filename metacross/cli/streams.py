@@ -161,7 +161,10 @@ def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     for sentence in answer.sentences:
         if explain:
             support = [s for s in answer.support if sentence.start <= s.start < sentence.end]
-            lines += [f"# support {s.similarity:.4f} {_labelled_by(s)}{' '.join(s.text.split())}" for s in support]
+            lines += [
+                f"# {'vote' if s.voted else 'support'} {s.similarity:.4f} {_labelled_by(s)}{' '.join(s.text.split())}"
+                for s in support
+            ]
             found = [f"{e.type}={e.text}" for e in answer.plain if sentence.start <= e.start < sentence.end]
             lines.append(f"# plain {' '.join('; '.join(found).split()) or 'nothing'}")
         words, tags = sentence.words, sentence.tags

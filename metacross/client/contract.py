@@ -73,12 +73,15 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Support:
-    """A labelled sentence that the weights were adapted to, and the stretch of the tagged text that it shaped."""
+    """A labelled sentence that shaped an answer, and the stretch of the tagged text that it shaped.
+
+    That is a sentence whose weights were adapted to it, or an entity on whose tags its words voted.
+    """
 
     __pydantic_config__ = _CONFIG
 
     similarity: float
-    """Cosine of the vectors of the labelled sentence and of that stretch."""
+    """Cosine of the vectors of the labelled sentence and of that stretch, or of the two most similar words."""
     text: str
     """The labelled sentence."""
     entities: tuple[Entity, ...]
@@ -97,6 +100,8 @@ class Support:
     """Code of the language, such as de, of a machine-labelled sentence, or of an example that the bundle adopted."""
     uncertain: Annotated[tuple[Stretch, ...] | None, OMITTED] = None
     """Words of a machine-labelled sentence whose labels may be wrong; these had no influence."""
+    voted: Annotated[bool | None, OMITTED] = None
+    """True where its words voted on the stretch, an entity; missing where weights were adapted to it."""
 
 
 @dataclass(frozen=True)

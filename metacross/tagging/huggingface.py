@@ -19,6 +19,7 @@ def entity_keys(entity: TaggedEntity) -> dict[str, Any]:
 def support_keys(support: SupportSentence) -> dict[str, Any]:
     """similarity, text and entities of a labelled sentence, and the window it shaped where that is known.
 
+    One whose words voted on the tags of an entity has voted besides.
     A sentence of an adopted language also has language; a machine-labelled one has confidence and uncertain besides:
     where the words stand that had no influence.
     """
@@ -26,6 +27,7 @@ def support_keys(support: SupportSentence) -> dict[str, Any]:
     entities = [entity_keys(entity) for entity in support.entities]
     language = {"language": support.language} if support.language else {}
     machine = {} if support.confidence is None else _machine_keys(support)
+    voted = {"voted": True} if support.voted else {}
     return {
         "similarity": support.similarity,
         "text": support.text,
@@ -33,6 +35,7 @@ def support_keys(support: SupportSentence) -> dict[str, Any]:
         **window,
         **language,
         **machine,
+        **voted,
     }
 
 
