@@ -31,11 +31,11 @@ class Empty:
 
     asked = 0
 
-    async def tag(self, jobs: Any) -> EntitiesAnswer:
+    async def tag(self, jobs: Any, progressed: Any) -> EntitiesAnswer:
         self.asked += 1
         return EntitiesAnswer((), ModelName("5f0c2a91be77", "metacross"))
 
-    async def label(self, sentences: Any, language: str) -> Labelled:
+    async def label(self, sentences: Any, language: str, progressed: Any) -> Labelled:
         raise AssertionError
 
     async def model(self) -> Model:
@@ -163,10 +163,10 @@ def test_settings_that_would_match_nothing_are_refused(setting: str) -> None:
 
 
 class Broken(Empty):
-    async def tag(self, jobs: list[Job]) -> EntitiesAnswer:
+    async def tag(self, jobs: list[Job], progressed: Any) -> EntitiesAnswer:
         raise RuntimeError("at /srv/secret")
 
-    async def label(self, sentences: list[Sentence], language: str) -> Labelled:
+    async def label(self, sentences: list[Sentence], language: str, progressed: Any) -> Labelled:
         raise RuntimeError
 
 

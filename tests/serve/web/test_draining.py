@@ -22,12 +22,12 @@ class Held:
     def __init__(self) -> None:
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def tag(self, jobs: Any) -> EntitiesAnswer:
+    async def tag(self, jobs: Any, progressed: Any) -> EntitiesAnswer:
         self.asked.set()
         await self.go_on.wait()
         return EntitiesAnswer((), ModelName("5f0c2a91be77", "metacross"))
 
-    async def label(self, sentences: Any, language: str) -> Labelled:
+    async def label(self, sentences: Any, language: str, progressed: Any) -> Labelled:
         raise AssertionError
 
     async def model(self) -> Model:
@@ -37,7 +37,7 @@ class Held:
 async def asked(client: httpx.AsyncClient, backend: Held) -> asyncio.Task[httpx.Response]:
     """A request that is under way."""
     task = asyncio.create_task(client.post("/v1/entities", json={"text": "a"}))
-    await backend.asked.wait()
+    await asyncio.wait_for(backend.asked.wait(), 30)
     return task
 
 
