@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from metacross.retrieval import labelled_words
 from metacross.retrieval.labelled_words import HALF, EncodedWords, LabelledWords
 
 PROBABILITIES_WC = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
@@ -52,6 +53,17 @@ def test_few_words_count_little_together_and_many_no_more_than_the_bound() -> No
     votes = voters.votes(VECTORS_WH)
     assert votes.counts_WK.sum(1).tolist() == pytest.approx([1, 4 * math.exp(-2)]), "half of the most, or less"
     torch.testing.assert_close(blended(voters)[0], torch.tensor([0.1, 0.65, 0.25]))
+
+
+def test_similarities_are_exact_whatever_the_tagger_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    voters = words(neighbours=2)
+    voters.add(encoded([[0.6, 0.8], [1, 0], [0.8, 0.6]], [0, 1, 2]))
+    whole = voters.votes(VECTORS_WH)
+    monkeypatch.setattr(labelled_words, "PRODUCTS", 1)  # a word at a time
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        parts = voters.votes(VECTORS_WH)
+    torch.testing.assert_close(parts.similarity_WK, whole.similarity_WK, rtol=0, atol=1e-7)
+    assert torch.equal(parts.windows_WK, whole.windows_WK)
 
 
 def test_there_is_no_vote_without_words_or_neighbours() -> None:
