@@ -125,6 +125,6 @@ class LabelledWords:
         found = []
         # In bf16 a similarity would be off by 0.004, and a count by 7 percent.
         with torch.autocast("cpu", enabled=False):
-            for part_WH in vectors_WH.split(max(1, PRODUCTS // len(self))):
+            for part_WH in torch.split(vectors_WH, max(1, PRODUCTS // len(self))):
                 found.append((part_WH @ self._vectors_MH.T).topk(k, dim=1))
         return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
