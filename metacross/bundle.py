@@ -8,7 +8,7 @@
     ray_config.yaml                                   the resolved configuration
     metrics.json, README.md                           measurements of the training, and a model card
     adopted.json                                      the adopted languages, if there are any
-    words.safetensors                                 vectors and tags of words of their sentences, which vote
+    words.safetensors                                 vectors and tags of the words of their examples, which vote
     manifest.json                                     SHA-256 and size of every other file
 
 No file is a pickle. Loading checks the manifest first.
@@ -92,7 +92,7 @@ class Bundle:
         metrics: measurements of the training.
         digest: names the bundle: 12 digits of its manifest's SHA-256.
         adopted: the languages that it has adopted.
-        words: of the adopted languages' sentences, by this theta, see `retrieval.labelled_words`; None: there are none.
+        words: of the adopted languages' examples, by this theta, see `retrieval.labelled_words`; None: there are none.
         score_temperature: for the scores of entities, see `metacross.tagging.calibration`; 1 where none was fitted.
     """
 

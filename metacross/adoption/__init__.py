@@ -12,7 +12,7 @@ Modules:
     labels          a text labelled in parts, filtered, and divided into support and training data
     by_confidence   a few sentences labelled by one tagger, filtered by its confidence alone
     joint_training  theta goes on training on examples or on the teachers' probabilities, and on source sentences
-    voting_words    vectors and tags of the words of adopted sentences, which vote on similar words
+    voting_words    vectors and tags of the words of adopted examples, which vote on similar words
     records         what a bundle says of its adopted languages, and what people are told
     work            the results of an unfinished adoption, so that an interrupted one goes on
 """

@@ -1,4 +1,4 @@
-"""The words of adopted sentences that vote on the tags of similar words, encoded by the new bundle's theta.
+"""The words of adopted examples that vote on the tags of similar words, encoded by the new bundle's theta.
 
 Shapes: M words.
 """
@@ -29,16 +29,16 @@ GROUP_PIECES = 1 << 15  # word pieces of windows that are encoded together
 def voting_words(
     bundle: Bundle, first: int, sentences: Sequence[Sentence], pieces: PieceEncoder, config: Config
 ) -> EncodedWords | None:
-    """The words of adopted sentences, those of large texts from sentences spread evenly over them; None without any.
+    """The words of a bundle's examples, of many from sentences spread evenly over them; None without any.
 
     Args:
         bundle: whose theta encodes them.
-        first: how many source sentences there are; they stand before the others.
+        first: how many source sentences there are; they stand before the examples.
         sentences: all that the new bundle will have.
         pieces: cuts them into windows.
         config: how they are encoded.
     """
-    chosen = {i for part in _by_kind(sentences, first) for i in _bounded(part, sentences)}
+    chosen = {i for part in _by_language(sentences, first) for i in _bounded(part, sentences)}
     numbered = [(i, window) for i, window in enumerate(pieces.windows(sentences)) if window.sentence in chosen]
     tag_index, batch_pieces = {tag: i for i, tag in enumerate(bundle.tags)}, config.train.batch_pieces
     found: list[EncodedWords] = []
@@ -55,14 +55,13 @@ def voting_words(
     return EncodedWords(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
-def _by_kind(sentences: Sequence[Sentence], first: int) -> Iterator[list[int]]:
-    """The numbers of each language's sentences, examples and machine-labelled ones apart."""
-    kinds: dict[tuple[str, bool], list[int]] = {}
+def _by_language(sentences: Sequence[Sentence], first: int) -> Iterator[list[int]]:
+    """The numbers of each language's examples."""
+    languages: dict[str, list[int]] = {}
     for i in range(first, len(sentences)):
-        machine = sentences[i].machine
-        key = (machine.language if machine else sentences[i].example_of, machine is not None)
-        kinds.setdefault(key, []).append(i)
-    yield from kinds.values()
+        if sentences[i].machine is None:
+            languages.setdefault(sentences[i].example_of, []).append(i)
+    yield from languages.values()
 
 
 def _bounded(numbers: Sequence[int], sentences: Sequence[Sentence]) -> list[int]:

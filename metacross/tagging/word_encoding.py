@@ -1,4 +1,4 @@
-"""Labelled windows to labelled words: the vectors of their words, by theta, and the tags that people or machines gave.
+"""Labelled windows to labelled words: the vectors of their words, by theta, and the tags that people gave.
 
 Shapes: M labelled words, W words, H vector size, T word pieces.
 """
@@ -33,7 +33,7 @@ def encode_words(
     tag_index: Mapping[str, int],
     batch_pieces: int,
 ) -> list[EncodedWords]:
-    """Each window's labelled words; words whose labels are uncertain are left out.
+    """Each window's labelled words. Words that a machine labelled are left out: they do not vote (docs/decisions.md).
 
     Args:
         model: theta.
@@ -53,9 +53,9 @@ def encode_words(
         for i, vectors_WH in zip(run, vectors, strict=True):
             window, sentence = candidates[i].window, candidates[i].sentence
             tag_ids_W = tag_ids(window, sentence, tag_index)[list(window.scored_pieces())].numpy()
-            certain_W = tag_ids_W != IGNORED
-            tag_ids_M = tag_ids_W[certain_W]
-            found[i] = EncodedWords(vectors_WH[certain_W], tag_ids_M, np.full_like(tag_ids_M, numbers[i]))
+            people_W = (tag_ids_W != IGNORED) & (sentence.machine is None)
+            tag_ids_M = tag_ids_W[people_W]
+            found[i] = EncodedWords(vectors_WH[people_W], tag_ids_M, np.full_like(tag_ids_M, numbers[i]))
     return [words for words in found if words is not None]
 
 

@@ -36,9 +36,7 @@ def test_support_says_that_a_machine_labelled_it(engine: Engine, adopted_bundle:
     assert not isinstance(answered, Refusal)
     (result,) = answered.results
     told = [support for support in result.support or () if support.confidence is not None]
-    adapted_to = [support.text for support in told if (support.start, support.end) == (0, len(text))]
-    assert sorted(adapted_to) == sorted(labelled)
-    assert {support.text for support in told} == labelled.keys(), "those whose words voted are told in the same way"
+    assert sorted(support.text for support in told) == sorted(labelled)
     for support in told:
         machine = labelled[support.text].machine
         assert machine is not None
