@@ -43,9 +43,11 @@ def encode_words(
         tag_index: tag -> tag id.
         batch_pieces: word pieces of one forward.
     """
-    found: list[EncodedWords | None] = [None] * len(candidates)
+    none = np.empty(0, dtype=np.int64)
+    found = [EncodedWords(np.empty((0, states_TH.shape[1]), np.float32), none, none) for states_TH in states]
     lengths = [len(candidate.window) for candidate in candidates]
-    order = sorted(range(len(candidates)), key=lambda i: (lengths[i], i))
+    by_people = [i for i, candidate in enumerate(candidates) if candidate.sentence.machine is None]
+    order = sorted(by_people, key=lambda i: (lengths[i], i))
     for run in budgeted(lengths, order, batch_pieces, padding_slack(model.device)):
         rows = pack([[(states[i], torch.empty(lengths[i], dtype=torch.long))] for i in run])
         _, layer_states = tag_with_states(model, rows)
@@ -53,10 +55,10 @@ def encode_words(
         for i, vectors_WH in zip(run, vectors, strict=True):
             window, sentence = candidates[i].window, candidates[i].sentence
             tag_ids_W = tag_ids(window, sentence, tag_index)[list(window.scored_pieces())].numpy()
-            people_W = (tag_ids_W != IGNORED) & (sentence.machine is None)
-            tag_ids_M = tag_ids_W[people_W]
-            found[i] = EncodedWords(vectors_WH[people_W], tag_ids_M, np.full_like(tag_ids_M, numbers[i]))
-    return [words for words in found if words is not None]
+            tag_ids_M = tag_ids_W[tag_ids_W != IGNORED]
+            vectors_MH = vectors_WH[tag_ids_W != IGNORED]
+            found[i] = EncodedWords(vectors_MH, tag_ids_M, np.full_like(tag_ids_M, numbers[i]))
+    return found
 
 
 def word_vectors(states: Sequence[Tensor], windows: Sequence[Window]) -> list[Vectors]:
