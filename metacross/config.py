@@ -204,6 +204,7 @@ class AdoptConfig(Section):
     sentences: CountOrZero
     share_distilled: Ratio
     steps: Count
+    average: Ratio
     lr: Positive
     source_share: Ratio
     neighbours: Count

@@ -34,6 +34,7 @@ from metacross.errors import RunError
 from metacross.events import Show, StepsDone
 from metacross.time_left import TimeLeft
 from metacross.training import checkpoint
+from metacross.training.averaging import ThetaAverage
 from metacross.training.episodes import EpisodeSource
 from metacross.training.optimizer import FlatGradient, make_optimizer
 from metacross.training.progress import Progress
@@ -130,8 +131,10 @@ class JointTraining:
         self._parts: list[tuple[Sentences, EpisodeSource]] = [(target, self._batches(target, size - from_source))]
         if from_source and source.windows:
             self._parts.append((source, self._batches(source, from_source)))
-        self.schedule = Schedule(steps, config.adopt.lr, _warmup_share(config.train), config.train.decay)
+        adopt, shared = config.adopt, config.train
+        self.schedule = Schedule(steps, adopt.lr, _warmup_share(shared), shared.decay, adopt.average)
         self.optimizer = make_optimizer(model.theta(), config.train.weight_decay)
+        self.average = ThetaAverage(model.theta(), start=self.schedule.average_start)
         self._gradient = FlatGradient(model.theta(), extra=0)
 
     def step(self, step: int) -> tuple[float, int]:
@@ -163,6 +166,7 @@ class JointTraining:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(step)
         self.optimizer.step()
+        self.average.update(step + 1)
         return loss, sum(lengths)
 
     def _loss(self, targets: Sequence[Target]) -> Tensor:
@@ -197,7 +201,7 @@ def _warmup_share(train: TrainConfig) -> float:
 
 
 def train(training: JointTraining, run_dir: Path, *, tags: Sequence[str], every: int, show: Show) -> None:
-    """Takes all steps, from the newest checkpoint in `run_dir` on if there is one.
+    """Takes all steps, from the newest checkpoint in `run_dir` on if there is one; theta is then their average's.
 
     Args:
         training: what is to be done.
@@ -213,7 +217,7 @@ def train(training: JointTraining, run_dir: Path, *, tags: Sequence[str], every:
     progress, steps = Progress(), training.schedule.steps
     writer = checkpoint.RunWriter(run_dir, tags=tags, needed=lambda history: ())
     try:
-        checkpoint.restore(run_dir, training.model, training.optimizer, progress, tags=tags)
+        checkpoint.restore(run_dir, training.model, training.optimizer, progress, training.average, tags=tags)
         began, first, pieces = time.monotonic(), progress.step, 0
         time_left = TimeLeft(steps, done=first)
         while progress.step < steps:
@@ -233,7 +237,8 @@ def train(training: JointTraining, run_dir: Path, *, tags: Sequence[str], every:
                 )
             )
             if progress.step % every == 0 or progress.step == steps:
-                writer.checkpoint(training.model, training.optimizer, progress)
+                writer.checkpoint(training.model, training.optimizer, progress, training.average)
         writer.wait()
+        training.average.replace_theta()
     finally:
         writer.close()

@@ -52,6 +52,11 @@ class ThetaAverage:
         """Sets the mean to copies of these tensors; none where averaging has not begun."""
         self._mean = [saved.to(p.device, copy=True) for saved, p in zip(mean, self._theta, strict=False)]
 
+    def replace_theta(self) -> None:
+        """Sets theta to the average for good, if averaging has begun."""
+        if self._mean:
+            _copy(self._mean, self._theta)
+
     @contextmanager
     def in_place_of_theta(self) -> Iterator[None]:
         """Within the block theta has the values of the average; afterwards its own again, to the bit."""

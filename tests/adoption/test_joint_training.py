@@ -108,6 +108,19 @@ def test_an_interrupted_distillation_ends_with_the_same_theta(
     assert not torch.equal(theta(again), theta(load_bundle(other_bundle)))
 
 
+def test_theta_becomes_the_average_of_the_last_steps(
+    other_bundle: Path, labelled: list[LabelledSentence], tmp_path: Path
+) -> None:
+    last, averaged = load_bundle(other_bundle), load_bundle(other_bundle)
+    training = distillation_of(last, labelled, "adopt.average=0")
+    seen = []
+    for step in range(6):
+        training.step(step)
+        seen.append(theta(last))
+    train(distillation_of(averaged, labelled), tmp_path, tags=averaged.tags, every=100, show=ignore)  # of 6 steps, 3
+    torch.testing.assert_close(theta(averaged), torch.stack(seen[3:]).mean(0))
+
+
 def test_a_loss_that_is_not_finite_ends_it(other_bundle: Path, labelled: list[LabelledSentence]) -> None:
     bundle = load_bundle(other_bundle)
     with torch.no_grad():
