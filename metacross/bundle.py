@@ -8,7 +8,7 @@
     ray_config.yaml                                   the resolved configuration
     metrics.json, README.md                           measurements of the training, and a model card
     adopted.json                                      the adopted languages, if there are any
-    words.safetensors                                 vectors and tags of the words of their examples, which vote
+    words.safetensors                                 vectors and tags of their words, which vote
     manifest.json                                     SHA-256 and size of every other file
 
 No file is a pickle. Loading checks the manifest first.
@@ -92,7 +92,7 @@ class Bundle:
         metrics: measurements of the training.
         digest: names the bundle: 12 digits of its manifest's SHA-256.
         adopted: the languages that it has adopted.
-        words: of the adopted languages' examples, by this theta, see `retrieval.labelled_words`; None: there are none.
+        words: of the adopted languages' sentences, by this theta, see `retrieval.labelled_words`; None: there are none.
         score_temperature: for the scores of entities, see `metacross.tagging.calibration`; 1 where none was fitted.
     """
 
@@ -279,15 +279,17 @@ def _record(sentence: Sentence) -> dict[str, Any]:
 def _write_words(path: Path, words: EncodedWords) -> None:
     # Half precision moves a similarity by less than 0.001.
     halves_MH, small_M = words.vectors_MH.astype(np.float16), words.tag_ids_M.astype(np.int16)
-    windows_M = words.windows_M.astype(np.int64)
-    save_file({"vectors": halves_MH, "tag_ids": small_M, "windows": windows_M}, str(path))
+    columns = {"windows": words.windows_M.astype(np.int64), "machine": words.machine_M}
+    save_file({"vectors": halves_MH, "tag_ids": small_M, **columns}, str(path))
 
 
 def _words(path: Path) -> EncodedWords | None:
     if not path.exists():
         return None
     found = load_file(str(path))
-    return EncodedWords(found["vectors"].astype(np.float32), found["tag_ids"].astype(np.int64), found["windows"])
+    tag_ids_M = found["tag_ids"].astype(np.int64)
+    machine_M = found.get("machine", np.zeros(len(tag_ids_M), dtype=np.bool_))  # before, no words of a machine voted
+    return EncodedWords(found["vectors"].astype(np.float32), tag_ids_M, found["windows"], machine_M)
 
 
 def _sentences(path: Path) -> list[Sentence]:

@@ -39,6 +39,12 @@ BEFORE: dict[str, Any] = {
     "words.most": 3.0,
 }
 
+# Settings of earlier versions, and what there is in their place. Complete files may hold them: there they mean nothing.
+GONE: dict[str, str] = {
+    "adopt.neighbours": "labels are judged by their probability alone, see adopt.confidence",
+    "adopt.quantile": "labels are judged by their probability alone, see adopt.confidence",
+}
+
 # The descriptions are what an error message says is allowed.
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
 CountOrZero = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
@@ -207,8 +213,7 @@ class AdoptConfig(Section):
     average: Ratio
     lr: Positive
     source_share: Ratio
-    neighbours: Count
-    quantile: Ratio
+    confidence: Ratio
 
 
 class ServeConfig(Section):
@@ -315,9 +320,10 @@ def load_config(
         raise UserError(f"No {FILE_NAME} in the current directory or the project's root. Name a file with --config.")
     settings = {name: _Setting(value, "base") for name, value in dotted(base).items()} if base else {}
     for path in ([default] if default else []) + list(paths or ()):
-        settings |= _file_settings(path)
+        found = _file_settings(path)
+        settings |= {name: found[name] for name in found.keys() - GONE.keys()} if alone else _without_gone(found)
     for override in overrides:
-        settings |= _override_settings(override)
+        settings |= _without_gone(_override_settings(override))
     return _validate(_newer_settings(settings) | settings if alone else settings)
 
 
@@ -326,6 +332,13 @@ class _Setting(NamedTuple):
 
     value: Any
     place: str
+
+
+def _without_gone(settings: dict[str, _Setting]) -> dict[str, _Setting]:
+    """The settings as they are, if all of them mean something; raises UserError for one that no longer does."""
+    for name in settings.keys() & GONE.keys():
+        raise UserError(f"{name} ({settings[name].place}) is no longer a setting: {GONE[name]}. Remove it.")
+    return settings
 
 
 def _newer_settings(settings: Mapping[str, _Setting]) -> dict[str, _Setting]:
@@ -380,7 +393,7 @@ def _collect(name: str, node: yaml.Node, locate: Locate) -> dict[str, _Setting]:
 
 
 def _walk(name: str, node: yaml.Node, locate: Locate) -> Iterator[tuple[str, _Setting]]:
-    if name in _leaves():
+    if name in _leaves() or name in GONE:
         yield name, _Setting(plain_value(node, name, locate), locate(node))
     elif name and name not in Config.model_fields:
         raise UserError(f"Unknown key {name} ({locate(node)}). Did you mean {_nearest(name)}?")

@@ -111,6 +111,14 @@ def test_a_run_from_before_the_later_pieces_goes_on_without_them(tmp_path: Path)
     assert load_config([older]).loss.later_weight == load_config().loss.later_weight
 
 
+def test_a_setting_of_an_earlier_version_means_nothing_in_a_bundle_and_is_refused_elsewhere(tmp_path: Path) -> None:
+    older = written(tmp_path, load_config().to_yaml().replace("adopt:\n", "adopt:\n  quantile: 0.3\n"))
+    assert load_config([older], alone=True) == load_config()
+    for wrong in (lambda: load_config([older]), lambda: load_config([older], ["adopt.quantile=0.2"], alone=True)):
+        with pytest.raises(UserError, match=r"adopt\.quantile \(.*\) is no longer a setting: labels are judged by"):
+            wrong()
+
+
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load_config().train.steps = 1  # type: ignore[misc]

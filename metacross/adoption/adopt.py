@@ -1,8 +1,8 @@
 """Adopting languages: a bundle, and a few labelled sentences or much text of other languages -> a bundle for them, too.
 
 Theta is first trained on the labelled sentences, the examples. Then teachers label the text, the bundle itself as it is
-by then if no others are given. Theta is trained on one part of it; of the other part the sentences whose labels can be
-trusted stand beside the source sentences, as support. So do the examples.
+by then if no others are given. Theta is trained on one part of it; the other part stands beside the source sentences,
+as support, and its words vote, but for those whose labels cannot be trusted. So do the examples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
 from metacross.errors import UserError, first_line
 from metacross.events import Note, Show, ignore
-from metacross.retrieval.pools import ExamplePool, may_be_support, useful_sentences
+from metacross.retrieval.pools import ExamplePool, may_be_support
 from metacross.retrieval.prepared import SourceDigest
 from metacross.sequences import groups
 from metacross.storage.addresses import is_address
@@ -216,8 +216,7 @@ class _Adoption:
             teachers,
             share_distilled=share,
             seed=self.config.train.seed,
-            neighbours=self.config.adopt.neighbours,
-            quantile=self.config.adopt.quantile,
+            bound=self.config.adopt.confidence,
             work=self.work,
             show=self.show,
         )
@@ -248,9 +247,8 @@ class _Adoption:
         """Writes the new bundle; returns the languages that it has adopted."""
         source, examples, before = self.material.sentences
         new = {part.text.language for part in divided}
-        labelled = [s for s in before if s.machine and s.machine.language not in new]
-        labelled += [sentence for part in divided for sentence in part.for_support]
-        machine = useful_sentences(labelled, self.pieces, self.config.retrieval.candidates)
+        machine = [s for s in before if s.machine and s.machine.language not in new]
+        machine += [sentence for part in divided for sentence in part.for_support]
         sentences = [*source, *examples, *machine]
         _index(self.bundle, len(source), sentences, self.pieces, self.config)
         words = voting_words(self.bundle, len(source), sentences, self.pieces, self.config)

@@ -1,7 +1,5 @@
-"""Sentences that arrive a few at a time, labelled by one tagger and filtered by its confidence alone.
+"""Sentences that arrive a few at a time, labelled by one tagger.
 
-The filter of `metacross adopt` judges every label within its class and by similar words of the same text. A few
-sentences have too few of both. So each sentence is judged by itself, and it does not matter which arrive together.
 One bound can hold for all bundles, since probabilities are at the temperature that calibrates the bundle's scores.
 
 Shapes: W words, C tags.
@@ -15,11 +13,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from metacross.adoption.agreement import unconfident_words
-from metacross.adoption.marking import with_machine_labels, word_capitals, word_confidence, word_spans
+from metacross.adoption.marking import certain_sentences
 from metacross.adoption.teacher import LabelledSentence, Teachers, with_likeliest_tags
 from metacross.corpora.sentence import Sentence
-from metacross.retrieval.pools import useful_sentences
 from metacross.tagging.tag_sequences import SMALLEST
 from metacross.tagging.tagger import AdaptiveTagger
 
@@ -27,7 +23,7 @@ from metacross.tagging.tagger import AdaptiveTagger
 def label_by_confidence(
     tagger: AdaptiveTagger, sentences: Sequence[Sentence], *, language: str, bound: float
 ) -> list[Sentence]:
-    """Labels sentences plainly, by theta; returns those that may be support, with `machine` set.
+    """Labels sentences plainly, by theta; returns those with a certain word, with `machine` set.
 
     Args:
         tagger: who labels.
@@ -49,8 +45,6 @@ def confident_labels(
 ) -> list[Sentence]:
     """`label_by_confidence` for sentences that the tagger has tagged plainly.
 
-    A sentence that may be support has a certain entity or, where `retrieval.candidates` is `all`, a certain word.
-
     Args:
         tagger: who tagged.
         sentences: without tags; none without words.
@@ -60,17 +54,8 @@ def confident_labels(
     """
     if not sentences:
         return []
-    teachers = Teachers([tagger])
-    labelled = [_calibrated(one, tagger) for one in with_likeliest_tags(teachers, sentences, probabilities)]
-    tagged = [one.sentence for one in labelled]
-    uncertain_W = unconfident_words(
-        spans_W=word_spans(tagged),
-        confidence_W=word_confidence(labelled),
-        capitals_W=word_capitals(tagged),
-        bound=bound,
-    )
-    marked = with_machine_labels(language, labelled, uncertain_W)
-    return useful_sentences(marked, teachers.pieces, tagger.config.retrieval.candidates)
+    labelled = with_likeliest_tags(Teachers([tagger]), sentences, probabilities)
+    return certain_sentences(language, [_calibrated(one, tagger) for one in labelled], bound)
 
 
 def _calibrated(labelled: LabelledSentence, tagger: AdaptiveTagger) -> LabelledSentence:

@@ -1,9 +1,9 @@
-"""A text labelled by teachers, in parts so that an interrupted call goes on; filtered, and divided for its two uses.
+"""A text labelled by teachers, in parts so that an interrupted call goes on, and divided for its two uses.
 
-Some sentences are for theta to be trained on, the others to be support. No sentence is for both: support that theta was
-trained on has nothing left to say.
+Some sentences are for theta to be trained on, the others to shape answers. No sentence is for both: support that theta
+was trained on has nothing left to say.
 
-Shapes: W words, C tags, K neighbours.
+Shapes: W words, C tags.
 """
 
 from __future__ import annotations
@@ -16,17 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metacross.adoption.agreement import Floats, neighbour_shares, uncertain_words
-from metacross.adoption.marking import (
-    with_machine_labels,
-    word_capitals,
-    word_confidence,
-    word_spans,
-    word_types,
-)
+from metacross.adoption.marking import certain_sentences
 from metacross.adoption.teacher import LabelledSentence, Teachers, label_text
 from metacross.adoption.text import TargetText
-from metacross.adoption.word_vectors import ComparedWords, WordEncoder
 from metacross.adoption.work import Work
 from metacross.corpora.sentence import Sentence
 from metacross.events import Show
@@ -42,7 +34,7 @@ class DividedText:
     Attributes:
         text: as it was read.
         for_theta: the sentences that theta is to be trained on.
-        for_support: the sentences that may become support, with `machine` set.
+        for_support: the sentences that may shape answers, with `machine` set.
     """
 
     text: TargetText
@@ -56,20 +48,18 @@ def label_and_divide(
     *,
     share_distilled: float,
     seed: int,
-    neighbours: int,
-    quantile: float,
+    bound: float,
     work: Work,
     show: Show,
 ) -> DividedText:
-    """Labels a text, divides it at random, and finds what is uncertain in the part for support.
+    """Labels a text, divides it at random, and finds what is uncertain in the part that may shape answers.
 
     Args:
         text: the text.
         teachers: who labels.
         share_distilled: share of the sentences that theta is to be trained on.
         seed: decides which.
-        neighbours: words that each word's label is compared with, K.
-        quantile: share of each class's labels that count as uncertain.
+        bound: the least probability of a tag that is trusted.
         work: keeps the parts.
         show: gets `Preparation` events.
     """
@@ -77,9 +67,9 @@ def label_and_divide(
     order = np.random.default_rng([seed, len(labelled)]).permutation(len(labelled))
     cut = round(share_distilled * len(labelled))
     for_theta, for_support = sorted(order[:cut].tolist()), sorted(order[cut:].tolist())
-    shares = _shares(text.language, labelled, for_support, teachers, neighbours, work, show)
-    chosen = [labelled[i] for i in for_support]
-    marked = _marked(text.language, chosen, shares, teachers.tags, quantile)
+    # Words are given from now on: source.jsonl does not say whether they were found in raw text.
+    certain = certain_sentences(text.language, [labelled[i] for i in for_support], bound)
+    marked = [replace(sentence, presplit=True) for sentence in certain]
     return DividedText(text, [labelled[i] for i in for_theta], marked)
 
 
@@ -105,36 +95,6 @@ def _labelled(text: TargetText, teachers: Teachers, work: Work, show: Show) -> l
     return labelled
 
 
-def _shares(
-    language: str,
-    labelled: Sequence[LabelledSentence],
-    chosen: Sequence[int],
-    teachers: Teachers,
-    neighbours: int,
-    work: Work,
-    show: Show,
-) -> Floats:
-    """For every word of the chosen sentences, the share of similar words of the text that have its type."""
-    if not chosen:
-        return np.empty(0)
-    first = teachers.taggers[0]
-    encoder = WordEncoder(
-        first.bundle.model,
-        teachers.pieces,
-        batch_pieces=first.config.train.batch_pieces,
-        precision=first.config.train.precision,
-    )
-    compared = ComparedWords(encoder, [one.sentence for one in labelled], k=neighbours)
-    all_types = word_types([one.sentence for one in labelled], teachers.tags)
-
-    def compute(part: Sequence[int]) -> dict[str, Tensor]:
-        types_W = word_types([labelled[i].sentence for i in part], teachers.tags)
-        return {"shares": torch.from_numpy(neighbour_shares(types_W, all_types[compared.neighbours(part)]))}
-
-    parts = _in_parts(f"comparing words of {language}", chosen, compute, work, show)
-    return np.concatenate([found["shares"].numpy() for _, found in parts])
-
-
 def _in_parts(
     what: str, numbers: Sequence[int], compute: Callable[[Sequence[int]], dict[str, Tensor]], work: Work, show: Show
 ) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
@@ -149,26 +109,3 @@ def _in_parts(
         done += len(part)
         if done > before:
             clock(done)
-
-
-def _marked(
-    language: str,
-    labelled: Sequence[LabelledSentence],
-    shares_W: Floats,
-    tags: Sequence[str],
-    quantile: float,
-) -> list[Sentence]:
-    """The sentences with what is known of their labels."""
-    sentences = [one.sentence for one in labelled]
-    if not sentences:
-        return []
-    uncertain_W = uncertain_words(
-        types_W=word_types(sentences, tags),
-        spans_W=word_spans(sentences),
-        confidence_W=word_confidence(labelled),
-        shares_W=shares_W,
-        capitals_W=word_capitals(sentences),
-        quantile=quantile,
-    )
-    # Words are given from now on: source.jsonl does not say whether they were found in raw text.
-    return [replace(sentence, presplit=True) for sentence in with_machine_labels(language, labelled, uncertain_W)]

@@ -1,4 +1,4 @@
-"""The words of adopted examples that vote on the tags of similar words, encoded by the new bundle's theta.
+"""The words of adopted sentences that vote on the tags of similar words, encoded by the new bundle's theta.
 
 Shapes: M words.
 """
@@ -21,7 +21,7 @@ from metacross.retrieval.pools import Candidate
 from metacross.sequences import groups, spread
 from metacross.tagging.word_encoding import encode_words
 
-MOST_WORDS = 1 << 15  # of a language: 48 MiB of vectors of the embedded encoder, and a search takes as many products
+MOST_WORDS = 1 << 15  # 48 MiB of vectors of the embedded encoder, and a search takes as many products
 GROUP_PIECES = 1 << 15  # word pieces of windows that are encoded together
 
 
@@ -29,16 +29,18 @@ GROUP_PIECES = 1 << 15  # word pieces of windows that are encoded together
 def voting_words(
     bundle: Bundle, first: int, sentences: Sequence[Sentence], pieces: PieceEncoder, config: Config
 ) -> EncodedWords | None:
-    """The words of a bundle's examples, of many from sentences spread evenly over them; None without any.
+    """The words of a bundle's adopted sentences, of many from sentences spread evenly over them; None without any.
+
+    Of every language there are at most about MOST_WORDS that people labelled, and as many that a machine did.
 
     Args:
         bundle: whose theta encodes them.
-        first: how many source sentences there are; they stand before the examples.
+        first: how many source sentences there are; they stand before those of adopted languages.
         sentences: all that the new bundle will have.
         pieces: cuts them into windows.
         config: how they are encoded.
     """
-    chosen = {i for part in _by_language(sentences, first) for i in _bounded(part, sentences)}
+    chosen = {i for part in _alike(sentences, first) for i in _bounded(part, sentences)}
     numbered = [(i, window) for i, window in enumerate(pieces.windows(sentences)) if window.sentence in chosen]
     tag_index, batch_pieces = {tag: i for i, tag in enumerate(bundle.tags)}, config.train.batch_pieces
     found: list[EncodedWords] = []
@@ -55,13 +57,13 @@ def voting_words(
     return EncodedWords(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
-def _by_language(sentences: Sequence[Sentence], first: int) -> Iterator[list[int]]:
-    """The numbers of each language's examples."""
-    languages: dict[str, list[int]] = {}
+def _alike(sentences: Sequence[Sentence], first: int) -> Iterator[list[int]]:
+    """The numbers of each language's adopted sentences, those that people labelled apart from a machine's."""
+    kinds: dict[tuple[str, bool], list[int]] = {}
     for i in range(first, len(sentences)):
-        if sentences[i].machine is None:
-            languages.setdefault(sentences[i].example_of, []).append(i)
-    yield from languages.values()
+        machine = sentences[i].machine
+        kinds.setdefault((machine.language if machine else sentences[i].example_of, machine is None), []).append(i)
+    yield from kinds.values()
 
 
 def _bounded(numbers: Sequence[int], sentences: Sequence[Sentence]) -> list[int]:

@@ -152,12 +152,6 @@ def may_be_support(window: Window, sentence: Sentence, which: str) -> bool:
     return any(tags[w] != "O" for w in certain) if which == "with_entities" else bool(certain) or not uncertain
 
 
-def useful_sentences(sentences: Sequence[Sentence], pieces: PieceEncoder, which: str) -> list[Sentence]:
-    """The sentences that have a window that may be support."""
-    useful = {w.sentence for w in pieces.windows(sentences) if may_be_support(w, sentences[w.sentence], which)}
-    return [sentences[i] for i in sorted(useful)]
-
-
 def _neighbours(index: VectorIndex, vectors_BH: Vectors, k: int, pieces: Callable[[int], int]) -> list[list[Neighbour]]:
     similarity_BK, number_BK = index.search(vectors_BH, k)
     return [

@@ -27,7 +27,7 @@ from metacross.encoder.sentence_encoder import SentenceEncoder
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
 from metacross.retrieval.index import Vectors
-from metacross.retrieval.labelled_words import EncodedWords, LabelledWords, Votes
+from metacross.retrieval.labelled_words import O_ID, EncodedWords, LabelledWords, Votes
 from metacross.retrieval.pools import Candidate, Neighbour
 from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
@@ -35,7 +35,6 @@ from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_wind
 from metacross.tagging.factor_cache import CacheFigures, FactorCache
 from metacross.tagging.word_encoding import encode_words
 
-O_ID = 0  # the tag id of O, see `retrieval.source.tag_set`
 SHOWN = 3  # labelled words that are shown of those that voted on a word
 GROUP_PIECES = 1 << 15  # word pieces of the windows that are held in memory at a time
 
@@ -112,7 +111,8 @@ def voters_of(tagged: TaggedWindow) -> dict[int, list[int]]:
     if tagged.votes is None or tagged.plain_WC is None:
         return {}
     in_entity_W = (tagged.chosen_WC.argmax(1) != O_ID) | (tagged.plain_WC.argmax(1) != O_ID)
-    return {w: tagged.votes.windows_WK[w, :SHOWN].tolist() for w in in_entity_W.nonzero()[:, 0].tolist()}
+    shown_WK, counts_WK = tagged.votes.windows_WK[:, :SHOWN], tagged.votes.counts_WK[:, :SHOWN]
+    return {w: shown_WK[w][counts_WK[w] > 0].tolist() for w in in_entity_W.nonzero()[:, 0].tolist()}
 
 
 class WindowTagger:
@@ -291,11 +291,12 @@ class WindowTagger:
         vectors: Sequence[Vectors],
     ) -> Sequence[Tensor]:
         """Probabilities (W, C) of some of the windows after the votes, which are kept where they are to be shown."""
-        votes = self._words.votes(np.concatenate(vectors))
+        before_WC = torch.cat(list(probabilities))
+        votes = self._words.votes(np.concatenate(vectors), before_WC)
         lengths = [len(vectors_WH) for vectors_WH in vectors]
         for i, own in zip(chosen, votes.split(lengths), strict=True):
             windows[i].votes = own if windows[i].settings.explain else None
-        return torch.split(votes.blended(torch.cat(list(probabilities))), lengths)
+        return torch.split(votes.blended(before_WC), lengths)
 
     def _fast_weights(self, rows: Sequence[Sequence[int]], *, inner: InnerLoop) -> FastWeights:
         if self._cache.serves(inner):

@@ -1,24 +1,27 @@
-"""Labelled windows to labelled words: the vectors of their words, by theta, and the tags that people gave.
+"""Labelled windows to labelled words: the vectors of their words, by theta, and their tags.
 
 Shapes: M labelled words, W words, H vector size, T word pieces.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from metacross.algorithm import tag_with_states
+from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import padding_slack
 from metacross.encoder.model import TagModel
 from metacross.encoder.rows import budgeted, pack
 from metacross.encoder.windows import IGNORED, Window, tag_ids
-from metacross.retrieval.index import Vectors
-from metacross.retrieval.labelled_words import EncodedWords
+from metacross.retrieval.index import Ids, Vectors
+from metacross.retrieval.labelled_words import O_ID, O_WORDS, EncodedWords
 from metacross.retrieval.pools import Candidate
 
 WORD_LAYERS = 3  # the last ones, whose states make a word's vector
@@ -33,7 +36,7 @@ def encode_words(
     tag_index: Mapping[str, int],
     batch_pieces: int,
 ) -> list[EncodedWords]:
-    """Each window's labelled words. Words that a machine labelled are left out: they do not vote (docs/decisions.md).
+    """Each window's labelled words; of those that a machine labelled a choice, see `_chosen`.
 
     Args:
         model: theta.
@@ -43,11 +46,9 @@ def encode_words(
         tag_index: tag -> tag id.
         batch_pieces: word pieces of one forward.
     """
-    none = np.empty(0, dtype=np.int64)
-    found = [EncodedWords(np.empty((0, states_TH.shape[1]), np.float32), none, none) for states_TH in states]
+    found: dict[int, EncodedWords] = {}
     lengths = [len(candidate.window) for candidate in candidates]
-    by_people = [i for i, candidate in enumerate(candidates) if candidate.sentence.machine is None]
-    order = sorted(by_people, key=lambda i: (lengths[i], i))
+    order = sorted(range(len(candidates)), key=lambda i: (lengths[i], i))
     for run in budgeted(lengths, order, batch_pieces, padding_slack(model.device)):
         rows = pack([[(states[i], torch.empty(lengths[i], dtype=torch.long))] for i in run])
         _, layer_states = tag_with_states(model, rows)
@@ -55,10 +56,24 @@ def encode_words(
         for i, vectors_WH in zip(run, vectors, strict=True):
             window, sentence = candidates[i].window, candidates[i].sentence
             tag_ids_W = tag_ids(window, sentence, tag_index)[list(window.scored_pieces())].numpy()
-            tag_ids_M = tag_ids_W[tag_ids_W != IGNORED]
-            vectors_MH = vectors_WH[tag_ids_W != IGNORED]
-            found[i] = EncodedWords(vectors_MH, tag_ids_M, np.full_like(tag_ids_M, numbers[i]))
-    return found
+            chosen_W = _chosen(window, sentence, tag_ids_W)
+            tag_ids_M, vectors_MH = tag_ids_W[chosen_W], vectors_WH[chosen_W]
+            machine_M = np.full(len(tag_ids_M), sentence.machine is not None)
+            found[i] = EncodedWords(vectors_MH, tag_ids_M, np.full_like(tag_ids_M, numbers[i]), machine_M)
+    return [found[i] for i in range(len(candidates))]
+
+
+def _chosen(window: Window, sentence: Sentence, tag_ids_W: Ids) -> NDArray[np.bool_]:
+    """Which of a window's words may vote.
+
+    Not those whose tag a machine was not sure of. Of a machine's O words one in O_WORDS may; which it is depends on the
+    sentence and the word's place in it alone.
+    """
+    chosen_W: NDArray[np.bool_] = tag_ids_W != IGNORED
+    if sentence.machine is not None:
+        places_W = np.arange(*window.scored) + zlib.crc32(sentence.text.encode("utf-8", "surrogatepass"))
+        chosen_W &= (tag_ids_W != O_ID) | (places_W % O_WORDS == 0)
+    return chosen_W
 
 
 def word_vectors(states: Sequence[Tensor], windows: Sequence[Window]) -> list[Vectors]:

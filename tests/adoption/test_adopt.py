@@ -97,7 +97,7 @@ def test_without_distillation_theta_stays_and_all_text_may_be_support(
 ) -> None:
     out = tmp_path / "adopted"
     (record,) = adopt(
-        tiny_bundle, {"de": str(text)}, out=out, distilled=False, overrides=["adopt.quantile=0"], device="cpu"
+        tiny_bundle, {"de": str(text)}, out=out, distilled=False, overrides=["adopt.confidence=0"], device="cpu"
     )
     assert record.distilled == 0
     assert torch.equal(theta(load_bundle(out)), theta(load_bundle(tiny_bundle)))
@@ -108,7 +108,7 @@ def test_adopting_again_replaces_a_language_and_keeps_the_others(adopted_bundle:
     spanish.write_text("Maria Lopez lives in Madrid. Ines Vidal met Otto Klein.")
     german.write_text("Eva Roth lives in Leiden.")
     both = tmp_path / "both"
-    settings = ["adopt.quantile=0"]
+    settings = ["adopt.confidence=0"]
     adopt(adopted_bundle, {"es": str(spanish)}, out=both, distilled=False, overrides=settings, device="cpu")
     assert [record.language for record in load_bundle(both).adopted] == ["de", "es"]
     adopt(both, {"de": str(german)}, out=both, distilled=False, overrides=settings, device="cpu")

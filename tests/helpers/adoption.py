@@ -15,7 +15,7 @@ Nothing happened in Leiden. Ines Vidal and Tom Hale spoke. Maria Lopez lives in 
 Tom Hale left Bergen for Oslo last week. Nothing happened in Lima. Eva Roth and Jan Smit spoke.
 """
 
-SETTINGS = ("adopt.steps=3", "adopt.quantile=0.3")
+SETTINGS = ("adopt.steps=3", "adopt.confidence=0.3")
 
 
 def write_text(folder: Path) -> Path:

@@ -95,7 +95,7 @@ def test_settings_of_an_adoption_make_anew_the_adoption_alone(suite_file: Path, 
     }
     assert adoption_of(after, "adopted")[1].settings["adopt.steps"] == 4
     assert adoption_of(after, "adopted by itself")[1].settings["adopt.steps"] == base.adopt.steps
-    overridden = make_plan(load_suite(suite_file, base, overrides=["adopt.neighbours=7"]), base)
+    overridden = make_plan(load_suite(suite_file, base, overrides=["adopt.confidence=0.7"]), base)
     assert {cell.kind for name, cell in overridden.cells.items() if name not in after.cells} == {"adopt", "measure"}
 
 
@@ -198,7 +198,7 @@ def test_sentences_are_adopted_by_the_methods_own_bundles(suite_file: Path, base
     after = make_plan(load_suite(suite_file, base, overrides=["adopt.example_steps=7"]), base)
     anew = {cell.label.split(",")[0] for name, cell in after.cells.items() if name not in plan.cells}
     assert anew == {"adopt adopted sentences", "measure adopted sentences"}, "text does not depend on this setting"
-    text = make_plan(load_suite(suite_file, base, overrides=["adopt.quantile=0.5"]), base)
+    text = make_plan(load_suite(suite_file, base, overrides=["adopt.confidence=0.5"]), base)
     anew = {cell.label.split(",")[0] for name, cell in text.cells.items() if name not in plan.cells}
     assert not anew & {"adopt adopted sentences", "measure adopted sentences"}
 

@@ -27,9 +27,9 @@ SENTENCE = "Anna Berg lives in Oslo."
 
 
 @pytest.fixture
-def engine(tiny_bundle: Path, tmp_path: Path) -> Engine:
+def engine(tiny_bundle: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Engine:
     store = ExampleStore(str(tmp_path / "examples.db"))
-    overrides = ["serve.label_confidence=0.5"]
+    overrides = [f"serve.label_confidence={getattr(request, 'param', 0.5)}"]
     engine = Engine(store, lambda path: AdaptiveTagger.from_pretrained(path, device="cpu", overrides=overrides))
     engine.load(str(tiny_bundle))
     return engine
@@ -96,10 +96,15 @@ def test_uncertain_words_have_no_weight_in_the_step(engine: Engine) -> None:
 
 def test_what_is_left_out_is_counted_by_reason(client: TestClient) -> None:
     told = add(client, f"{SENTENCE} {SENTENCE}", "Anna Berg lives  in Oslo .", "zzz zzz.")
-    assert (told["found"], told["kept"]) == (4, 1)
-    assert told["left_out"] == {"repeated": 2, "uncertain": 1, "by_people": 0, "stored": 0}
+    assert (told["found"], told["kept"]) == (4, 2)
+    assert told["left_out"] == {"repeated": 2, "uncertain": 0, "by_people": 0, "stored": 0}
     assert add(client, SENTENCE)["left_out"]["stored"] == 1
-    assert client.get("/v1/model").json()["machine_examples"] == 1
+    assert client.get("/v1/model").json()["machine_examples"] == 2
+
+
+@pytest.mark.parametrize("engine", [1], indirect=True)
+def test_a_sentence_without_a_certain_word_is_left_out(client: TestClient) -> None:
+    assert add(client, SENTENCE)["left_out"]["uncertain"] == 1
 
 
 def test_labels_by_people_win_whoever_comes_first(client: TestClient) -> None:
