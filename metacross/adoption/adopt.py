@@ -40,9 +40,9 @@ from metacross.storage.addresses import is_address
 from metacross.tagging.calibration import fit_temperature
 from metacross.tagging.development import read_dev_sentences, tag_dev
 from metacross.tagging.tagger import AdaptiveTagger
+from metacross.tagging.window_tagger import GROUP_PIECES
 
 CHECKPOINT_STEPS = 50  # of a training
-GROUP_PIECES = 1 << 15  # word pieces of windows whose vectors are computed together
 
 
 def default_out(bundle: str) -> Path:

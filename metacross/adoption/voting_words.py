@@ -19,10 +19,10 @@ from metacross.encoder.windows import PieceEncoder
 from metacross.retrieval.labelled_words import EncodedWords
 from metacross.retrieval.pools import Candidate
 from metacross.sequences import groups, spread
+from metacross.tagging.window_tagger import GROUP_PIECES
 from metacross.tagging.word_encoding import encode_words
 
 MOST_WORDS = 1 << 15  # 48 MiB of vectors of the embedded encoder, and a search takes as many products
-GROUP_PIECES = 1 << 15  # word pieces of windows that are encoded together
 
 
 @torch.no_grad()
