@@ -5,6 +5,7 @@ Shapes: M words.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,13 +17,14 @@ from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast
 from metacross.encoder.rows import trunk_states
 from metacross.encoder.windows import PieceEncoder
-from metacross.retrieval.labelled_words import EncodedWords
+from metacross.retrieval.labelled_words import O_WORDS, EncodedWords
 from metacross.retrieval.pools import Candidate
 from metacross.sequences import groups, spread
 from metacross.tagging.window_tagger import GROUP_PIECES
 from metacross.tagging.word_encoding import encode_words
 
-MOST_WORDS = 1 << 15  # 48 MiB of vectors of the embedded encoder, and a search takes as many products
+# A language's words that vote, at most: 48 and 12 MiB of vectors of the embedded encoder, which a search reads.
+MOST_BY_PEOPLE, MOST_BY_MACHINE = 1 << 15, 1 << 13
 
 
 @torch.no_grad()
@@ -31,7 +33,7 @@ def voting_words(
 ) -> EncodedWords | None:
     """The words of a bundle's adopted sentences, of many from sentences spread evenly over them; None without any.
 
-    Of every language there are at most about MOST_WORDS that people labelled, and as many that a machine did.
+    Of every language there are at most about MOST_BY_PEOPLE that people labelled, and MOST_BY_MACHINE others.
 
     Args:
         bundle: whose theta encodes them.
@@ -67,7 +69,9 @@ def _alike(sentences: Sequence[Sentence], first: int) -> Iterator[list[int]]:
 
 
 def _bounded(numbers: Sequence[int], sentences: Sequence[Sentence]) -> list[int]:
-    """As many of these sentences, spread evenly, as have about MOST_WORDS words."""
-    words = sum(len(sentences[i].words) for i in numbers)
-    most = max(1, MOST_WORDS * len(numbers) // max(words, 1))
-    return [numbers[i] for i in spread(len(numbers), min(most, len(numbers)))]
+    """As many of these sentences, all of one kind and spread evenly, as have about as many voting words as may be."""
+    by_people = sentences[numbers[0]].machine is None
+    tags = Counter(tag == "O" for i in numbers for tag in sentences[i].tags or ())
+    voting = tags[False] + tags[True] / (1 if by_people else O_WORDS)
+    most = (MOST_BY_PEOPLE if by_people else MOST_BY_MACHINE) / max(voting, 1)
+    return [numbers[i] for i in spread(len(numbers), max(1, min(len(numbers), int(most * len(numbers)))))]
