@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
 
 from metacross.cli.app import app
 from metacross.config import load_config
+from metacross.ray_session import GROWS_TO
 from serve.check import check
 from tests.helpers.kuberay_rules import gates, refusals
 from tests.helpers.kubernetes import (
@@ -331,6 +333,22 @@ def test_ray_understands_the_groups() -> None:
     assert types["gpu-spot"]["labels"] == {"ray.io/market-type": "spot"}
     priorities = {group["groupName"]: group.get("priority", 0) for group in cluster["spec"]["workerGroupSpecs"]}
     assert priorities["gpu-spot"] > priorities["gpu"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_jobs_know_how_far_the_cluster_grows(overlay: str) -> None:
+    for manifest in rendered(KUBERAY / "overlays" / overlay):
+        spec = cluster_spec(manifest)
+        if spec is None or manifest["kind"] == "RayService":
+            continue
+        together: dict[str, int] = {}
+        for group in spec["workerGroupSpecs"]:
+            limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+            for resource, limit in (("CPU", "cpu"), ("GPU", "nvidia.com/gpu")):
+                if limit in limits:
+                    together[resource] = together.get(resource, 0) + group["maxReplicas"] * int(limits[limit])
+        variables = {entry["name"]: entry.get("value", "") for entry in _head(spec)["env"]}
+        assert json.loads(variables[GROWS_TO]) == together
 
 
 def test_no_secret_is_in_a_file(manifests: list[Manifest]) -> None:

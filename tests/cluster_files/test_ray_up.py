@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -154,6 +155,17 @@ def test_no_work_on_the_head_and_no_key_in_the_file(configs: dict[str, Config], 
     assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
     assert 0 < config["idle_timeout_minutes"] <= 10
     assert ("RAY_enable_autoscaler_v2=0" in start) == (name == "local")
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_jobs_know_how_far_the_cluster_grows(configs: dict[str, Config], name: str) -> None:
+    (text,) = re.findall(r"METACROSS_CLUSTER_GROWS_TO='(.*?)'", configs[name]["head_start_ray_commands"][-1])
+    workers = [t for key, t in configs[name]["available_node_types"].items() if key != "head"]
+    together = {
+        resource: sum(worker["max_workers"] * worker["resources"].get(resource, 0) for worker in workers)
+        for resource in ("CPU", "GPU")
+    }
+    assert json.loads(text) == together
 
 
 @pytest.mark.parametrize("name", CLOUDS)
