@@ -9,6 +9,8 @@ PYTHON ?= python3.11 python3# interpreters that are tried, in this order, to mak
 TORCH_INDEX ?=# URL of a package index with CPU-only builds of torch; if empty, pip uses its default index
 
 BIN := .venv/bin
+# constraints.txt has the version of every package, also of those that others bring along.
+PIP := $(BIN)/python -m pip install --constraint constraints.txt
 # Packages that mypy checks.
 TYPED := metacross serve benchmarks
 # torch is installed first and alone, so that only torch and its dependencies are looked up in TORCH_INDEX.
@@ -17,7 +19,7 @@ TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "A target that needs .venv makes it first, with the versions of pyproject.toml (minutes). demo and serve install"
+	@echo "A target that needs .venv makes it first, with the versions of constraints.txt (minutes). demo and serve install"
 	@echo "only what running needs; the other targets also install the development tools."
 	@echo "Variables:"
 	@echo "  PYTHON=path        Python 3.11 or newer for .venv (default: the first suitable one of $(PYTHON))"
@@ -62,7 +64,7 @@ clean: ## remove caches and build files, but not .venv and runs
 
 # Two stamps, because users who only run metacross do not need the development tools. A stamp is written last, so that
 # the next make repeats an interrupted installation.
-.venv/.run-stamp: pyproject.toml
+.venv/.run-stamp: pyproject.toml constraints.txt
 	@new_enough='import sys; sys.exit(sys.version_info < (3, 11))'; \
 	if ! $(BIN)/python -c "$$new_enough" 2>/dev/null; then \
 		for python in $(PYTHON); do \
@@ -76,10 +78,10 @@ clean: ## remove caches and build files, but not .venv and runs
 		"$$found" -m venv --clear .venv || { \
 			echo "$$found cannot make a virtual environment (Debian and Ubuntu: install python3-venv)." >&2; exit 1; }; \
 	fi
-	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") "$(TORCH)"
-	$(BIN)/python -m pip install -e ".[cpu]"
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") "$(TORCH)"
+	$(PIP) -e ".[cpu]"
 	@touch $@
 
 .venv/.dev-stamp: .venv/.run-stamp
-	$(BIN)/python -m pip install -e ".[cpu,dev]"
+	$(PIP) -e ".[cpu,dev]"
 	@touch $@

@@ -19,6 +19,8 @@ import ray.util
 from metacross import ray_internals
 from metacross.errors import UserError
 
+# The environment variable in which whoever runs a cluster that grows by itself says how far it grows.
+GROWS_TO = "METACROSS_CLUSTER_GROWS_TO"
 OBJECT_STORE_BYTES = 100 << 20  # hardly anything goes through it: neither in training nor in encoding
 log = logging.getLogger(__name__)
 
@@ -123,9 +125,24 @@ def on_this_machine_alone() -> bool:
 
 
 def cluster_resources() -> dict[str, float]:
-    """What Ray has of each resource, in use or not, such as {"CPU": 8.0, "GPU": 1.0}."""
+    """What Ray has of each resource, in use or not, such as {"CPU": 8.0, "GPU": 1.0}.
+
+    A cluster that grows by itself may have next to nothing until it is asked for more, and Ray does not tell how far it
+    grows. Where `GROWS_TO` says so, that counts.
+
+    Raises:
+        UserError: `GROWS_TO` is not a JSON object of numbers.
+    """
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources
+    later = _grows_to(os.environ.get(GROWS_TO, "{}"))
+    return {name: max(resources.get(name, 0.0), later.get(name, 0.0)) for name in resources.keys() | later.keys()}
+
+
+def _grows_to(text: str) -> dict[str, float]:
+    try:
+        return {str(name): float(amount) for name, amount in json.loads(text).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f'{GROWS_TO}={text}: expected JSON such as {{"CPU": 64, "GPU": 8}} ({error}).') from None
 
 
 def submission_id() -> str:

@@ -1,4 +1,4 @@
-"""The metrics that the service exports to Prometheus through Serve; docs/operations.md lists them."""
+"""The metrics that the service exports to Prometheus through Serve; docs/deploying/watching.md lists them."""
 
 from __future__ import annotations
 

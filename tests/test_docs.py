@@ -81,7 +81,7 @@ def test_the_paper_map_names_things_that_exist(root: Path) -> None:
 
 
 def test_links_between_documents_lead_somewhere(root: Path) -> None:
-    for document in (root / "README.md", *(root / "docs").glob("*.md"), root / "samples" / "README.md"):
+    for document in (root / "README.md", *(root / "docs").rglob("*.md"), root / "samples" / "README.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (document.parent / target).exists(), f"{document.name} links to {target}"

@@ -16,6 +16,7 @@ import ray
 from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 
 from metacross import ray_session
+from metacross.errors import UserError
 from metacross.ray_internals import AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_FILE, AUTH_TOKEN_PATH
 from tests.helpers.listening import beyond_loopback, listeners
 from tests.helpers.tiny_bundle import tiny_config
@@ -48,6 +49,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
+
+
+def test_a_cluster_that_grows_by_itself_has_what_it_may_grow_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "memory": 1e9})
+    assert ray_session.cluster_resources() == {"CPU": 4.0, "memory": 1e9}
+    monkeypatch.setenv(ray_session.GROWS_TO, '{"CPU": 38, "GPU": 2}')
+    assert ray_session.cluster_resources() == {"CPU": 38.0, "GPU": 2.0, "memory": 1e9}
+    for wrong in ("38", "CPU: 38", '{"CPU": "many"}', '{"CPU": null}'):
+        monkeypatch.setenv(ray_session.GROWS_TO, wrong)
+        with pytest.raises(UserError, match=r'METACROSS_CLUSTER_GROWS_TO=.*expected JSON such as \{"CPU": 64'):
+            ray_session.cluster_resources()
 
 
 def test_a_token_is_made_for_its_user_alone_and_kept(home: Path) -> None:

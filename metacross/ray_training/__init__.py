@@ -12,5 +12,6 @@ Modules:
     resources            what each worker gets of the cluster
     trackers             where figures go besides progress.jsonl
     tensorboard_tracker  TensorBoard files
+    prometheus_tracker   Prometheus, through Ray's metrics
     mlflow_tracker       MLflow
 """

@@ -1,4 +1,4 @@
-"""Where a run's figures go besides progress.jsonl: TensorBoard files always, MLflow where `train.mlflow_uri` is set.
+"""Where a run's figures go besides progress.jsonl: TensorBoard and Prometheus, and MLflow with `train.mlflow_uri`.
 
 A tracker takes the run's events as they happen. It never ends a training that has begun: what goes wrong is reported
 once, as a note, and later events are tried again.
@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import ray
+
 from metacross.config import Config
 from metacross.errors import first_line
 from metacross.events import Event, Note, Show, Start, StepsDone
 from metacross.ray_training.mlflow_tracker import MLflow
+from metacross.ray_training.prometheus_tracker import Prometheus
 from metacross.ray_training.tensorboard_tracker import TensorBoard
 
 
@@ -29,18 +32,21 @@ class Tracker(Protocol):
 
 
 @contextmanager
-def tracked(config: Config, run_dir: Path, report: Show) -> Iterator[Show]:
+def tracked(config: Config, run_dir: Path, report: Show, *, name: str = "") -> Iterator[Show]:
     """Yields a report that passes every event to `report`, then to the run's trackers.
 
     Args:
         config: the run's configuration; says whether MLflow is wanted.
         run_dir: the run's directory.
         report: gets the events, and a note for every tracker that fails.
+        name: the run's name in Prometheus; by default that of its directory.
 
     Raises:
         UserError: MLflow is wanted but not installed, or a new run does not reach it.
     """
     trackers: list[Tracker] = [TensorBoard(run_dir)]
+    if ray.is_initialized():  # Ray collects these
+        trackers.append(Prometheus(name or run_dir.name, run_dir))
     if config.train.mlflow_uri:
         trackers.append(MLflow(config, run_dir))
     everyone = Trackers(report, trackers)

@@ -60,7 +60,7 @@ def work(assignment: Assignment) -> loop.Outcome:
     config = assignment.config
     with ExitStack() as stack:
         run_dir, mirror = stack.enter_context(addresses.working_copy(assignment.location))
-        report = stack.enter_context(_reporting(config, run_dir, mirror)) if rank == 0 else ignore
+        report = stack.enter_context(_reporting(assignment, run_dir, mirror)) if rank == 0 else ignore
         learner = Learner.from_config(config, device=_device(assignment.use_gpu), team=team, report=report)
         around_step = stack.enter_context(
             profiled(
@@ -83,14 +83,15 @@ def work(assignment: Assignment) -> loop.Outcome:
 
 
 @contextmanager
-def _reporting(config: Config, run_dir: Path, mirror: addresses.Mirror | None) -> Iterator[Show]:
+def _reporting(assignment: Assignment, run_dir: Path, mirror: addresses.Mirror | None) -> Iterator[Show]:
     """Rank 0's report: events go to progress.jsonl and to trackers; a mirror carries what they write to an address."""
     with ExitStack() as stack:
         if mirror:
             for name in CARRIED:  # earlier attempts may have written them
                 mirror.pull(name)
             stack.enter_context(mirror.follow(up=CARRIED, down=["STOP"]))
-        yield stack.enter_context(tracked(config, run_dir, EventLog(run_dir)))
+        name = str(assignment.location).rstrip("/").rpartition("/")[2]
+        yield stack.enter_context(tracked(assignment.config, run_dir, EventLog(run_dir), name=name))
 
 
 def _sum_over_workers(flat: Tensor) -> None:
