@@ -32,6 +32,7 @@ from torch import Tensor
 from metacross.retrieval.index import Ids, Vectors
 
 PRODUCTS = 1 << 24  # similarities that are held at a time: 64 MiB
+HEARD = 0.02  # a labelled word that counts less, in units of the tagger's own opinion, decides nothing
 HALF = 1600  # labelled words, of about 50 sentences, that may count half of what endlessly many may
 SURE = 0.8  # probability of its likeliest tag from which the tagger is sure of a word
 O_ID = 0  # the tag id of O, see `retrieval.source.tag_set`
@@ -84,6 +85,16 @@ class Votes:
         joined = [torch.cat(pair, dim=1) for pair in zip(self._columns, later._columns, strict=True)]
         order_WK = torch.cat([self.counts_WK, later.counts_WK], dim=1).argsort(dim=1, descending=True, stable=True)
         return Votes(*(column.gather(1, order_WK) for column in joined))
+
+    def heard(self, which_W: Tensor, *, most: int) -> list[int]:
+        """The windows of the labelled words that counted on some of the words, by number.
+
+        Args:
+            which_W: true for each of these words.
+            most: of how many labelled words for each, those that count most.
+        """
+        counted_WK = self.counts_WK[which_W, :most] >= HEARD
+        return sorted(set(self.windows_WK[which_W, :most][counted_WK].tolist()))
 
     def split(self, words: Sequence[int]) -> list[Votes]:
         """The same in parts of so many words."""

@@ -69,6 +69,7 @@ class TaggedWindow:
         candidates: the neighbours' labelled sentences, where they are to be shown.
         votes: of labelled words on its words, where they are to be shown; None: there were none.
         voters: the labelled windows that these words stand in, by number: of words in entities alone, see `voters_of`.
+        voting: numbers of the labelled windows whose words counted on its words in entities.
     """
 
     window: Window
@@ -79,6 +80,7 @@ class TaggedWindow:
     candidates: Sequence[Candidate] = field(default_factory=tuple)
     votes: Votes | None = None
     voters: Mapping[int, Candidate] = field(default_factory=dict)
+    voting: Sequence[int] = ()
 
     @property
     def chosen_WC(self) -> Tensor:
@@ -294,9 +296,11 @@ class WindowTagger:
         before_WC = torch.cat(list(probabilities))
         votes = self._words.votes(np.concatenate(vectors), before_WC)
         lengths = [len(vectors_WH) for vectors_WH in vectors]
-        for i, own in zip(chosen, votes.split(lengths), strict=True):
+        blended = torch.split(votes.blended(before_WC), lengths)
+        for i, own, blended_WC in zip(chosen, votes.split(lengths), blended, strict=True):
             windows[i].votes = own if windows[i].settings.explain else None
-        return torch.split(votes.blended(before_WC), lengths)
+            windows[i].voting = own.heard(blended_WC.argmax(1) != O_ID, most=SHOWN)
+        return blended
 
     def _fast_weights(self, rows: Sequence[Sequence[int]], *, inner: InnerLoop) -> FastWeights:
         if self._cache.serves(inner):
