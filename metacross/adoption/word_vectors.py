@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast, padding_slack
-from metacross.encoder.model import Rows, TagModel, layer_arguments
+from metacross.encoder.model import Rows, TagModel
 from metacross.encoder.rows import budgeted, pack, trunk_states
 from metacross.encoder.windows import PieceEncoder, Window
 from metacross.retrieval.index import Ids, VectorIndex, Vectors
@@ -59,11 +59,7 @@ class WordEncoder:
 
     def _last_layers(self, rows: Rows) -> Tensor:
         """The mean (B, T, H) of the last layers' states; where fewer layers adapt, the trunk's states count too."""
-        model = self._model
-        states = [rows.hidden_BTH]
-        extra = layer_arguments(model.encoder, model.family, rows)
-        for layer in model.layers[model.frozen_layers :]:
-            states.append(layer(states[-1], **extra(layer)))
+        states = [rows.hidden_BTH, *self._model.states(rows)]
         return torch.stack([state.float() for state in states[-LAYERS:]]).mean(0).cpu()
 
 
