@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,9 +108,10 @@ class FastLayers:
         refuse_unfollowed(self.layers)
         # A context variable, because threads that share a model must not see each other's fast weights.
         self._pass: ContextVar[_Pass | None] = ContextVar("metacross_pass", default=None)
-        for name, layer in self.layers.items():
-            hook = self._linear if isinstance(layer, nn.Linear) else self._norm
-            layer.register_forward_hook(_named(hook, name))
+        self._names = {layer: name for name, layer in self.layers.items()}
+        for layer in self.layers.values():
+            # A function, because a method would be copied with its object whenever a layer is.
+            layer.register_forward_hook(lambda layer, args, output: self._hook(layer, args, output))
 
     @contextmanager
     def running(self, fast_weights: FastWeights, *, record: bool = False) -> Iterator[Recording]:
@@ -126,10 +126,34 @@ class FastLayers:
             missing = sorted(self.layers.keys() - recording.outputs.keys())
             raise UserError(f"layers {missing[:3]} did not run in the forward; fast weights cannot follow this encoder")
 
-    def _linear(self, name: str, layer: nn.Linear, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
+    @property
+    def recording(self) -> bool:
+        """Whether the current forward is to be recorded."""
+        now = self._pass.get()
+        return now is not None and now.recording is not None
+
+    def correction(self) -> Callable[[nn.Module, Tensor, Tensor], Tensor] | None:
+        """For a forward without the modules' own: what changes a layer's output, given its input too.
+
+        None where the layers run by theta.
+        """
+        now = self._pass.get()
+        if now is None or not (now.fast_weights.linears or now.fast_weights.norms):
+            return None
+        return lambda layer, x_ETI, y_ETO: self._changed(now, layer, x_ETI, y_ETO)
+
+    def _hook(self, layer: nn.Module, args: tuple[Tensor, ...], y_ETO: Tensor) -> Tensor:
         now = self._pass.get()
         if now is None:
             return y_ETO
+        return self._record(now, self._names[layer], args[0], self._changed(now, layer, args[0], y_ETO))
+
+    def _changed(self, now: _Pass, layer: nn.Module, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
+        """A layer's output under the fast weights of a forward; where gradients are off, `y_ETO` may be overwritten."""
+        name = self._names[layer]
+        if isinstance(layer, nn.LayerNorm):
+            shift = now.fast_weights.norms.get(name)
+            return y_ETO if shift is None else self._shifted(layer, shift, x_ETI)
         for factors in now.fast_weights.linears.get(name, ()):
             scores_ETN = self._scores(now, x_ETI, factors, layer.bias is not None)
             scores_ETN, grads_ENO = scores_ETN.to(y_ETO.dtype), factors.grads_ENO.to(y_ETO.dtype)
@@ -137,19 +161,12 @@ class FastLayers:
                 y_ETO = torch.baddbmm(y_ETO, scores_ETN, grads_ENO)
             else:
                 y_ETO.baddbmm_(scores_ETN, grads_ENO)
-        return self._record(now, name, x_ETI, y_ETO)
+        return y_ETO
 
-    def _norm(self, name: str, layer: nn.LayerNorm, x_ETI: Tensor, y_ETO: Tensor) -> Tensor:
-        now = self._pass.get()
-        if now is None:
-            return y_ETO
-        shift = now.fast_weights.norms.get(name)
-        if shift is not None:
-            scale_E1O = (layer.weight + shift.scale_EO).unsqueeze(1)
-            y_ETO = normalised(layer, x_ETI) * scale_E1O
-            if shift.shift_EO is not None:
-                y_ETO = y_ETO + (layer.bias + shift.shift_EO).unsqueeze(1)
-        return self._record(now, name, x_ETI, y_ETO)
+    @staticmethod
+    def _shifted(layer: nn.LayerNorm, shift: NormShift, x_ETI: Tensor) -> Tensor:
+        y_ETO = normalised(layer, x_ETI) * (layer.weight + shift.scale_EO).unsqueeze(1)
+        return y_ETO if shift.shift_EO is None else y_ETO + (layer.bias + shift.shift_EO).unsqueeze(1)
 
     @staticmethod
     def _scores(now: _Pass, x_ETI: Tensor, factors: Factors, biased: bool) -> Tensor:
@@ -335,7 +352,3 @@ def _moved(before: NormShift | None, scale_EO: Tensor, shift_EO: Tensor | None) 
         return NormShift(scale_EO, shift_EO)
     shift = shift_EO if before.shift_EO is None or shift_EO is None else before.shift_EO + shift_EO
     return NormShift(before.scale_EO + scale_EO, shift)
-
-
-def _named(hook: Callable[[str, Any, Tensor, Tensor], Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    return lambda layer, args, output: hook(name, layer, args[0], output)

@@ -104,7 +104,7 @@ class Engine:
         for parts in batch:
             if parts.work.possible():
                 own = windows.setdefault(parts.work.loaded, [])
-                own += parts.work.texts.windows[parts.start : parts.end]
+                own += parts.work.windows[parts.start : parts.end]
         for loaded, some in windows.items():
             loaded.tagger.tag_windows(some)
             if self.uses is not None:
@@ -138,14 +138,16 @@ class Tagging:
     Attributes:
         loaded: as given.
         texts: the request's, cut.
-        costs: of its windows.
+        windows: of these, in the order in which they are tagged.
+        costs: of the windows.
     """
 
     def __init__(self, loaded: _Loaded, jobs: Sequence[Job]) -> None:
         self.loaded, self._jobs = loaded, jobs
         self.refusal = _unknown_label(loaded.tagger, jobs)
         self.texts = loaded.tagger.cut([] if self.refusal else [_item(loaded.tagger, job) for job in jobs])
-        self.costs = tuple(map(_cost, self.texts.windows))
+        self.windows = self.texts.by_length()
+        self.costs = tuple(map(_cost, self.windows))
 
     def possible(self) -> bool:
         """Whether it can be answered; examples may be deleted at any time, and with them neighbours."""
@@ -171,14 +173,16 @@ class Labelling:
     Attributes:
         loaded: as given.
         texts: the sentences, cut.
-        costs: of their windows.
+        windows: of these, in the order in which they are tagged.
+        costs: of the windows.
     """
 
     def __init__(self, loaded: _Loaded, sentences: Sequence[Sentence], language: str) -> None:
         self.loaded, self._sentences, self._language = loaded, sentences, language
         plainly = loaded.tagger.settings(adapt=False)
         self.texts = loaded.tagger.cut([(sentence, plainly) for sentence in sentences])
-        self.costs = tuple(map(_cost, self.texts.windows))
+        self.windows = self.texts.by_length()
+        self.costs = tuple(map(_cost, self.windows))
 
     def possible(self) -> bool:
         """Whether it can be done: always."""

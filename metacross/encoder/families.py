@@ -18,6 +18,35 @@ FAMILIES = "BERT, RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ELECTRA, ModernBE
 
 
 @dataclass(frozen=True)
+class LayerParts:
+    """Where a layer of BERT's kind keeps its parts, as names of its submodules.
+
+    Attributes:
+        attention: knows the size of a head and the scaling of scores.
+        query: linear layer.
+        key: linear layer.
+        value: linear layer.
+        mixing: linear layer behind attention.
+        attention_norm: of the sum of the latter and the layer's input.
+        inner: linear layer.
+        activation: behind it.
+        outer: linear layer.
+        norm: of the sum of the latter and the output of `attention_norm`; its output is the layer's.
+    """
+
+    attention: str
+    query: str
+    key: str
+    value: str
+    mixing: str
+    attention_norm: str
+    inner: str
+    activation: str
+    outer: str
+    norm: str
+
+
+@dataclass(frozen=True)
 class Family:
     """Where one family of encoders keeps its parts, and how they are called.
 
@@ -28,6 +57,7 @@ class Family:
         final_norm: name of the norm after an encoder's last layer, if there is one.
         head: names of the tag head's parts in the token classification model, in the order they are applied.
         rotary: whether layers take rotary position embeddings.
+        parts: the parts of a layer, where it is of BERT's kind.
     """
 
     encoder: str
@@ -36,6 +66,7 @@ class Family:
     final_norm: str | None = None
     head: tuple[str, ...] = ("classifier",)
     rotary: bool = False
+    parts: LayerParts | None = None
 
 
 def _embed_bert(encoder: Any, piece_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
@@ -70,13 +101,37 @@ def _layers_of_encoder(encoder: Any) -> nn.ModuleList:
     return layers
 
 
+_BERT = LayerParts(
+    attention="attention.self",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    mixing="attention.output.dense",
+    attention_norm="attention.output.LayerNorm",
+    inner="intermediate.dense",
+    activation="intermediate.intermediate_act_fn",
+    outer="output.dense",
+    norm="output.LayerNorm",
+)
+_DISTILBERT = LayerParts(
+    attention="attention",
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    mixing="attention.out_lin",
+    attention_norm="sa_layer_norm",
+    inner="ffn.lin1",
+    activation="ffn.activation",
+    outer="ffn.lin2",
+    norm="output_layer_norm",
+)
 FAMILY = {
-    "bert": Family("bert", _layers_of_encoder, _embed_bert),
-    "roberta": Family("roberta", _layers_of_encoder, _embed_roberta),
-    "xlm-roberta": Family("roberta", _layers_of_encoder, _embed_roberta),
-    "camembert": Family("roberta", _layers_of_encoder, _embed_roberta),
-    "electra": Family("electra", _layers_of_encoder, _embed_electra),
-    "distilbert": Family("distilbert", lambda encoder: encoder.transformer.layer, _embed_distilbert),
+    "bert": Family("bert", _layers_of_encoder, _embed_bert, parts=_BERT),
+    "roberta": Family("roberta", _layers_of_encoder, _embed_roberta, parts=_BERT),
+    "xlm-roberta": Family("roberta", _layers_of_encoder, _embed_roberta, parts=_BERT),
+    "camembert": Family("roberta", _layers_of_encoder, _embed_roberta, parts=_BERT),
+    "electra": Family("electra", _layers_of_encoder, _embed_electra, parts=_BERT),
+    "distilbert": Family("distilbert", lambda encoder: encoder.transformer.layer, _embed_distilbert, parts=_DISTILBERT),
     "modernbert": Family(
         "model",
         lambda encoder: encoder.layers,

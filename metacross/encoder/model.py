@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from metacross.encoder.families import FAMILY, Family, refuse_family
+from metacross.encoder.fused import Correct, FusedLayers
 from metacross.errors import UserError
 from metacross.fast_weights import FastLayers
 
@@ -64,6 +65,7 @@ class TagModel(nn.Module):
         self.classifier = classifier
         self.encoder = getattr(classifier, self.family.encoder)
         self.layers = self.family.layers(self.encoder)
+        self.stack = LayerStack(self.encoder, self.family)
         if not 0 <= frozen_layers < len(self.layers):
             raise UserError(
                 f"model.frozen_layers={frozen_layers} but the encoder has {len(self.layers)} layers: "
@@ -102,15 +104,17 @@ class TagModel(nn.Module):
         positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
         hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
         rows = Rows(hidden_BTH, segments_BT, positions_BT, segments_BT)
-        return self._run(self.layers[: self.frozen_layers], rows)[-1]
+        return self.stack.states(self.layers[: self.frozen_layers], rows)[-1]
 
     def logits(self, rows: Rows) -> Tensor:
         """Tag scores (B, T, C) from trunk states, by theta or by the fast weights set in `fast_layers`."""
-        return self.head(self._run(self.layers[self.frozen_layers :], rows)[-1])
+        return self.head(self.states(rows)[-1])
 
     def states(self, rows: Rows) -> list[Tensor]:
         """States (B, T, H) after each of the layers above the trunk, from trunk states, by the same weights."""
-        return self._run(self.layers[self.frozen_layers :], rows)[1:]
+        fast = self.fast_layers
+        upper = self.layers[self.frozen_layers :]
+        return self.stack.states(upper, rows, correct=fast.correction(), recorded=fast.recording)[1:]
 
     def head(self, hidden_BTH: Tensor) -> Tensor:
         """Tag scores (B, T, C) from the last layer's states, by the same weights."""
@@ -120,10 +124,34 @@ class TagModel(nn.Module):
             hidden_BTH = getattr(self.classifier, name)(hidden_BTH)
         return hidden_BTH
 
-    def _run(self, layers: Iterable[nn.Module], rows: Rows) -> list[Tensor]:
-        """The states (B, T, H) that go into the first layer, and those that come out of each."""
+
+class LayerStack:
+    """Runs layers of an encoder, one after the other: as transformers' modules do or, without gradient, fused.
+
+    Args:
+        encoder: that the layers belong to.
+        family: its family.
+    """
+
+    def __init__(self, encoder: Any, family: Family) -> None:
+        self._encoder, self._family = encoder, family
+        self._fused = FusedLayers(family.parts) if family.parts else None
+
+    def states(
+        self, layers: Iterable[nn.Module], rows: Rows, *, correct: Correct | None = None, recorded: bool = False
+    ) -> list[Tensor]:
+        """The states (B, T, H) that go into the first layer, and those that come out of each.
+
+        Args:
+            layers: that run.
+            rows: what they run on.
+            correct: what the layers' hooks do to outputs, for a forward without the modules.
+            recorded: whether hooks are to see inputs and outputs, so that the modules have to run.
+        """
+        if self._fused is not None and not torch.is_grad_enabled() and not recorded:
+            return self._fused.states(layers, rows.hidden_BTH, same_sentence(rows), correct)
         states = [rows.hidden_BTH]
-        extra = layer_arguments(self.encoder, self.family, rows)
+        extra = layer_arguments(self._encoder, self._family, rows)
         for layer in layers:
             states.append(layer(states[-1], **extra(layer)))
         return states
@@ -134,6 +162,12 @@ def exact_backward(second_order: bool) -> AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if second_order else nullcontext()
 
 
+def same_sentence(rows: Rows) -> Tensor:
+    """Whether two pieces of a row are of the same sentence (B, 1, T, T), so that one attends to the other."""
+    # Padding has segment 0 and attends to itself: a piece that attends to nothing would give NaN.
+    return (rows.segments_BT.unsqueeze(1) == rows.segments_BT.unsqueeze(2)).unsqueeze(1)
+
+
 def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[nn.Module], dict[str, Any]]:
     """Returns a function from a layer to the arguments that it takes besides the states.
 
@@ -142,10 +176,7 @@ def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[nn.Mo
         family: its family.
         rows: what the layers run on.
     """
-    segments_BT = rows.segments_BT
-    # Padding has segment 0 and attends to itself: a piece that attends to nothing would give NaN.
-    same_BTT = segments_BT.unsqueeze(1) == segments_BT.unsqueeze(2)
-    full_B1TT = same_BTT.unsqueeze(1)
+    full_B1TT = same_sentence(rows)
     if not family.rotary:
         return lambda layer: {"attention_mask": full_B1TT}
 
@@ -153,7 +184,7 @@ def layer_arguments(encoder: Any, family: Family, rows: Rows) -> Callable[[nn.Mo
     distance_BTT = (positions_BT.unsqueeze(1) - positions_BT.unsqueeze(2)).abs()
     masks = {
         "full_attention": full_B1TT,
-        "sliding_attention": (same_BTT & (distance_BTT <= encoder.config.sliding_window)).unsqueeze(1),
+        "sliding_attention": full_B1TT & (distance_BTT <= encoder.config.sliding_window).unsqueeze(1),
     }
     kinds: list[str] = encoder.rotary_emb.layer_types  # also those of layers that were dropped
     rotary = {kind: encoder.rotary_emb(rows.hidden_BTH, positions_BT, kind) for kind in kinds}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from metacross.encoder.model import Rows, TagModel, layer_arguments
+from metacross.encoder.model import Rows, TagModel
 from metacross.errors import UserError
 
 
@@ -52,17 +52,13 @@ class SentenceEncoder(nn.Module):
         ends = layer == len(layers) and model.family.final_norm is not None
         self.norm = _plain_copy(getattr(model.encoder, str(model.family.final_norm))) if ends else nn.Identity()
         self.size = int(model.classifier.config.hidden_size)
-        self._encoder = (model.encoder,)  # in a tuple it is no sub-module, and its weights are not saved with this one
+        self._stack = model.stack
         self.requires_grad_(False)
 
     @torch.no_grad()
     def vectors(self, rows: Rows) -> Tensor:
         """Unit vectors (B, H) from trunk states; one sentence per row."""
-        hidden_BTH = rows.hidden_BTH
-        extra = layer_arguments(self._encoder[0], self.family, rows)
-        for layer in self.layers:
-            hidden_BTH = layer(hidden_BTH, **extra(layer))
-        hidden_BTH = self.norm(hidden_BTH).float()
+        hidden_BTH = self.norm(self._stack.states(self.layers, rows)[-1]).float()
         if self.pooling == "cls":
             pooled_BH = hidden_BTH[:, 0]
         else:

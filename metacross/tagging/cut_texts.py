@@ -47,6 +47,13 @@ class CutTexts:
         found = tagged_sentences(self.sentences, self._by_sentence(), self.tags, temperature=self.temperature)
         return tagged_texts(self.items, self.places, found)
 
+    def by_length(self) -> list[TaggedWindow]:
+        """All windows in the order to tag them in, if only a few are tagged at a time.
+
+        Those of like length follow one another: they fit into few forwards, with little padding.
+        """
+        return sorted(self.windows, key=lambda tagged: (tagged.settings.adapt, len(tagged.window)))
+
     def probabilities(self) -> list[Tensor]:
         """Tag probabilities (W, C) of each sentence's words. All windows have to be tagged."""
         empty = torch.empty(0, len(self.tags))

@@ -45,6 +45,14 @@ def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
         assert (one.plain is None) == (other.plain is None)
 
 
+def test_windows_of_like_length_are_tagged_together(engine: Engine) -> None:
+    works = (engine.begin(JOBS), engine.begin_labels([sentence_from_text(text) for text in (LONG, TEXT)], "en"))
+    for work in works:
+        lengths = [(tagged.settings.adapt, len(tagged.window)) for tagged in work.windows]
+        assert lengths == sorted(lengths) and len(set(lengths)) > 1
+        assert sorted(map(id, work.windows)) == sorted(map(id, work.texts.windows))
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_slices_change_no_answer(engine: Engine, size: int) -> None:
     (expected,) = engine.answer([JOBS])

@@ -1,0 +1,72 @@
+"""Fused layers give what transformers' modules give, also after the weights have changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from metacross.encoder.fused import lays_out
+from metacross.encoder.model import Rows, TagModel
+from tests.helpers.tiny import CONFIGS, pack, random_sentence, tiny_model
+
+FUSED = [family for family in CONFIGS if family != "modernbert"]
+
+
+def some_rows(model: TagModel) -> Rows:
+    """Rows with several sentences, and with padding."""
+    generator = torch.Generator().manual_seed(3)
+    groups = [[random_sentence(n, generator) for n in lengths] for lengths in ((5, 7), (9,))]
+    return pack(model, groups, padding=2)
+
+
+def by_modules(model: TagModel, rows: Rows) -> list[Tensor]:
+    """The states that transformers' modules give: those run wherever there may be a gradient."""
+    with torch.enable_grad():
+        return [state.detach() for state in model.states(rows)]
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_states_are_those_of_the_modules(family: str) -> None:
+    model = tiny_model(family)
+    rows = some_rows(model)
+    with torch.no_grad():
+        fused = model.states(rows)
+    assert not any(state.requires_grad for state in fused)
+    torch.testing.assert_close(fused, by_modules(model, rows), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_bf16_is_as_near_to_exact_as_the_modules_in_bf16(family: str) -> None:
+    model = tiny_model(family, dtype=torch.float32)
+    rows = some_rows(model)
+    exact = by_modules(model, rows)[-1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        modules = by_modules(model, rows)[-1]
+        with torch.no_grad():
+            fused = model.states(rows)[-1]
+    assert fused.dtype == torch.float32
+    assert 0 < (fused - exact).norm() < 1.5 * (modules - exact).norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_changed_weights_count_at_once(dtype: torch.dtype) -> None:
+    model = tiny_model("bert", dtype=torch.float32)
+    rows = some_rows(model)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        before = model.states(rows)[-1]
+        for weights in (model.fast_layers.layers["layers.2.attention.self.key"], model.layers[1].intermediate.dense):
+            weights.weight.mul_(2)
+            changed = model.states(rows)[-1]
+            assert not torch.equal(changed, before)
+            assert torch.equal(changed, TagModel(model.classifier, frozen_layers=1).states(rows)[-1])  # a new one
+            before = changed
+
+
+@pytest.mark.skipif(not lays_out(), reason="this CPU does not lay bf16 weights out")
+def test_laid_out_weights_give_the_same_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*size, generator=generator).bfloat16() for size in ((3, 17, 96), (64, 96), (64,)))
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight)
+    found = torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
+    assert torch.equal(found, torch.nn.functional.linear(x, weight, bias))
