@@ -202,6 +202,9 @@ BREAKS_A_SERVICE: dict[str, dict[str, Any]] = {
     "headService.metadata.name in a service": {
         "rayClusterConfig.headGroupSpec.headService": {"metadata": {"name": "mine"}}
     },
+    "no port serve on the head of a service": {
+        "rayClusterConfig.headGroupSpec.template.spec.containers": [{"ports": [{"name": "dashboard"}]}]
+    },
     "incremental upgrade without autoscaler or gatewayClassName": {
         "upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade"}
     },
@@ -435,6 +438,7 @@ def test_jobs_run_as_those_that_people_submit(root: Path, jobs: list[Manifest]) 
         spec = named(jobs, "RayJob", f"metacross-{job}")["spec"]
         assert yaml.safe_load(spec["runtimeEnvYAML"]) == environment
         assert spec["submitterConfig"] == {"backoffLimit": 0}
+        assert "\n" not in spec["entrypoint"]  # the shell would end the command there
         program, command, *arguments = spec["entrypoint"].split()
         assert (program, command) == ("metacross", job)
         settings = [argument for argument in arguments if "=" in argument]

@@ -137,6 +137,10 @@ def _of_service(spec: Manifest) -> Iterator[str]:
     cluster = spec["rayClusterConfig"]
     if cluster.get("authOptions", {}).get("enableK8sTokenAuth"):
         yield "enableK8sTokenAuth in a service"
+    ports = cluster["headGroupSpec"]["template"]["spec"]["containers"][0].get("ports", [])
+    # Without any ports KubeRay takes its own, which have one of this name.
+    if ports and not any(port.get("name", "").split("-")[0] == "serve" for port in ports):
+        yield "no port serve on the head of a service"
     if "name" in cluster["headGroupSpec"].get("headService", {}).get("metadata", {}):
         yield "headService.metadata.name in a service"
     strategy = spec.get("upgradeStrategy", {})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 from ray.cluster_utils import Cluster
 
 from metacross.events import Event, Measurement, Show
@@ -43,10 +46,21 @@ class Machines:
         """Ends a node's processes, which tell nobody."""
         self.cluster.remove_node(self.nodes.pop(number), allow_graceful=False)
 
+    def drain(self, number: int) -> None:
+        """Tells Ray that a node is about to go, as pods of cluster/kuberay do before they end."""
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the pod is deleted"]
+        node = ["--address", self.cluster.address, "--node-id", self.nodes[number].node_id]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", *node, *reason]
+        environment = {**os.environ, ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}  # leaves 127.0.0.1 as it is, see `on_loopback`
+        subprocess.run([*command, "--deadline-remaining-seconds", "60"], check=True, env=environment)
+
+    def processes(self, number: int) -> list[int]:
+        """Process ids of the workers on a node, replicas of Serve among them."""
+        return children(self.nodes[number].all_processes["raylet"][0].process.pid)
+
     def workers(self, number: int) -> list[int]:
         """Process ids of the training workers on a node."""
-        raylet = self.nodes[number].all_processes["raylet"][0].process.pid
-        return [pid for pid in children(raylet) if b"RayTrainWorker" in command(pid)]
+        return [pid for pid in self.processes(number) if b"RayTrainWorker" in command(pid)]
 
     def kill_worker(self, number: int) -> None:
         """SIGKILL to a worker on a node."""

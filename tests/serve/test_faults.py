@@ -130,6 +130,26 @@ def test_a_node_is_lost(service: Any, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.chaos
+def test_a_node_is_drained_before_it_goes(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster, _ = service
+    with Client(URL) as client:
+        bundle = client.model().bundle
+    with Load(CLIENTS, URL) as load:
+        load.wait_for(bundle, CALM, seconds=120)
+        cluster.join()
+        cluster.drain(0)
+        wait_for(lambda: complete() and not _replicas(cluster, 0))
+        cluster.lose(0)
+        load.wait_for(bundle, load.told[bundle] + CALM, seconds=120)
+    assert not happened("a node that is drained, and then lost", load, bundle, capsys)
+
+
+def _replicas(cluster: Machines, number: int) -> set[int]:
+    """The replicas on a node."""
+    return {pid for name in DEPLOYMENTS for pid in replica_processes(name)} & set(cluster.processes(number))
+
+
+@pytest.mark.chaos
 def test_examples_outlive_the_service(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     _, start = service
     text = "Zoe Quist flew to Xanten."
