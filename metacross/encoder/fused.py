@@ -116,7 +116,8 @@ class _Product:
 
     def __call__(self, x_BTI: Tensor, correct: Correct | None) -> Sequence[Tensor]:
         """Each layer's output (B, T, O)."""
-        made_of = x_BTI.dtype, [(p._version, p.data_ptr()) for layer in self.layers for p in layer.parameters(False)]
+        weights = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
+        made_of = x_BTI.dtype, [(p._version, p.data_ptr()) for p in weights]
         if made_of != self._made_of:
             self._make(x_BTI.dtype)
             self._made_of = made_of
