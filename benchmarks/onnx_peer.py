@@ -32,7 +32,8 @@ def load(bundle: str) -> Any:
     # Read without its class's name, which the transformers that optimum wants may not know.
     with open(os.path.join(bundle, "tokenizer_config.json"), encoding="utf-8") as file:
         special = {key: value for key, value in json.load(file).items() if key.endswith("_token")}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=os.path.join(bundle, "tokenizer.json"), **special)
+    fast: Any = PreTrainedTokenizerFast
+    tokenizer = fast(tokenizer_file=os.path.join(bundle, "tokenizer.json"), **special)
     return pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="simple")
 
 

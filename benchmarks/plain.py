@@ -37,7 +37,7 @@ OURS = "metacross"
 LONGEST = 600  # characters of a sentence: longer ones would be several windows, which the pipelines cut off
 
 Entities = list[set[tuple[int, int, str]]]
-Burst = tuple[float, float, Entities]  # seconds on the wall, of the processor, and what was found
+Burst = tuple[tuple[float, float], Entities]  # seconds on the wall and of the processor; what was found
 Way = Callable[[list[str], int], Burst]
 
 
@@ -48,7 +48,7 @@ def in_process(tag: Callable[[list[str], int], list[list[dict[str, Any]]]]) -> W
         wall, processor = time.perf_counter(), time.process_time()
         found = [answer for at in range(0, len(texts), size) for answer in tag(texts[at : at + size], size)]
         seconds = time.perf_counter() - wall, time.process_time() - processor
-        return *seconds, [{(e["start"], e["end"], e["entity_group"]) for e in answer} for answer in found]
+        return seconds, [{(e["start"], e["end"], e["entity_group"]) for e in answer} for answer in found]
 
     return burst
 
@@ -78,7 +78,7 @@ def onnx_way(bundle: Path, python: Path) -> Way:
         print(json.dumps({"texts": texts, "batch": size}), file=process.stdin, flush=True)
         answer = json.loads(process.stdout.readline())
         wall, processor = answer["seconds"]
-        return wall, processor, [{(e[0], e[1], e[2]) for e in entities} for entities in answer["entities"]]
+        return (wall, processor), [{(e[0], e[1], e[2]) for e in entities} for entities in answer["entities"]]
 
     return burst
 
@@ -97,10 +97,10 @@ def compare(ways: dict[str, Way], texts: list[str], size: int, bursts: int, exac
     columns = ("sentences/s", "sentences/s of processor time", "wall / ours", "processor / ours", "same entities, %")
     table = Table("", *columns, title=f"batch {size}")
     for name, results in found.items():
-        rates = [f"{len(texts) / median(result[i] for result in results):.1f}" for i in (0, 1)]
-        ratios = [_ratio([r[i] for r in results], [r[i] for r in found[OURS]]) for i in (0, 1)]
+        rates = [f"{len(texts) / median(seconds[i] for seconds, _ in results):.1f}" for i in (0, 1)]
+        ratios = [_ratio([s[i] for s, _ in results], [s[i] for s, _ in found[OURS]]) for i in (0, 1)]
         total = max(1, sum(map(len, exact)))
-        same = sum(len(own & other) for own, other in zip(results[-1][2], exact, strict=True))
+        same = sum(len(own & other) for own, other in zip(results[-1][1], exact, strict=True))
         table.add_row(name, *rates, *ratios, f"{100 * same / total:.1f}")
     return table
 
@@ -118,7 +118,7 @@ def main(
     language, _, path = data.partition("=")
     texts = [s.text for s in read_corpus(path, language=language).sentences if len(s.text) <= LONGEST]
     texts = texts[:: max(1, len(texts) // sentences)][:sentences]
-    _, _, exact = tagger_way(bundle, "fp32")(texts, 32)
+    _, exact = tagger_way(bundle, "fp32")(texts, 32)
     ways = {
         OURS: tagger_way(bundle, "auto"),
         "pipeline, fp32": pipeline_way(bundle, torch.float32),
