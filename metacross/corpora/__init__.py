@@ -6,7 +6,8 @@ Modules:
     source         a file opened: compression, encoding, lines
     formats        a module for each file format, recognised by content
     schemes        IOB1, IOBES, BILOU and others -> IOB2
-    types          names of entity types that mean the same
+    types          names of entity types: spellings, and those that mean the same
+    languages      tags of languages
     scheme_writer  IOB2 -> IOBES and BILOU
     reader         `read_corpus`: both together -> sentences, and what was odd
     refusals       corpora without entities, or with types that a tagger does not know

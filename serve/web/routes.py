@@ -227,7 +227,7 @@ def _add_new_examples(app: FastAPI, service: Service) -> None:
         openapi_extra={"requestBody": {"required": True, "content": _FILES}},
     )
     async def import_file(
-        request: Request, language: Annotated[str, Query(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")] = ""
+        request: Request, language: Annotated[schemas.LanguageIfKnown, Query()] = ""
     ) -> ImportedExamples:
         labels = (await service.model()).labels
         body = await request.body()
@@ -259,9 +259,7 @@ def _add_texts(app: FastAPI, service: Service) -> None:
         dependencies=[may_write],
         openapi_extra={"requestBody": {"required": True, "content": {"text/plain": _PLAIN}}},
     )
-    async def import_text(
-        request: Request, language: Annotated[str, Query(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
-    ) -> AddedTexts:
+    async def import_text(request: Request, language: Annotated[schemas.Language, Query()]) -> AddedTexts:
         found = await run_in_threadpool(read_file, await request.body(), service.limits)
         return await _label_and_keep(service, found, language)
 

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from metacross.corpora import languages
+from metacross.errors import UserError
+
 
 def _no_half_pair(text: str) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text):
@@ -16,7 +19,28 @@ def _no_half_pair(text: str) -> str:
     return text
 
 
+def _language_tag(text: str) -> str:
+    try:
+        return languages.language_tag(text)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _language_tag_if_any(text: str) -> str:
+    return _language_tag(text) if text else ""
+
+
 Text = Annotated[str, AfterValidator(_no_half_pair)]
+
+
+def _documented(pattern: str) -> Any:
+    """What the document says of a tag of a language; here the validator says the same in words."""
+    extra: dict[str, JsonValue] = {"pattern": pattern, "maxLength": languages.LONGEST}
+    return Field(description="BCP 47 tag, such as pt or pt-BR.", json_schema_extra=extra)
+
+
+Language = Annotated[str, AfterValidator(_language_tag), _documented(languages.PATTERN)]
+LanguageIfKnown = Annotated[str, AfterValidator(_language_tag_if_any), _documented(f"^$|{languages.PATTERN}")]
 
 
 def _either(*groups: tuple[str, ...], example: dict[str, Any]) -> dict[str, JsonValue]:
@@ -112,7 +136,7 @@ class NewExample(_Strict):
     entities: list[NewEntity] | None = None
     words: list[Text] | None = None
     tags: list[Text] | None = None
-    language: Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")] = ""
+    language: LanguageIfKnown = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -149,4 +173,4 @@ class NewTexts(_Strict):
     )
 
     texts: Annotated[list[Text], Field(min_length=1)]
-    language: Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
+    language: Language
