@@ -15,6 +15,7 @@ Modules:
     names          what the name of a file says about its content
     from_config    the corpora that a configuration names
     sentence       a sentence, its words and its entities
+    arguments      arguments of a wrong type
     offset_units   offsets in other units than code points
     utf8           what a file in UTF-8 can hold
     characters     what nobody sees at the edge of a word
