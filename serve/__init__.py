@@ -16,6 +16,7 @@ Modules:
     replicas        calls to lost replicas, tried again
     prometheus      metrics
     node_metrics    the metrics of all replicas, for GET /metrics
+    http_headers    connections whose header does not come
     places          names of files as answers show them
     memory          freed memory goes back to the system
     logs            log lines in Serve's files

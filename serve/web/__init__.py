@@ -10,6 +10,7 @@ Modules:
     lines     NDJSON in and out
     envelope  what is done for every request: id, bound, count, log line
     auth      bearer tokens
+    rates     who asks, and how much a client may ask for
     gate      what is checked before a body is read
     browsers  the names that the service answers to, and whose pages may call it
     problems  errors as problem details

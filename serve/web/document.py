@@ -17,15 +17,13 @@ _ALWAYS = {
         **_TEXT,
     }
 }
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "minimum": 1}}
+}
 _BY_STATUS = {
     "401": {"WWW-Authenticate": {"description": "How to send a token.", "required": True, **_TEXT}},
-    "503": {
-        "Retry-After": {
-            "description": "Seconds to wait.",
-            "required": True,
-            "schema": {"type": "integer", "minimum": 1},
-        }
-    },
+    "429": _RETRY_AFTER,
+    "503": _RETRY_AFTER,
 }
 _PROBLEM = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

@@ -35,8 +35,7 @@ Text = Annotated[str, AfterValidator(_no_half_pair)]
 
 def _documented(pattern: str) -> Any:
     """What the document says of a tag of a language; here the validator says the same in words."""
-    extra: dict[str, JsonValue] = {"pattern": pattern, "maxLength": languages.LONGEST}
-    return Field(description="BCP 47 tag, such as pt or pt-BR.", json_schema_extra=extra)
+    return Field(description="BCP 47 tag, such as pt or pt-BR.", json_schema_extra={"pattern": pattern})
 
 
 Language = Annotated[str, AfterValidator(_language_tag), _documented(languages.PATTERN)]
@@ -57,7 +56,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_LABELS = "Keep entities of these types only."
+_LABELS = "Keep entities of these types only, written in whatever case, or by another name (person for PER)."
 
 
 class RequestOptions(BaseModel):
@@ -89,6 +88,16 @@ class EntitiesRequest(RequestOptions):
     texts: list[Text] | None = None
     words: list[Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=1)]] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _other_interfaces(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "inputs" in value:
+            raise ValueError(
+                "inputs is what Hugging Face's interface takes; here send text (one), texts (several) or words, and "
+                "options such as threshold beside them, not in parameters"
+            )
+        return value
+
     @model_validator(mode="after")
     def _one_of_three(self) -> EntitiesRequest:
         given = [name for name in ("text", "texts", "words") if getattr(self, name) is not None]
@@ -101,27 +110,30 @@ class EntitiesRequest(RequestOptions):
 class NewEntity(_Strict):
     """An entity of an example; offsets count code points, and fall on the borders of words.
 
-    With entity_group in place of label it is an entity as `metacross tag` writes it.
+    An entity of an answer or of an example is one as it is, and so is one as `metacross tag` or a pipeline of Hugging
+    Face writes it, with entity_group and word.
     """
 
     start: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(ge=1)]
     label: Text
+    text: Annotated[Text | None, Field(description="If given, it has to be the text between the offsets.")] = None
+    score: Annotated[float | None, Field(description="Has no meaning here.")] = None
 
     @model_validator(mode="before")
     @classmethod
     def _as_tag_writes(cls, value: Any) -> Any:
         if not isinstance(value, dict) or "entity_group" not in value or "label" in value:
             return value
-        rest = {key: value[key] for key in value if key not in ("entity_group", "score", "word")}
-        return {**rest, "label": value["entity_group"]}
+        rest = {key: value[key] for key in value if key not in ("entity_group", "word")}
+        return {**rest, "label": value["entity_group"], "text": value.get("word", value.get("text"))}
 
 
 class NewExample(_Strict):
     """A labelled sentence: a text with its entities, or words with their tags (IOB2).
 
-    A line that `metacross tag` has written is one too: `tokens` and `ner_tags` are words and tags; what it says besides
-    about the same entities is left out.
+    A result of an answer and a line that `metacross tag` has written are examples too: `tokens` and `ner_tags` are
+    words and tags; what they say besides about the same entities is left out.
     """
 
     model_config = ConfigDict(
@@ -143,7 +155,8 @@ class NewExample(_Strict):
     def _as_tag_writes(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        value = {key: value[key] for key in value if key not in ("plain_entities", "support")}
+        said_besides = ("plain_entities", "support", "plain", "windows", "adapted")
+        value = {key: value[key] for key in value if key not in said_besides}
         if "tokens" in value and "ner_tags" in value and not {"words", "tags"} & value.keys():
             said_twice = ("tokens", "ner_tags", "text", "entities")
             rest = {key: value[key] for key in value if key not in said_twice}
@@ -156,6 +169,17 @@ class NewExample(_Strict):
         split = self.words is not None and self.tags is not None and self.text is None and self.entities is None
         if not raw and not split:
             raise ValueError("give text and entities, or words and tags")
+        return self
+
+    @model_validator(mode="after")
+    def _texts_are_where_offsets_say(self) -> NewExample:
+        for number, entity in enumerate(self.entities or (), 1):
+            between = (self.text or "")[entity.start : entity.end]
+            if entity.text not in (None, between):
+                raise ValueError(
+                    f"entity {number} has the text {entity.text!r}, but {entity.start}:{entity.end} is {between!r}; "
+                    "offsets count code points"
+                )
         return self
 
 

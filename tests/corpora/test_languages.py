@@ -19,8 +19,6 @@ from metacross.errors import UserError
         ("es-419", "es-419"),
         ("de-ch-1901", "de-CH-1901"),
         ("sl-ROZAJ", "sl-rozaj"),
-        ("en-US-u-CA-gregory", "en-US-u-ca-gregory"),
-        ("de-x-AB-abcd", "de-x-ab-abcd"),
     ],
 )
 def test_tags_have_one_spelling(text: str, tag: str) -> None:
@@ -28,7 +26,9 @@ def test_tags_have_one_spelling(text: str, tag: str) -> None:
     assert language_tag(tag) == tag
 
 
-@pytest.mark.parametrize("text", ["", "p", "port", "pt_BR", "pt-", "-pt", "pt--BR", "pt-BR ", "pt-b", "x-ab", "pt\n"])
+@pytest.mark.parametrize(
+    "text", ["", "p", "port", "pt_BR", "pt-", "-pt", "pt--BR", "pt-BR ", "pt-b", "x-ab", "de-x-ab", "pt\n"]
+)
 def test_what_is_no_tag_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="expected a tag of BCP 47, such as pt or pt-BR"):
         language_tag(text)
