@@ -49,6 +49,7 @@ from metacross.corpora.sentence import Sentence
 
 T = TypeVar("T")
 Words = Sequence[str]
+NewExample = Mapping[str, Any] | Sentence | Result | Example
 ItemT = TypeVar("ItemT", str, Words)
 
 BATCH_TEXTS = 64  # a stream's request has at most so many texts
@@ -125,13 +126,14 @@ class Client:
                 yield from self._tag(batch, options)
         yield from self._tag(batches.take(), options)
 
-    def add_examples(self, examples: Iterable[Mapping[str, Any] | Sentence], *, language: str = "") -> list[Example]:
+    def add_examples(self, examples: Iterable[NewExample], *, language: str = "") -> list[Example]:
         """Lets labelled sentences shape answers from now on; they are on the service's disk when this returns.
 
         Args:
             examples: {"text", "entities": [{"start", "end", "label"}]} or {"words", "tags"} with IOB2 tags, each
-                with "language" or not; or sentences as `metacross.corpora.reader.read_corpus` gives them.
-            language: ISO 639-1 code for those that do not say theirs.
+                with "language" or not; sentences as `metacross.corpora.reader.read_corpus` gives them; results and
+                examples of this service, whose entities may also stand in place of those dictionaries.
+            language: BCP 47 tag such as pt or pt-BR, for those that do not say theirs.
         """
         return self._send(add_call(examples, language))
 
@@ -140,7 +142,7 @@ class Client:
 
         Args:
             texts: a text or several; one request's, so not more than the service allows (`serve.max_texts`).
-            language: ISO 639-1 code of all of them.
+            language: BCP 47 tag of all of them.
 
         Returns:
             How many sentences were found, kept and left out, and the ids of those kept.
@@ -254,9 +256,7 @@ class AsyncClient:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def add_examples(
-        self, examples: Iterable[Mapping[str, Any] | Sentence], *, language: str = ""
-    ) -> list[Example]:
+    async def add_examples(self, examples: Iterable[NewExample], *, language: str = "") -> list[Example]:
         """As `Client.add_examples`."""
         return await self._send(add_call(examples, language))
 

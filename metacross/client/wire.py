@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import httpx
@@ -15,6 +15,7 @@ from metacross.client.contract import (
     AddedExamples,
     AddedTexts,
     EntitiesAnswer,
+    Entity,
     Example,
     ExamplePage,
     FieldError,
@@ -137,7 +138,7 @@ def tag_call(
     return Call("POST", "v1/entities", read, {key: items, **options})
 
 
-def add_call(examples: Iterable[Mapping[str, Any] | Sentence], language: str) -> Call[list[Example]]:
+def add_call(examples: Iterable[Mapping[str, Any] | Sentence | Result | Example], language: str) -> Call[list[Example]]:
     """POST /v1/examples. Sending it twice would store the examples twice."""
 
     def read(answer: Any) -> list[Example]:
@@ -181,8 +182,16 @@ def ready_call() -> Call[None]:
     return Call("GET", "readyz", lambda _: None)
 
 
-def _example(example: Mapping[str, Any] | Sentence, language: str) -> dict[str, Any]:
-    fields = {"words": example.words, "tags": example.tags} if isinstance(example, Sentence) else dict(example)
+def _example(example: Mapping[str, Any] | Sentence | Result | Example, language: str) -> dict[str, Any]:
+    if isinstance(example, Sentence):
+        fields = {"words": example.words, "tags": example.tags}
+    elif isinstance(example, Mapping):
+        fields = dict(example)
+    else:
+        own = {"language": example.language} if isinstance(example, Example) and example.language else {}
+        fields = {"text": example.text, "entities": example.entities, **own}
+    if "entities" in fields:
+        fields["entities"] = [asdict(e) if isinstance(e, Entity) else e for e in fields["entities"]]
     return {"language": language, **fields} if language else fields
 
 

@@ -301,6 +301,15 @@ def test_examples_are_added_listed_and_deleted(service: Service, ask: Asked) -> 
     assert caught.value.status == 404
 
 
+def test_what_was_found_can_be_added_as_it_is(service: Service, ask: Asked) -> None:
+    found = ask(service.url, "tag", "met Ada")
+    (first,) = ask(service.url, "add_examples", [found], options={"language": "pt-BR"})
+    entities = [first.entities[0], {"start": 0, "end": 3, "label": "PER"}]
+    ask(service.url, "add_examples", [first, {"text": "met Ada", "entities": entities}])
+    assert [example["text"] for example in service.examples.values()] == ["met Ada"] * 3
+    assert [example["language"] for example in service.examples.values()] == ["pt-BR", "pt-BR", ""]
+
+
 def test_texts_are_added(service: Service, ask: Asked) -> None:
     told = ask(service.url, "add_texts", ["Ada schlief.", "Bob auch."], options={"language": "de"})
     assert service.seen == [{"texts": ["Ada schlief.", "Bob auch."], "language": "de"}]
