@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray._private import ray_constants
+from ray._private import ray_constants, utils
 
 # The environment variable in which `ray job submit` tells a job's entrypoint about the job, as JSON. Ray documents the
 # submission id only for the one who submits; a run takes it for its name.
@@ -67,6 +67,21 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def without_signal_handlers() -> Iterator[None]:
+    """A Ray that starts inside the block leaves SIGTERM to this process.
+
+    Ray takes it several times while it starts, at last for a handler that ends this process with status 15.
+    (ray/_private/utils.py: set_sigterm_handler, called by node.py and worker.py)
+    """
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
 
 
 @contextmanager

@@ -10,12 +10,12 @@ Modules:
     batcher         requests take turns, in batches, long ones a part at a time
     pace            how much work a batch may have
     changeover      from one bundle to the next while the service answers
-    examples        added examples, in a database
-    example_tables  the tables of that database, made, upgraded and opened
+    examples        a package: added examples and texts, in a database
     annotations     labelled sentences as users send them
     replicas        calls to lost replicas, tried again
     prometheus      metrics
     node_metrics    the metrics of all replicas, for GET /metrics
+    http_headers    connections whose header does not come
     places          names of files as answers show them
     memory          freed memory goes back to the system
     logs            log lines in Serve's files

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from metacross.adoption.by_confidence import confident_labels
 from metacross.client.contract import Adopted, EntitiesAnswer, Entity, Model, ModelName, Result, Stretch, Support
 from metacross.corpora.sentence import Sentence, sentence_from_words
+from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import RunError
-from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
+from metacross.tagging.answers import DIGITS, SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import Settings, TaggedWindow
@@ -90,7 +92,7 @@ class Engine:
 
         Args:
             sentences: without tags; none without words.
-            language: ISO 639-1 code of all of them.
+            language: BCP 47 tag of all of them.
         """
         return Labelling(self._now(), sentences, language)
 
@@ -142,9 +144,10 @@ class Tagging:
     """
 
     def __init__(self, loaded: _Loaded, jobs: Sequence[Job]) -> None:
-        self.loaded, self._jobs = loaded, jobs
+        self.loaded = loaded
         self.refusal = _unknown_label(loaded.tagger, jobs)
-        self.texts = loaded.tagger.cut([] if self.refusal else [_item(loaded.tagger, job) for job in jobs])
+        self._jobs = [] if self.refusal else [_with_types(loaded.tagger, job) for job in jobs]
+        self.texts = loaded.tagger.cut([_item(loaded.tagger, job) for job in self._jobs])
         self.costs = tuple(map(_cost, self.texts.windows))
 
     def possible(self) -> bool:
@@ -166,7 +169,7 @@ class Labelling:
     Args:
         loaded: what labels them.
         sentences: without tags; none without words.
-        language: ISO 639-1 code of all of them.
+        language: BCP 47 tag of all of them.
 
     Attributes:
         loaded: as given.
@@ -249,14 +252,14 @@ class _Loaded:
 
     def _support(self, support: SupportSentence) -> Support:
         return Support(
-            similarity=support.similarity,
+            similarity=round(support.similarity, DIGITS),
             text=support.text,
             entities=tuple(map(_entity, support.entities)),
             start=support.start,
             end=support.end,
             place=shown_place(support.place, self._corpora),
             example=None if support.number is None else self._examples.get(support.number),
-            confidence=support.confidence,
+            confidence=_shown(support.confidence),
             language=support.language or None,
             uncertain=None if support.confidence is None else tuple(Stretch(*span) for span in support.uncertain),
             voted=support.voted or None,
@@ -271,11 +274,17 @@ def _cost(tagged: TaggedWindow) -> int:
 
 
 def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
-    for job in jobs:
-        unknown = sorted(set(job.labels or ()) - set(tagger.types))
-        if unknown:
-            return Refusal("labels", f"label {unknown[0]} is not known. Choose from {', '.join(tagger.types)}.")
+    for label in (label for job in jobs for label in job.labels or ()):
+        if named_type(label, tagger.types) is None:
+            return Refusal("labels", unknown_type(label, tagger.types))
     return None
+
+
+def _with_types(tagger: AdaptiveTagger, job: Job) -> Job:
+    """A job whose labels are written as the tagger writes them."""
+    if job.labels is None:
+        return job
+    return replace(job, labels=tuple(named_type(label, tagger.types) or label for label in job.labels))
 
 
 def _too_many_neighbours(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
@@ -296,11 +305,16 @@ def _item(tagger: AdaptiveTagger, job: Job) -> tuple[str | Sentence, Settings]:
 def _wanted(job: Job, entities: Sequence[TaggedEntity]) -> tuple[Entity, ...]:
     """The entities that the job's threshold and labels let through."""
     return tuple(
-        _entity(entity)
-        for entity in entities
-        if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.type in job.labels)
+        entity
+        for entity in map(_entity, entities)  # a score as it is shown is compared, so it may come back as a threshold
+        if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.label in job.labels)
     )
 
 
 def _entity(entity: TaggedEntity) -> Entity:
-    return Entity(entity.start, entity.end, entity.text, entity.type, entity.score)
+    return Entity(entity.start, entity.end, entity.text, entity.type, _shown(entity.score))
+
+
+def _shown(number: float | None) -> float | None:
+    """A score as answers have it."""
+    return None if number is None else round(number, DIGITS)

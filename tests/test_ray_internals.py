@@ -8,6 +8,7 @@ import os
 
 import pytest
 import ray
+from ray._private import utils
 
 from metacross import ray_internals
 
@@ -104,3 +105,13 @@ def test_the_address_is_only_set_while_ray_starts(monkeypatch: pytest.MonkeyPatc
         port = os.environ[ray_internals.GCS_PORT]
         assert arguments["runtime_env"]["env_vars"] == {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     assert ray_internals.GCS_PORT not in os.environ
+
+
+def test_signals_stay_with_whoever_starts_ray() -> None:
+    before = utils.set_sigterm_handler
+    for module in ("ray._private.node", "ray._private.worker"):
+        source = inspect.getsource(importlib.import_module(module))
+        assert "ray._private.utils.set_sigterm_handler(" in source, f"{module} takes SIGTERM in another way now"
+    with ray_internals.without_signal_handlers():
+        assert utils.set_sigterm_handler is not before
+    assert utils.set_sigterm_handler is before

@@ -204,16 +204,18 @@ class Model(ModelName):
 
 @dataclass(frozen=True)
 class Readiness:
-    """That a Tagger answers requests, by which bundle, and how long they wait."""
+    """That all Taggers answer requests, by which bundle, and how long they wait."""
 
     __pydantic_config__ = _CONFIG
 
     status: str
     """Always "ready"; a service that is not answers with a problem."""
     bundle: str
-    """Digest of the bundle that answers."""
+    """Digest of the bundle that answers; while Taggers go over to another one, of one of them."""
     queue_age_s: float = 0.0
-    """Seconds since the request moved that waits at the Tagger and has not moved for longest; 0 where none waits."""
+    """Seconds since the request moved that has waited for longest, at any Tagger; 0 where none waits."""
+    taggers: int = 1
+    """How many Taggers there are."""
 
 
 # --- /v1/examples ----------------------------------------------------------------------------------------------------

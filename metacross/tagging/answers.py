@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from metacross.corpora.sentence import Sentence
 
+DIGITS = 4  # of scores and similarities where they are written as JSON: more would be noise
+
 
 @dataclass(frozen=True)
 class TaggedEntity:

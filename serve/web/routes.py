@@ -22,10 +22,11 @@ from serve.web.draining import Drained, Draining
 from serve.web.envelope import Envelope, Observed
 from serve.web.example_routes import add_examples
 from serve.web.gate import EarlyChecks
-from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours
+from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours, refuse_unknown_labels
 from serve.web.lines import NDJSON, Lines, answered_lines
 from serve.web.page import PAGE, policy
 from serve.web.problems import busy
+from serve.web.rates import Rated, Rates
 from serve.web.responses import BODY, REFUSED, WAIT, problems_of
 from serve.web.service import Backend, Service
 from serve.web.text_labelling import TextLabeller
@@ -43,10 +44,11 @@ def make_app(
     *,
     limits: Limits,
     tokens: list[Token] | None = None,
+    rates: Rates | None = None,
     browsers: Browsers = ANY_NAME,
     draining: Draining | None = None,
     metrics: Callable[[], Awaitable[str]] | None = None,
-    observed: Observed = lambda route, status, seconds: None,
+    observed: Observed = lambda route, status, seconds, client: None,
     send_request_id: bool = True,
 ) -> FastAPI:
     """The service as an ASGI application.
@@ -56,10 +58,11 @@ def make_app(
         store: keeps examples; None for a service without any.
         limits: what one request may ask for; a request for more is refused.
         tokens: who may do what; None lets everybody do everything.
+        rates: how much each client may ask for; None: as much as it likes.
         browsers: which names it answers to, and whose pages may call it.
         draining: counts the requests under way, and says when no new ones are taken; None: they always are.
         metrics: gives the service's metrics, or raises RunError; None for a service that has none.
-        observed: called after every request with its route ("" where there is none), status and seconds.
+        observed: called after every request, see `Envelope`.
         send_request_id: answer with the header x-request-id; False behind Serve's proxy, which makes and sends it.
     """
     service = Service(backend, store, limits, tokens)
@@ -75,6 +78,7 @@ def make_app(
     )
     problems.install(app)
     app.state.send_request_id = send_request_id
+    app.add_middleware(Rated, tokens=tokens, rates=rates)  # the innermost: the others answer what it refuses, too
     guard(app, browsers)
     if draining is not None:
         app.add_middleware(Drained, draining=draining)
@@ -128,7 +132,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
     may_tag = service.may("tag")
 
     @app.get(
-        "/v1/model", summary="What answers come from", responses=problems_of(401, 403, *WAIT), dependencies=[may_tag]
+        "/v1/model", summary="What answers come from", responses=problems_of(*REFUSED, *WAIT), dependencies=[may_tag]
     )
     async def model() -> Model:
         facts = await service.model()
@@ -154,7 +158,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         "/v1/entities:stream",
         summary="Find the entities of many texts, a JSON object a line",
         responses={
-            **problems_of(*REFUSED, 415),
+            **problems_of(*REFUSED, 415, *WAIT),
             200: {"content": {NDJSON: {}}, "description": "One line for each line of the request, in the same order."},
         },
         dependencies=[may_tag],
@@ -163,4 +167,6 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
     )
     async def stream(request: Request, options: Annotated[schemas.RequestOptions, Query()]) -> Lines:
         refuse_too_many_neighbours(options, 0, service.limits)  # those of a line are known when it comes
+        if options.labels is not None:
+            refuse_unknown_labels(options.labels, (await service.model()).labels)
         return Lines(answered_lines(request, options, service.tag, service.limits))
