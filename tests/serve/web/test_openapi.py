@@ -92,8 +92,8 @@ def test_links_lead_to_the_example_until_it_is_deleted(app: FastAPI) -> None:
 
     class Flow(SCHEMA.as_state_machine()):  # type: ignore[misc]
         def before_call(self, case: schemathesis.Case) -> None:
-            # Each has a sentence of its own: with the same one, another step's deletion would be of its example, too. For
-            # that reason none has a key, which would be that of an earlier request.
+            # Each request has its own sentence: another step would otherwise delete its example. And none has a
+            # key, which could be that of an earlier request.
             case.headers.pop("Idempotency-Key", None)
             example = {"words": ["Quito", "espera", str(next(numbers))], "tags": ["B-LOC", "O", "O"]}
             bodies = {"POST": {"examples": [example]}, "PUT": example, "PATCH": {"language": "es"}}
