@@ -10,7 +10,7 @@ Modules:
     batcher         requests take turns, in batches, long ones a part at a time
     pace            how much work a batch may have
     changeover      from one bundle to the next while the service answers
-    examples        a package: added examples and texts, in a database
+    examples        added examples, in a database
     annotations     labelled sentences as users send them
     replicas        calls to lost replicas, tried again
     prometheus      metrics
