@@ -23,7 +23,7 @@ from metacross.bundle import check_bundle, refuse_learned_keys
 from metacross.cli.terminal import ENDING_SIGNALS, reporting, say
 from metacross.config import FILE_NAME, ServeConfig, load_config
 from metacross.errors import RunError, UserError, first_line
-from metacross.ray_internals import without_signal_handlers
+from metacross.ray_internals import signals_kept
 from metacross.ray_session import ray_session
 from metacross.storage.addresses import is_address
 from serve.app import build
@@ -33,6 +33,7 @@ from serve.ray_internals import HTTP_CALLBACK, log_directory
 from serve.web.auth import refuse_open_door
 
 HANDING_ON_SECONDS = 1.0  # for the last answers, from the replicas that gave them to their clients
+TOO_EARLY = "ending before it was ready"
 ANSWER_SECONDS = 5.0  # for the replicas to say how the draining went
 
 
@@ -60,8 +61,11 @@ def run(
     os.environ.setdefault(HTTP_CALLBACK, f"{install.__module__}:{install.__name__}")
     output, ending, ingress = sys.stdout, _Ending(), None
     if ending.noted:  # it came while this program was loaded
+        say(TOO_EARLY)
         return
-    with ExitStack() as until_ray_has_ended, without_signal_handlers(), ray_session():
+    with ExitStack() as until_ray_has_ended, ExitStack() as while_ray_runs:
+        with signals_kept():
+            while_ray_runs.enter_context(ray_session())
         until_ray_has_ended.enter_context(_rays_output_in_its_log())
         try:
             ending.interrupts()
@@ -74,7 +78,7 @@ def run(
             print(ready, file=output, flush=True)
             signal.pause()
         except KeyboardInterrupt:
-            say("ending: requests under way are answered first" if ingress else "ending before it was ready")
+            say("ending: requests under way are answered first" if ingress else TOO_EARLY)
         if ingress:
             _drain(ingress, settings.drain_s)
         ray_serve.shutdown()  # type: ignore[no-untyped-call]

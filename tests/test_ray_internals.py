@@ -8,7 +8,7 @@ import os
 
 import pytest
 import ray
-from ray._private import utils
+from ray._private import utils, worker
 
 from metacross import ray_internals
 
@@ -108,10 +108,13 @@ def test_the_address_is_only_set_while_ray_starts(monkeypatch: pytest.MonkeyPatc
 
 
 def test_signals_stay_with_whoever_starts_ray() -> None:
-    before = utils.set_sigterm_handler
-    for module in ("ray._private.node", "ray._private.worker"):
-        source = inspect.getsource(importlib.import_module(module))
-        assert "ray._private.utils.set_sigterm_handler(" in source, f"{module} takes SIGTERM in another way now"
-    with ray_internals.without_signal_handlers():
-        assert utils.set_sigterm_handler is not before
-    assert utils.set_sigterm_handler is before
+    took = utils.set_sigterm_handler, worker.connect
+    for module, text in [
+        ("ray._private.node", "ray._private.utils.set_sigterm_handler("),
+        ("ray._private.worker", "ray._private.utils.set_sigterm_handler("),
+        ("ray._private.worker", "\n    connect(\n"),
+    ]:
+        assert text in inspect.getsource(importlib.import_module(module)), f"{module} takes signals in another way now"
+    with ray_internals.signals_kept():
+        assert utils.set_sigterm_handler is not took[0] and worker.connect is not took[1]
+    assert (utils.set_sigterm_handler, worker.connect) == took
