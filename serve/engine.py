@@ -11,9 +11,21 @@ import logging
 from collections.abc import Callable, Sequence
 
 from metacross.adoption.by_confidence import confident_labels
-from metacross.client.contract import Adopted, EntitiesAnswer, Entity, Model, ModelName, Result, Stretch, Support
+from metacross.client.contract import (
+    Adopted,
+    EntitiesAnswer,
+    Entity,
+    Influence,
+    Model,
+    ModelName,
+    Result,
+    Stretch,
+    Support,
+    WordInfluence,
+)
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.errors import RunError
+from metacross.tagging import answers as tagging
 from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
@@ -24,7 +36,9 @@ from serve.jobs import Job, Labelled, Refusal
 from serve.memory import return_freed_memory
 from serve.places import shown_encoder, shown_place
 
+DIGITS = 4  # of changes, behind the point
 SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
+EXPLAINED = 6  # times what a window costs alone, about: also tagged by theta, and back from each of two entities
 
 log = logging.getLogger("metacross.serve")
 
@@ -249,6 +263,7 @@ class _Loaded:
             language=support.language or None,
             uncertain=None if support.confidence is None else tuple(Stretch(*span) for span in support.uncertain),
             voted=support.voted or None,
+            influences=None if support.voted else tuple(map(_influence, support.influences)),
         )
 
 
@@ -256,7 +271,7 @@ def _cost(tagged: TaggedWindow) -> int:
     """What a window costs, in word pieces, about. How many its support has is only known once it is looked up."""
     settings, pieces = tagged.settings, len(tagged.window)
     support = SUPPORT_PIECES * settings.neighbours if settings.adapt else 0
-    return pieces * (2 if settings.explain else 1) + support
+    return pieces * (EXPLAINED if settings.explain else 1) + support
 
 
 def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
@@ -289,6 +304,11 @@ def _wanted(job: Job, entities: Sequence[TaggedEntity]) -> tuple[Entity, ...]:
         for entity in entities
         if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.type in job.labels)
     )
+
+
+def _influence(influence: tagging.Influence) -> Influence:
+    words = tuple(WordInfluence(start, end, round(change, DIGITS)) for start, end, change in influence.words)
+    return Influence(influence.start, influence.end, round(influence.change, DIGITS), words)
 
 
 def _entity(entity: TaggedEntity) -> Entity:

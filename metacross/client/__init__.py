@@ -16,11 +16,13 @@ from metacross.client.contract import (
     Entity,
     Example,
     FieldError,
+    Influence,
     LeftOut,
     Model,
     Result,
     Stretch,
     Support,
+    WordInfluence,
 )
 from metacross.client.wire import Options, RequestRefused, ServiceUnavailable
 
@@ -32,6 +34,7 @@ __all__ = [
     "Entity",
     "Example",
     "FieldError",
+    "Influence",
     "LeftOut",
     "Model",
     "Options",
@@ -41,4 +44,5 @@ __all__ = [
     "Settings",
     "Stretch",
     "Support",
+    "WordInfluence",
 ]
