@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from metacross.client.contract import (
@@ -29,7 +29,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from serve.annotations import sentence_of, sentence_of_words
 from serve.examples import ExampleStore
-from serve.web import api_page, problems, schemas
+from serve.web import api_page, page, problems, schemas
 from serve.web.auth import Token
 from serve.web.browsers import ANY_NAME, Browsers, guard
 from serve.web.document import DocumentedAPI
@@ -39,7 +39,6 @@ from serve.web.gate import EarlyChecks
 from serve.web.imports import read_examples
 from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours
 from serve.web.lines import NDJSON, Lines, answered_lines
-from serve.web.page import PAGE, policy
 from serve.web.problems import ProblemError, busy
 from serve.web.service import Backend, Service
 from serve.web.texts import FoundSentences, read_file, read_texts
@@ -115,7 +114,8 @@ def make_app(
     app.router.route_class = EarlyChecks
     service = Service(backend, store, limits, tokens)
     api_page.add(app)
-    _add_page_and_probes(app, service)
+    page.add(app, service)
+    _add_probes(app, service)
     if metrics is not None:
         _add_metrics(app, service, metrics)
     _add_tagging(app, service)
@@ -128,12 +128,7 @@ def make_app(
 # --- routes, by subject: a handler's name is part of its operationId in the document ---------------------------------
 
 
-def _add_page_and_probes(app: FastAPI, service: Service) -> None:
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page() -> HTMLResponse:
-        text = await run_in_threadpool(PAGE.read_text, encoding="utf-8")
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy(text)})
-
+def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Is the service alive?")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
