@@ -70,6 +70,7 @@ class PageService:
         may: what the token allows.
         hold: requests to tag wait for this event.
         requests: method, path and body of every request to tag or store.
+        voters: labelled sentences whose words vote on entities with the same text.
     """
 
     address: str = ""
@@ -79,6 +80,7 @@ class PageService:
     hold: threading.Event = field(default_factory=threading.Event)
     examples: dict[int, Json] = field(default_factory=dict)
     requests: list[tuple[str, Json]] = field(default_factory=list)
+    voters: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -119,6 +121,19 @@ class PageService:
             for one in near:
                 influences = [influence(entity, one) for entity in found]
                 support.append({**one, "start": window.start(), "end": window.end(), "influences": influences})
+        support += [
+            {
+                "similarity": 0.9,
+                "text": voter,
+                "entities": located(voter, names),
+                "place": "adopted.conll:3",
+                "voted": True,
+            }
+            | {"example": None, "start": entity["start"], "end": entity["end"]}
+            for voter, names in self.voters
+            for e in entities
+            if e["text"] in names
+        ]
         result: Json = {"text": text, "entities": entities, "windows": len(windows), "adapted": True}
         return result | {"support": support, "plain": plain} if explain else result
 
@@ -250,7 +265,13 @@ def make_app(service: PageService) -> FastAPI:
         admit(request)
         lines = (await request.body()).decode().split("\n")
         added = [service.add(line, PLAIN, language) for line in lines if line]
-        return {"examples": added, "added": len(added), "replaced": 0, "unchanged": 0, "oddities": ["no tags in line 1"]}
+        return {
+            "examples": added,
+            "added": len(added),
+            "replaced": 0,
+            "unchanged": 0,
+            "oddities": ["no tags in line 1"],
+        }
 
     @app.get("/v1/examples/{number}")
     def one(request: Request, number: int) -> Json:

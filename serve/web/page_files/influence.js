@@ -29,7 +29,7 @@ function listen(node, point) {
 /** A change of a log-probability in words, such as "+12 %": the probability is so much higher, to first order. */
 export function inPercent(change) {
   const size = Math.abs(Math.expm1(change) * 100);
-  return `${change < 0 ? "−" : "+"}${size < 9.95 ? size.toFixed(1) : size.toFixed(0)} %`;
+  return `${change < 0 ? "−" : "+"}${size < 9.95 ? size.toFixed(1) : size.toFixed(0)}\u00a0%`;
 }
 
 /** What sentences did to an entity, the strongest influence first, then votes: [{ support, influence }]. */

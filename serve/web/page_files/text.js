@@ -31,7 +31,7 @@ export const typeName = (label) => NAMES[label] ?? label;
 /** Words or a text inside a sentence: isolated, because they may run from right to left. */
 export const isolated = (text) => `\u2068${text}\u2069`;
 
-export const percent = (share) => `${Math.round(share * 100)} %`;
+export const percent = (share) => `${Math.round(share * 100)}\u00a0%`;
 
 /** A stretch of a text, shortened in the middle where it is long. */
 export function excerpt(text, start, end) {
