@@ -16,17 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metacross.algorithm import THETA
-from metacross.corpora.sentence import entities
 from metacross.encoder.model import TagModel
 from metacross.encoder.rows import pack
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastLayers, FastWeights, LowRankGradient, low_rank_gradient
+from metacross.tagging.decoding import shared_pieces, tagged_words
+from metacross.tagging.tag_sequences import TagChains
 
 MOST_ENTITIES = 8  # of a window, whose influences are found: each costs a forward and a backward of the window
 
@@ -81,23 +83,20 @@ def entity_influences(
         fast_weights: theta' of some windows.
         episode: which of them is this window's.
     """
-    targets = _targets(answers, tags)[:MOST_ENTITIES]
+    targets = _targets(window, answers, tags)[:MOST_ENTITIES]
     if not targets:
         return []
     rows = pack([[(states_TH, torch.empty(len(window), dtype=torch.long))]] * len(targets))
-    pieces = window.scored_pieces()
     with torch.enable_grad(), model.fast_layers.running(THETA, record=True) as recording:
         log_RTC = _wide(model.logits(rows)).log_softmax(2)
-        of_entities = [
-            log_RTC[row, list(pieces[first:end]), tag_ids].sum() for row, (first, end, tag_ids) in enumerate(targets)
-        ]
+        of_entities = [log_RTC[row, target.pieces, target.tag_ids].sum() for row, target in enumerate(targets)]
         total = torch.stack(of_entities).sum()
     gradient = low_rank_gradient(model.fast_layers, recording, total)
     change_RN = change_by_piece(model.fast_layers, fast_weights, episode, gradient).cpu()
     at = window.scored[0]
     return [
-        EntityInfluence((at + first, at + end), change_N)
-        for (first, end, _), change_N in zip(targets, change_RN, strict=True)
+        EntityInfluence((at + target.first, at + target.end), change_N)
+        for target, change_N in zip(targets, change_RN, strict=True)
     ]
 
 
@@ -137,14 +136,27 @@ def by_sentence(influences: Sequence[EntityInfluence], windows: Sequence[Window]
     return out
 
 
-def _targets(answers: Sequence[Tensor], tags: Sequence[str]) -> list[tuple[int, int, list[int]]]:
-    """The entities (first, end, tag ids of the words) of which each word's likeliest tag tells."""
-    found: list[tuple[int, int, list[int]]] = []
-    for answer_WC in answers:
-        tag_ids_W = answer_WC.argmax(1).tolist()
-        for _, first, end in entities(tags[i] for i in tag_ids_W):
-            if all(end <= other_first or other_end <= first for other_first, other_end, _ in found):
-                found.append((first, end, tag_ids_W[first:end]))
+class _Target(NamedTuple):
+    """An entity: its scored words, and the tag of each on its first piece; words without one of their own are left out."""
+
+    first: int
+    end: int
+    pieces: list[int]
+    tag_ids: list[int]
+
+
+def _targets(window: Window, answers: Sequence[Tensor], tags: Sequence[str]) -> list[_Target]:
+    """The entities that the answers find in a window, in order."""
+    pieces, shared = window.scored_pieces(), shared_pieces(window)
+    chains = TagChains([tagged_words([(window, answer_WC)]) for answer_WC in answers], tags)
+    found: list[_Target] = []
+    for segment in chain.from_iterable(chains.segments()):
+        taken = any(segment.start < other.end and other.first < segment.end for other in found)
+        if segment.type == "O" or taken:
+            continue
+        own = [w for w in range(segment.start, segment.end) if not shared[w] or w == segment.start]
+        tag_ids = [tags.index(f"{'B' if w == segment.start else 'I'}-{segment.type}") for w in own]
+        found.append(_Target(segment.start, segment.end, [pieces[w] for w in own], tag_ids))
     return sorted(found)
 
 

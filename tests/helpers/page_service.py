@@ -122,14 +122,8 @@ class PageService:
                 influences = [influence(entity, one) for entity in found]
                 support.append({**one, "start": window.start(), "end": window.end(), "influences": influences})
         support += [
-            {
-                "similarity": 0.9,
-                "text": voter,
-                "entities": located(voter, names),
-                "place": "adopted.conll:3",
-                "voted": True,
-            }
-            | {"example": None, "start": entity["start"], "end": entity["end"]}
+            {"similarity": 0.9, "text": voter, "entities": located(voter, names), "start": e["start"], "end": e["end"]}
+            | {"place": "adopted.conll:3", "example": None, "voted": True}
             for voter, names in self.voters
             for e in entities
             if e["text"] in names

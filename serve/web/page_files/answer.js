@@ -3,6 +3,7 @@
 import { $, count, el, paged } from "./elements.js";
 import { compare, inWords, isSame, notesOf } from "./difference.js";
 import { pointable } from "./influence.js";
+import { guessLanguage } from "./languages.js";
 import { wanted } from "./options.js";
 import { state } from "./state.js";
 import { showSupport } from "./support.js";
@@ -26,7 +27,7 @@ export function showResult(news = "") {
     entityOf.set(node, entity);
     marks.push({ node, entity });
   };
-  const looks = { notes: notesOf(difference), lang: language, seen };
+  const looks = { notes: notesOf(difference), lang: language || guessLanguage(text), seen };
   showText($("before").lastElementChild, markedText(text, plain, looks));
   const after = markedText(text, entities, looks);
   showText($("after").lastElementChild, after);

@@ -4,6 +4,7 @@ import { markedEntity } from "./answer.js";
 import { $, button, el } from "./elements.js";
 import { inPercent, influencesOn, overlap } from "./influence.js";
 import { openEditor } from "./editor.js";
+import { guessLanguage } from "./languages.js";
 import { attempt } from "./service.js";
 import { mayTeach, state } from "./state.js";
 import { keep } from "./teaching.js";
@@ -20,26 +21,29 @@ export function sentenceAround(entity) {
   const { start, end } = support.find(inside) ?? whole;
   const own = entities.filter((one) => start <= one.start && one.end <= end);
   const moved = own.map((one) => ({ ...one, start: one.start - start, end: one.end - start }));
-  return { text: chars.slice(start, end).join(""), entities: moved, language, start };
+  const sentence = chars.slice(start, end).join("");
+  return { text: sentence, entities: moved, language, start };
 }
 
 /** Keeps the sentence of an entity as an example in which the entity has this label, or none (null). */
 export function correct(entity, label) {
   const { start, ...sentence } = sentenceAround(entity);
+  const language = sentence.language || guessLanguage(sentence.text);
   const moved = { start: entity.start - start, end: entity.end - start, label };
   const others = sentence.entities.filter((one) => !overlap(one, moved));
   const entities = [...others, ...(label ? [moved] : [])].sort((a, b) => a.start - b.start);
-  return keep({ ...sentence, entities });
+  return keep({ ...sentence, entities, language });
 }
 
 /** Opens the window at a mark of the answer. */
 export function openCorrection(mark) {
   const entity = markedEntity(mark);
   const box = $("correction");
-  const title = el("h3", { id: "correction-title" }, `${isolated(entity.text)}: ${typeName(entity.label)}`);
+  const title = `${isolated(entity.text)}: ${typeName(entity.label)}`;
   const score = el("p", { className: "quiet" }, `Score ${percent(entity.score)}. `);
   score.append(el("a", { href: "#score-meaning", onclick: () => ($("score-meaning").open = true) }, "What that means"));
-  box.replaceChildren(title, score, ...(mayTeach() ? choices(entity) : []), ...whatMoved(entity));
+  box.ariaLabel = title;
+  box.replaceChildren(el("h3", {}, title), score, ...(mayTeach() ? choices(entity) : []), ...whatMoved(entity));
   box.showPopover();
   place(box, mark.getBoundingClientRect());
   (box.querySelector("button") ?? box).focus();

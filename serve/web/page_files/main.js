@@ -7,7 +7,6 @@ import { $, el } from "./elements.js";
 import { openFile } from "./files.js";
 import { pointAway } from "./influence.js";
 import { listExamples } from "./examples.js";
-import { guessLanguage } from "./languages.js";
 import { showLesson } from "./lesson.js";
 import { showModel } from "./model.js";
 import * as options from "./options.js";
@@ -37,8 +36,7 @@ function write(text, lang = "") {
 
 const tagWritten = () => {
   clearTimeout(soon);
-  const text = $("text").value;
-  return tag(text, { language: $("text").lang || guessLanguage(text) });
+  return tag($("text").value, { language: $("text").lang });
 };
 
 function go(text, lang) {
@@ -101,7 +99,7 @@ $("options-reset").onclick = () => {
 };
 
 // Files
-const opened = (text) => go(text, guessLanguage(text));
+const opened = (text) => go(text);
 $("open").onclick = () => $("open-file").click();
 $("open-file").onchange = () => {
   const [file] = $("open-file").files;
@@ -135,7 +133,8 @@ async function start() {
   if (failure) return;
   const asked = fromLink();
   if (asked) options.set(asked);
-  await Promise.all([go(asked?.text ?? SAMPLES[0].text, asked ? guessLanguage(asked.text) : SAMPLES[0].lang), listExamples()]);
+  const { text, lang } = asked ?? SAMPLES[0];
+  await Promise.all([go(text, lang), listExamples()]);
 }
 
 document.addEventListener("examples", () => attempt($("examples-problem"), showModel));

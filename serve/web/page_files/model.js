@@ -8,6 +8,8 @@ import { call } from "./service.js";
 import { state } from "./state.js";
 import { coloured, typeName } from "./text.js";
 
+const ENCODERS = { embedded: "multilingual-e5-small" };
+
 /** Asks what the service is and what the token allows, and shows it. */
 export async function showModel() {
   const access = await call("GET", "page/access");
@@ -23,7 +25,7 @@ export async function showModel() {
     ["How good", howGood(model)],
     ["Languages", languages(model)],
     ["Adapts", adapts(model)],
-    ["Model", `${model.bundle.slice(0, 12)}, encoder ${model.encoder}`],
+    ["Model", `${model.bundle.slice(0, 12)}, encoder ${ENCODERS[model.encoder] ?? model.encoder}`],
   ];
   const values = (those) => el("dd", {}, ...those);
   $("facts").replaceChildren(...facts.map(([name, ...those]) => el("div", {}, el("dt", {}, name), values(those))));

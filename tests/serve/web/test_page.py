@@ -80,7 +80,7 @@ def test_the_answer_to_an_older_text_says_so(open_page: OpenPage) -> None:
 
 def test_what_is_pointed_at_lights_up_what_moved_it(open_page: OpenPage) -> None:
     page = open_page()
-    tag(page, "Amazon left Seattle for Bremen.")
+    tag(page, "Bremen lies on a river; Amazon built an office in Seattle.")
     page.locator("#after mark", has_text="Seattle").hover()
     lit = page.locator("#support .lit")
     expect(lit).to_have_count(NEIGHBOURS)
@@ -92,8 +92,8 @@ def test_what_is_pointed_at_lights_up_what_moved_it(open_page: OpenPage) -> None
     lights = """[...CSS.highlights].map(([name, ranges]) => [name, [...ranges].map(String)]).sort()"""
     up = dict(page.evaluate(lights))
     assert up["moved-up-3"] == ["Seattle"]
-    assert up["moved-down-1"] == ["Bre", "Cri", "Ban"] or set(up) == {"moved-down-1", "moved-up-3"}
-    page.locator("#support li", has_text="Bremen lies").hover()
+    assert set(up) == {"moved-up-3", "moved-down-1"}, "the others lowered it a little"
+    page.locator("#support li", has_text="river Weser").hover()
     expect(page.locator("#after mark.lit")).to_have_count(3)
     assert page.locator("#after mark", has_text="Bremen").get_attribute("data-moved").startswith("+")
     assert page.locator("#after mark", has_text="Seattle").get_attribute("data-moved") == "−1.0\u00a0%"

@@ -155,14 +155,15 @@ def test_a_link_reproduces_the_answer_and_is_sent_to_nobody(open_page: OpenPage,
     tag(page, "Amazon & Seattle: Quito = 50 %?")
     page.get_by_text("Options").click()
     page.get_by_role("checkbox", name="organisation").uncheck()
-    page.get_by_label("Scores from").fill("90")
+    page.get_by_label("Scores from").fill("93")
     page.get_by_label("Sentences to learn from").fill("3")
     page.keyboard.press("Tab")
     settled(page)
     page.get_by_role("button", name="Copy link").click()
     expect(page.locator("#news")).to_contain_text("Link copied.")
     link = page.evaluate("navigator.clipboard.readText()")
-    again = open_page(at=link.removeprefix(service.address))
+    again = open_page(at=link.removeprefix(service.address), settle=False)
+    settled(again)
     assert marks(again.locator("#after")) == marks(page.locator("#after")) == ["Seattle place new"]
     expect(again.get_by_label("Text to tag")).to_have_value("Amazon & Seattle: Quito = 50 %?")
     assert {body["text"] for _, body in service.requests} == {"Amazon & Seattle: Quito = 50 %?"}
