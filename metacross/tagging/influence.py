@@ -137,7 +137,7 @@ def by_sentence(influences: Sequence[EntityInfluence], windows: Sequence[Window]
 
 
 class _Target(NamedTuple):
-    """An entity: its scored words, and the tag of each on its first piece; words without one of their own are left out."""
+    """An entity: its scored words (first, end), and the tags of those that have a piece of their own, on that piece."""
 
     first: int
     end: int
