@@ -35,6 +35,12 @@ def sentence_of(text: str, marked: Sequence[tuple[int, int, str]], *, labels: Co
     sentence = sentence_from_text(text)
     if not sentence.words:
         raise UserError("the text is empty; expected at least one word.")
+    return with_entities(sentence, marked, labels=labels)
+
+
+def with_entities(sentence: Sentence, marked: Sequence[tuple[int, int, str]], *, labels: Collection[str]) -> Sentence:
+    """The sentence with these entities in place of those that it has; arguments and errors as for `sentence_of`."""
+    text = sentence.text
     starts = {start: word for word, (start, _) in enumerate(sentence.spans)}
     ends = {end: word for word, (_, end) in enumerate(sentence.spans)}
     owners: dict[int, str] = {}  # word -> name of the entity that it belongs to
@@ -77,7 +83,14 @@ def sentence_of_words(
         refuse_unstorable(f"word {number}", word)
         if not word.strip():
             raise UserError(f"word {number} is empty; leave it out, with its tag.")
-    sentence = sentence_from_words(words, tags, language=language or None)
+    return with_tags(sentence_from_words(words, tags, language=language or None), tags, labels=labels)
+
+
+def with_tags(sentence: Sentence, tags: Sequence[str], *, labels: Collection[str]) -> Sentence:
+    """The sentence with these tags in place of those that it has; arguments and errors as for `sentence_of_words`."""
+    words = sentence.words
+    if len(tags) != len(words):
+        raise UserError(f"found {len(words)} words and {len(tags)} tags; expected as many of both.")
     for number, (tag, as_iob2) in enumerate(zip(tags, tags_of(entities(tags), len(words)), strict=True), 1):
         if tag != as_iob2:
             raise UserError(
@@ -86,7 +99,7 @@ def sentence_of_words(
             )
         if tag != "O":
             _refuse_label(f"tag {number}", tag[2:], labels)
-    return sentence
+    return replace(sentence, tags=tuple(tags))
 
 
 def refuse_unstorable(name: str, text: str) -> None:

@@ -8,7 +8,7 @@ HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from metacross.adoption.by_confidence import confident_labels
 from metacross.client.contract import (
@@ -32,6 +32,7 @@ from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import Settings, TaggedWindow
 from serve.batcher import Parts
 from serve.examples import ExampleStore, StoredExample
+from serve.examples.uses import UseCounter
 from serve.jobs import Job, Labelled, Refusal
 from serve.memory import return_freed_memory
 from serve.places import shown_encoder, shown_place
@@ -52,10 +53,12 @@ class Engine:
 
     Attributes:
         store: the service's examples.
+        uses: counts how often each of them shapes an answer; None for a service without any.
     """
 
     def __init__(self, store: ExampleStore | None, open_tagger: Callable[[str], AdaptiveTagger]) -> None:
         self.store, self._open = store, open_tagger
+        self.uses = UseCounter(store) if store else None
         self._loaded: _Loaded | None = None
 
     def load(self, bundle: str) -> None:
@@ -111,13 +114,15 @@ class Engine:
             self._now().take_in(self.store)
         except RunError as error:  # while the store does not answer, no new example was acknowledged either
             log.warning("answering by the examples of before: %s", error)
-        windows: dict[AdaptiveTagger, list[TaggedWindow]] = {}  # of two taggers, while a new bundle goes live
+        windows: dict[_Loaded, list[TaggedWindow]] = {}  # of two taggers, while a new bundle goes live
         for parts in batch:
             if parts.work.possible():
-                own = windows.setdefault(parts.work.loaded.tagger, [])
+                own = windows.setdefault(parts.work.loaded, [])
                 own += parts.work.texts.windows[parts.start : parts.end]
-        for tagger, some in windows.items():
-            tagger.tag_windows(some)
+        for loaded, some in windows.items():
+            loaded.tagger.tag_windows(some)
+            if self.uses is not None:
+                self.uses.count(loaded.examples_behind(some))
 
     def answer(self, requests: Sequence[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
         """Tags the jobs of all requests at once, for callers without a queue."""
@@ -229,6 +234,12 @@ class _Loaded:
             self._windows[example.id] = windows
             self._examples |= dict.fromkeys(windows, example.id)
         self._version = changes.version
+
+    def examples_behind(self, windows: Sequence[TaggedWindow]) -> Iterator[int]:
+        """The examples that shaped tagged windows, by id, each once for a window."""
+        for tagged in windows:
+            numbers = {*tagged.voting, *(neighbour.number for neighbour in tagged.neighbours)}
+            yield from {self._examples[number] for number in numbers if number in self._examples}
 
     def _known(self, example: StoredExample) -> bool:
         """Whether this bundle knows an example's types; another one may have had more."""

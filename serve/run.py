@@ -25,7 +25,7 @@ from metacross.errors import RunError, UserError, first_line
 from metacross.ray_session import ray_session
 from metacross.storage.addresses import is_address
 from serve.app import build
-from serve.example_tables import shown
+from serve.examples.database import shown
 from serve.ray_internals import log_directory
 from serve.web.auth import refuse_open_door
 

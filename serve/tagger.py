@@ -51,6 +51,8 @@ class Tagger:
         prefer_same_node(index)
         store = ExampleStore(config.serve.examples) if config.serve.examples else None
         self._engine = Engine(store, self._open)
+        if self._engine.uses is not None:
+            self._engine.uses.write_regularly()
         self._metrics = TaggerMetrics()
         self._batch_count = 0
         self._changeover = Changeover(self._engine.load, self._metrics.pending)

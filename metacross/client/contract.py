@@ -246,7 +246,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Example:
-    """A labelled sentence that was added to the service and may shape answers."""
+    """A labelled sentence that was added to the service and may shape answers; there is one for a sentence."""
 
     __pydantic_config__ = _CONFIG
 
@@ -260,26 +260,48 @@ class Example:
     """Code of its language, such as pt; empty where none was given."""
     created: str = ""
     """When it was added, in UTC, such as 2026-11-24T12:00:00Z."""
+    changed: Annotated[str | None, OMITTED] = None
+    """When it was corrected, in UTC; missing where it never was."""
+    uses: int = 0
+    """How many sentences it shaped that were tagged, a long one counted for each of its windows; some seconds old."""
+    last_used: Annotated[str | None, OMITTED] = None
+    """When it last shaped one, in UTC; missing where it never did."""
     confidence: Annotated[float | None, OMITTED] = None
     """How sure a machine was of the labels, 0 to 1; missing where people gave them."""
     uncertain: Annotated[tuple[Stretch, ...] | None, OMITTED] = None
     """Words of a machine-labelled sentence whose labels may be wrong; these have no influence."""
     labelled_by: Annotated[str | None, OMITTED] = None
     """Digest of the bundle that labelled it; missing where people did."""
+    from_text: Annotated[int | None, OMITTED] = None
+    """The id of the text that a machine-labelled sentence comes from; that may be deleted since."""
+
+
+@dataclass(frozen=True)
+class AddedExample(Example):
+    """The example of a sentence that a request brought."""
+
+    outcome: str = "added"
+    """added; or replaced: the sentence was there with other labels; or unchanged: it was there with these labels."""
 
 
 @dataclass(frozen=True)
 class AddedExamples:
-    """The examples that a request added, in its order."""
+    """The examples of the sentences that a request brought, in its order."""
 
     __pydantic_config__ = _CONFIG
 
-    examples: tuple[Example, ...]
+    examples: tuple[AddedExample, ...]
+    added: int = 0
+    """How many are new."""
+    replaced: int = 0
+    """How many replaced other labels of the same sentence."""
+    unchanged: int = 0
+    """How many were there with the same labels."""
 
 
 @dataclass(frozen=True)
 class ImportedExamples(AddedExamples):
-    """The examples that a file brought."""
+    """The examples of the sentences that a file brought."""
 
     oddities: tuple[str, ...] = ()
     """What was unusual in the file, or mended while it was read, a line each."""
@@ -287,16 +309,30 @@ class ImportedExamples(AddedExamples):
 
 @dataclass(frozen=True)
 class ExamplePage:
-    """Some of the examples, by ascending id."""
+    """Some of the examples that match, by id."""
 
     __pydantic_config__ = _CONFIG
 
     examples: tuple[Example, ...]
     next: int | None = None
     """What `after` has to be for the next page; null on the last one."""
+    total: int = 0
+    """How many match, on all pages."""
 
 
-# --- POST /v1/texts --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class DeletedExamples:
+    """What became of examples that were to be deleted."""
+
+    __pydantic_config__ = _CONFIG
+
+    deleted: int
+    """How many were deleted."""
+    missing: tuple[int, ...] = ()
+    """The ids among those named that no example had."""
+
+
+# --- /v1/texts -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -317,14 +353,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class AddedTexts:
-    """The sentences of texts that nobody labelled: what was stored as machine-labelled examples, and what was not."""
+    """What a request brought that nobody labelled, and what became of its sentences."""
 
     __pydantic_config__ = _CONFIG
 
     found: int
     """How many sentences the texts have."""
     kept: int
-    """How many of them were stored."""
+    """How many of them were stored as machine-labelled examples; 0 before they are labelled."""
     left_out: LeftOut
     """How many of them were not, by reason."""
     examples: tuple[int, ...] = ()
@@ -332,7 +368,32 @@ class AddedTexts:
     replaced: int = 0
     """How many machine-labelled examples were deleted: the same sentences, labelled by other bundles."""
     labelled_by: str = ""
-    """Digest of the bundle that labelled them."""
+    """Digest of the bundle that labelled them; empty before."""
+    id: int = 0
+    """The number of these texts; later ones have higher numbers."""
+    state: str = "labelled"
+    """queued: they are labelled later; labelled; or failed: they cannot be."""
+    language: str = ""
+    """Code of their language, such as de."""
+    created: str = ""
+    """When they came, in UTC, such as 2026-11-24T12:00:00Z."""
+    labelled: Annotated[str | None, OMITTED] = None
+    """When they were labelled, in UTC; missing before."""
+    reason: Annotated[str | None, OMITTED] = None
+    """Why they cannot be labelled; missing where they can."""
+
+
+@dataclass(frozen=True)
+class TextPage:
+    """Some of the texts that match, by id."""
+
+    __pydantic_config__ = _CONFIG
+
+    texts: tuple[AddedTexts, ...]
+    next: int | None = None
+    """What `after` has to be for the next page; null on the last one."""
+    total: int = 0
+    """How many match, on all pages."""
 
 
 # --- answers with a status of 400 or more ----------------------------------------------------------------------------

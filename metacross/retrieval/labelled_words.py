@@ -25,6 +25,7 @@ from torch import Tensor
 from metacross.retrieval.index import Ids, Vectors
 
 PRODUCTS = 1 << 24  # similarities that are held at a time: 64 MiB
+HEARD = 0.02  # a labelled word that counts less, in units of the tagger's own opinion, decides nothing
 HALF = 1600  # labelled words, of about 50 sentences, that may count half of what endlessly many may
 
 
@@ -62,6 +63,16 @@ class Votes:
         """Tag probabilities (W, C) after the votes, of those before, see the top of this module."""
         votes_WC = torch.zeros_like(probabilities_WC).scatter_add_(1, self.tag_ids_WK, self.counts_WK)
         return (probabilities_WC + votes_WC) / (1 + self.counts_WK.sum(1, keepdim=True))
+
+    def heard(self, which_W: Tensor, *, most: int) -> list[int]:
+        """The windows of the labelled words that counted on some of the words, by number.
+
+        Args:
+            which_W: true for each of these words.
+            most: of how many labelled words for each, the most similar ones.
+        """
+        counted_WK = self.counts_WK[which_W, :most] >= HEARD
+        return sorted(set(self.windows_WK[which_W, :most][counted_WK].tolist()))
 
     def split(self, words: Sequence[int]) -> list[Votes]:
         """The same in parts of so many words."""

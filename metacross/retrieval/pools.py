@@ -8,7 +8,7 @@ Shapes: B windows looked up, K neighbours, H vector size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.encoder.windows import PieceEncoder, Window
 from metacross.errors import UserError
 from metacross.retrieval.index import VectorIndex, Vectors
+from metacross.retrieval.near_duplicates import compared_words, near_duplicates
 
 FIRST_EXAMPLE = 1 << 40  # more than there are source windows
 
@@ -104,6 +105,7 @@ class ExamplePool:
     def __init__(self, size: int) -> None:
         self._index = VectorIndex(np.empty((0, size), dtype=np.float32), use_gpu=False)
         self._examples: dict[int, Candidate] = {}
+        self._words: dict[int, frozenset[str]] = {}
         self._next = FIRST_EXAMPLE
 
     def __len__(self) -> int:
@@ -125,17 +127,27 @@ class ExamplePool:
         found = [i for i, one in enumerate(candidates) if may_be_support(one.window, one.sentence, which)]
         self._index.add(vectors_BH[found], np.array(numbers, dtype=np.int64)[found])
         self._examples.update(zip(numbers, candidates, strict=True))
+        self._words.update((n, compared_words(c.window, c.sentence)) for n, c in zip(numbers, candidates, strict=True))
         return numbers
 
     def remove(self, numbers: Sequence[int]) -> None:
         """Removes windows; their numbers are not used again."""
         self._index.remove(np.array(numbers, dtype=np.int64))
         for number in numbers:
-            del self._examples[number]
+            del self._examples[number], self._words[number]
 
     def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
-        """See `Pool`."""
-        return _neighbours(self._index, vectors_BH, k, lambda number: len(self._examples[number].window))
+        """See `Pool`. Of windows that say nearly the same only the most similar one is found, so there may be fewer."""
+        found: list[list[Neighbour]] = [[] for _ in vectors_BH]
+        open_rows = list(range(len(found)))
+        fetch = k
+        while open_rows:
+            rows = _neighbours(self._index, vectors_BH[open_rows], fetch, lambda n: len(self._examples[n].window))
+            for row, neighbours in zip(open_rows, rows, strict=True):
+                found[row] = _distinct(neighbours, self._words, k)
+            open_rows = [row for row in open_rows if len(found[row]) < k] if fetch < len(self) else []
+            fetch = min(4 * fetch, len(self))
+        return found
 
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         """See `Pool`."""
@@ -164,3 +176,12 @@ def _neighbours(index: VectorIndex, vectors_BH: Vectors, k: int, pieces: Callabl
         [Neighbour(n, s, pieces(n)) for s, n in zip(similar, numbers, strict=True) if n >= 0]
         for similar, numbers in zip(similarity_BK.tolist(), number_BK.tolist(), strict=True)
     ]
+
+
+def _distinct(neighbours: Sequence[Neighbour], words: Mapping[int, frozenset[str]], k: int) -> list[Neighbour]:
+    """The first K windows that are no near duplicates of one before them."""
+    kept: list[Neighbour] = []
+    for neighbour in neighbours:
+        if len(kept) < k and not any(near_duplicates(words[neighbour.number], words[n.number]) for n in kept):
+            kept.append(neighbour)
+    return kept

@@ -72,6 +72,7 @@ class TaggedWindow:
         votes: of labelled words on its words, where they are to be shown; None: there were none.
         voters: the labelled windows that these words stand in, by number: of words in entities alone, see `voters_of`.
         influences: of the neighbours on its entities, where they are to be shown.
+        voting: numbers of the labelled windows whose words counted on its words in entities.
     """
 
     window: Window
@@ -83,6 +84,7 @@ class TaggedWindow:
     votes: Votes | None = None
     voters: Mapping[int, Candidate] = field(default_factory=dict)
     influences: Sequence[EntityInfluence] = ()
+    voting: Sequence[int] = ()
 
     @property
     def chosen_WC(self) -> Tensor:
@@ -297,9 +299,11 @@ class WindowTagger:
         """Probabilities (W, C) of some of the windows after the votes, which are kept where they are to be shown."""
         votes = self._words.votes(np.concatenate(vectors))
         lengths = [len(vectors_WH) for vectors_WH in vectors]
-        for i, own in zip(chosen, votes.split(lengths), strict=True):
+        blended = torch.split(votes.blended(torch.cat(list(probabilities))), lengths)
+        for i, own, blended_WC in zip(chosen, votes.split(lengths), blended, strict=True):
             windows[i].votes = own if windows[i].settings.explain else None
-        return torch.split(votes.blended(torch.cat(list(probabilities))), lengths)
+            windows[i].voting = own.heard(blended_WC.argmax(1) != O_ID, most=SHOWN)
+        return blended
 
     def _find_influences(
         self,

@@ -103,9 +103,9 @@ def guard(app: FastAPI, browsers: Browsers) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=browsers.origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "x-request-id"],
-            expose_headers=["x-request-id", "retry-after"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "x-request-id"],
+            expose_headers=["location", "metacross-oddities", "x-request-id", "retry-after"],
         )
     app.add_middleware(Guard, browsers=browsers)
 

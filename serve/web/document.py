@@ -17,7 +17,10 @@ _ALWAYS = {
         **_TEXT,
     }
 }
+_LOCATION = {"Location": {"description": "The path of what was made, of the first one.", "required": True, **_TEXT}}
 _BY_STATUS = {
+    "201": _LOCATION,
+    "202": _LOCATION,
     "401": {"WWW-Authenticate": {"description": "How to send a token.", "required": True, **_TEXT}},
     "503": {
         "Retry-After": {

@@ -1,6 +1,7 @@
 """The bodies and queries of requests, checked strictly: an unknown key is an error, and so is a number as text.
 
-What the service answers is declared in metacross/client/contract.py.
+Those that ask for stored examples are in example_schemas.py. What the service answers is declared in
+metacross/client/contract.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ def _no_half_pair(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_no_half_pair)]
+Language = Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
+LanguageIfKnown = Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")]
 
 
 def _either(*groups: tuple[str, ...], example: dict[str, Any]) -> dict[str, JsonValue]:
@@ -29,7 +32,9 @@ def _either(*groups: tuple[str, ...], example: dict[str, Any]) -> dict[str, Json
     return {"oneOf": cases, "examples": [example]}
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a body."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
@@ -74,30 +79,44 @@ class EntitiesRequest(RequestOptions):
         return self
 
 
-class NewEntity(_Strict):
+OTHER_NAMES = {"entity_group": "label", "word": "text"}  # of an entity's keys, in what `metacross tag` writes
+# What an answer or `metacross tag` says besides of a text and its entities. People who post it say the rest of it anew.
+NOT_OF_LABELS = {
+    *("plain_entities", "support"),  # metacross tag
+    *("windows", "adapted", "plain"),  # a result
+    *("id", "created", "changed", "uses", "last_used", "outcome"),  # an example
+    *("confidence", "uncertain", "labelled_by", "from_text"),  # a machine-labelled example
+}
+
+
+class NewEntity(Strict):
     """An entity of an example; offsets count code points, and fall on the borders of words.
 
-    With entity_group in place of label it is an entity as `metacross tag` writes it.
+    An entity of an answer is one too, and so is one that `metacross tag` has written, with entity_group in place of
+    label; the score is left out.
     """
 
     start: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(ge=1)]
     label: Text
+    text: Annotated[Text | None, Field(description="What is between the offsets; refused where it is not.")] = None
 
     @model_validator(mode="before")
     @classmethod
-    def _as_tag_writes(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "entity_group" not in value or "label" in value:
+    def _as_answered(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
             return value
-        rest = {key: value[key] for key in value if key not in ("entity_group", "score", "word")}
-        return {**rest, "label": value["entity_group"]}
+        value = {key: value[key] for key in value if key != "score"}
+        if "entity_group" not in value or "label" in value:
+            return value
+        return {OTHER_NAMES.get(key, key): value[key] for key in value}
 
 
-class NewExample(_Strict):
+class NewExample(Strict):
     """A labelled sentence: a text with its entities, or words with their tags (IOB2).
 
-    A line that `metacross tag` has written is one too: `tokens` and `ner_tags` are words and tags; what it says besides
-    about the same entities is left out.
+    A result of /v1/entities is one too, and an example as it was answered: what they say besides is left out. So is a
+    line that `metacross tag` has written: `tokens` and `ner_tags` are words and tags.
     """
 
     model_config = ConfigDict(
@@ -112,14 +131,14 @@ class NewExample(_Strict):
     entities: list[NewEntity] | None = None
     words: list[Text] | None = None
     tags: list[Text] | None = None
-    language: Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")] = ""
+    language: LanguageIfKnown = ""
 
     @model_validator(mode="before")
     @classmethod
-    def _as_tag_writes(cls, value: Any) -> Any:
+    def _as_answered(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        value = {key: value[key] for key in value if key not in ("plain_entities", "support")}
+        value = {key: value[key] for key in value if key not in NOT_OF_LABELS}
         if "tokens" in value and "ner_tags" in value and not {"words", "tags"} & value.keys():
             said_twice = ("tokens", "ner_tags", "text", "entities")
             rest = {key: value[key] for key in value if key not in said_twice}
@@ -135,13 +154,13 @@ class NewExample(_Strict):
         return self
 
 
-class NewExamples(_Strict):
+class NewExamples(Strict):
     """Examples that are stored all together, or not at all."""
 
     examples: Annotated[list[NewExample], Field(min_length=1, max_length=1000)]
 
 
-class NewTexts(_Strict):
+class NewTexts(Strict):
     """Texts that nobody labelled, all in one language."""
 
     model_config = ConfigDict(
@@ -149,4 +168,4 @@ class NewTexts(_Strict):
     )
 
     texts: Annotated[list[Text], Field(min_length=1)]
-    language: Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
+    language: Language

@@ -9,7 +9,7 @@ from metacross.corpora.sentence import Sentence, sentence_from_text
 from metacross.corpora.words import split_sentences
 from metacross.errors import UserError
 from serve.annotations import refuse_unstorable
-from serve.example_tables import key_of
+from serve.examples.tables import key_of
 from serve.web.imports import MOST_SENTENCES, decoded
 from serve.web.limits import Limits, refuse_too_much
 from serve.web.problems import ProblemError

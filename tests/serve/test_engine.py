@@ -90,12 +90,12 @@ def test_a_request_ends_by_the_bundle_that_it_began_with(engine: Engine, tiny_bu
 
 def test_neighbours_that_were_deleted_meanwhile_refuse_their_request_alone(engine: Engine) -> None:
     assert engine.store is not None
-    (example,) = engine.store.add([sentence_from_words(["Eva", "left"], ["B-PER", "O"])], [""])
+    (added,) = engine.store.add([sentence_from_words(["Eva", "left"], ["B-PER", "O"])], [""])
     all_of_them = engine.model().source_sentences + 1
     work, other = engine.begin([Job(TEXT, neighbours=all_of_them)]), engine.begin([Job(TEXT)])
     first, *others = slices(work, 1)
     engine.do([first])
-    engine.store.delete(example.id)
+    engine.store.delete(added.example.id)
     for part, beside in zip(others, slices(other, 1), strict=False):
         engine.do([part, beside])
     refusal = work.result()

@@ -24,10 +24,11 @@ from metacross.client.contract import Example
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from serve.annotations import sentence_of, sentence_of_words
-from serve.examples import ExampleStore, StoredExample
+from serve.examples import ExampleStore, Said, StoredExample
 
 LABELS = {"LOC", "PER"}
 ROME = sentence_of("Ana lebt in Rom.", [(0, 3, "PER"), (12, 15, "LOC")], labels=LABELS)
+BERN = sentence_of("Bern schläft.", [(0, 4, "LOC")], labels=LABELS)
 
 # Adds sentences one by one and tells each number after `add` returned; argv: address, prefix, how many.
 WRITER = """
@@ -38,7 +39,7 @@ url, prefix, count = sys.argv[1:]
 store = ExampleStore(url)
 for i in range(int(count)):
     added = store.add([sentence_of(f"{prefix} {i} {part}", [], labels=()) for part in ("a", "b")], ["", ""])
-    print(*(example.id for example in added), flush=True)
+    print(*(addition.example.id for addition in added), flush=True)
 sys.stdin.read()
 """
 
@@ -56,6 +57,10 @@ def writer(root: Path, url: str, prefix: str, count: int) -> subprocess.Popen[st
 
 def failed(futures: list[Future[list[int]]]) -> bool:
     return any(future.done() and future.exception() for future in futures)
+
+
+def add(store: ExampleStore, sentences: list[Sentence], languages: list[str]) -> list[StoredExample]:
+    return [addition.example for addition in store.add(sentences, languages)]
 
 
 def ids(examples: list[StoredExample]) -> list[int]:
@@ -80,7 +85,7 @@ def test_sentences_come_back_as_they_were(url: str, store: ExampleStore) -> None
     ]
     languages = ["de", "zh", "th", "", "ar", "hi"]
     before = datetime.now(UTC)
-    added = store.add(given, languages)
+    added = add(store, given, languages)
     other = ExampleStore(url)
     for found in (added, other.page(), other.changes(0).added, [other.get(id) for id in ids(added)]):
         assert found == added
@@ -94,7 +99,7 @@ def test_sentences_come_back_as_they_were(url: str, store: ExampleStore) -> None
 
 
 def test_what_is_told_of_an_example(store: ExampleStore) -> None:
-    example = store.add([ROME], ["de"])[0]
+    example = add(store, [ROME], ["de"])[0]
     told = TypeAdapter(Example).dump_python(example.as_answer(), mode="json")
     assert datetime.strptime(told.pop("created"), "%Y-%m-%dT%H:%M:%S%z") == example.created.replace(microsecond=0)
     assert told == {
@@ -105,6 +110,7 @@ def test_what_is_told_of_an_example(store: ExampleStore) -> None:
             {"start": 12, "end": 15, "text": "Rom", "label": "LOC"},
         ],
         "language": "de",
+        "uses": 0,
     }
 
 
@@ -119,7 +125,7 @@ def test_what_is_told_of_an_example(store: ExampleStore) -> None:
 )
 def test_all_or_none(store: ExampleStore, sentence: Sentence, language: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        store.add([ROME, sentence, ROME], ["", language, ""])
+        add(store, [ROME, sentence, ROME], ["", language, ""])
     assert message in str(caught.value)
     assert (store.count(), store.version(), store.page()) == (0, 0, [])
 
@@ -127,18 +133,18 @@ def test_all_or_none(store: ExampleStore, sentence: Sentence, language: str, mes
 def test_what_fails_within_the_transaction_leaves_nothing(store: ExampleStore) -> None:
     untagged = Sentence("Rom", ("Rom",), ((0, 3),))
     with pytest.raises(ValueError, match="has no tags"):
-        store.add([ROME, untagged], ["", ""])
+        add(store, [ROME, untagged], ["", ""])
     assert (store.count(), store.version()) == (0, 0)
-    assert ids(store.add([ROME], [""])) == [1]
+    assert ids(add(store, [ROME], [""])) == [1]
 
 
 def test_nothing_added_is_no_change(store: ExampleStore) -> None:
-    assert store.add([], []) == []
+    assert add(store, [], []) == []
     assert store.version() == 0
 
 
 def test_pages_and_what_is_not_there(store: ExampleStore) -> None:
-    store.add(numbered("a", "b", "c", "d"), [""] * 4)
+    add(store, numbered("a", "b", "c", "d"), [""] * 4)
     assert store.delete(2)
     assert not store.delete(2)
     assert store.count() == 3
@@ -148,12 +154,12 @@ def test_pages_and_what_is_not_there(store: ExampleStore) -> None:
         assert not store.delete(id)
     assert store.page(10**30) == []
     assert store.version() == 5, "a deletion that finds nothing is no change"
-    assert ids(store.add([ROME], [""])) == [6], "numbers are never used again"
+    assert ids(add(store, [ROME], [""])) == [6], "numbers are never used again"
 
 
 def test_deleted_texts_are_gone(tmp_path: Path) -> None:
     store = ExampleStore(str(tmp_path / "examples.db"))
-    store.add([ROME], ["de"])
+    add(store, [ROME], ["de"])
     store.delete(1)
     store.close()
     connection = sqlite3.connect(tmp_path / "examples.db")
@@ -168,9 +174,9 @@ def test_deleted_texts_are_gone(tmp_path: Path) -> None:
 
 def test_two_stores_see_each_others_changes(url: str, store: ExampleStore) -> None:
     with_other = ExampleStore(url)
-    first = store.add([ROME], ["de"])
+    first = add(store, [ROME], ["de"])
     assert with_other.version() == store.version() == 1
-    second = with_other.add([ROME], [""])
+    second = add(with_other, [BERN], [""])
     changes = store.changes(1)
     assert (changes.version, changes.added, changes.deleted) == (2, second, [])
     assert with_other.delete(first[0].id)
@@ -184,29 +190,35 @@ def test_two_stores_see_each_others_changes(url: str, store: ExampleStore) -> No
 
 
 def test_a_store_that_went_back_is_noticed(store: ExampleStore) -> None:
-    store.add([ROME], [""])
+    add(store, [ROME], [""])
     with pytest.raises(RunError, match="is at version 1, but was at 2"):
         store.changes(2)
 
 
 @settings(max_examples=15)
-@given(st.lists(st.one_of(st.integers(1, 3), st.integers(-12, -1)), min_size=1, max_size=10))
+@given(st.lists(st.integers(-12, 15).filter(bool), min_size=1, max_size=12))
 def test_changes_from_any_version_lead_to_the_same_examples(steps: list[int]) -> None:
-    """A step n > 0 adds n examples; n < 0 deletes number -n, if it is there."""
+    """A step 1 to 3 adds as many examples; n > 3 corrects number n - 3, n < 0 deletes number -n, if they are there."""
     with tempfile.TemporaryDirectory() as folder:
         store = ExampleStore(f"{folder}/examples.db")
         living: dict[int, StoredExample] = {}
         history = [(0, dict(living))]
         for step in steps:
-            if step > 0:
-                living |= {example.id: example for example in store.add([ROME] * step, ["de"] * step)}
+            if 0 < step <= 3:
+                new = add(store, numbered(*(f"{len(history)} {i}" for i in range(step))), ["de"] * step)
+                living |= {example.id: example for example in new}
+            elif step > 3:
+                number = len(history)
+                changed = store.correct(step - 3, lambda old, n=number: Said(old.sentence, f"de-{n}"))  # type: ignore[misc]
+                assert (changed is None) == (step - 3 not in living)
+                living |= {changed.id: changed} if changed else {}
             else:
                 assert store.delete(-step) == (living.pop(-step, None) is not None)
             history.append((store.version(), dict(living)))
         versions = [version for version, _ in history]
         assert versions == sorted(versions)
         for (version, then), (after, later) in pairwise(history):
-            assert (version == after) == (then.keys() == later.keys())
+            assert (version == after) == (then == later)
         for version, state in history:
             changes = store.changes(version)
             assert set(changes.deleted) <= state.keys()
@@ -229,7 +241,7 @@ def test_threads_and_processes_write_at_once(root: Path, url: str) -> None:
         store = pool.submit(ExampleStore, url).result()
 
         def write(name: int) -> list[int]:
-            return [store.add(numbered(f"{name} {i}"), [""])[0].id for i in range(10)]
+            return [add(store, numbered(f"{name} {i}"), [""])[0].id for i in range(10)]
 
         written = [pool.submit(write, name) for name in range(4)]
         reports: list[list[int]] = []
@@ -270,7 +282,7 @@ def test_a_killed_process_loses_nothing_that_it_was_told_is_kept(root: Path, url
     kept = ids(store.page(limit=3000))
     assert kept[: len(told)] == told == list(range(1, len(told) + 1))
     assert len(kept) % 2 == 0, "pairs are kept whole"
-    assert ids(store.add([ROME], [""])) == [len(kept) + 1]
+    assert ids(add(store, [ROME], [""])) == [len(kept) + 1]
     store.close()
 
 
@@ -302,7 +314,7 @@ def test_tables_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "examples.db"
     store = ExampleStore(str(path))
-    store.add([ROME] * 200, ["de"] * 200)
+    add(store, numbered(*(f"Ana lebt seit {i} Jahren in Rom." for i in range(200))), ["de"] * 200)
     store.close()
     whole = path.read_bytes()
     torn = whole[:4096] + b"\xa5" * 8192 + whole[12288:]
@@ -318,7 +330,7 @@ def test_a_store_that_breaks_later_is_no_mistake_of_the_user(tmp_path: Path) -> 
         connection.execute("DROP TABLE metacross_examples")
     connection.close()
     with pytest.raises(RunError, match=r"cannot be reached \(no such table: metacross_examples\)"):
-        store.add([ROME], [""])
+        add(store, [ROME], [""])
     assert store.version() == 0
     store.close()
 
@@ -374,13 +386,13 @@ def test_a_database_that_cannot_hold_every_text_is_refused(postgres: str) -> Non
 def test_a_lost_connection_is_made_again(url: str) -> None:
     name = uuid.uuid4().hex
     store = ExampleStore(make_url(url).update_query_dict({"application_name": name}).render_as_string(False))
-    store.add([ROME], [""])
+    add(store, [ROME], [""])
     server = create_engine(url)
     with server.connect() as connection:
         end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"
         assert connection.exec_driver_sql(end).all() == [(True,)]
     assert store.version() == 1
-    assert ids(store.add([ROME], [""])) == [2]
+    assert ids(add(store, [BERN], [""])) == [2]
     store.close()
     server.dispose()
 

@@ -180,8 +180,9 @@ def test_examples_shape_the_next_answer_and_are_kept(client: TestClient, engine:
     (first, *_) = post(client, text=text, explain=True)["results"][0]["support"]
     assert (first["example"], first["text"]) == (example["id"], text)
     assert client.get("/v1/model").json()["examples"] == count + 1
-    assert client.get(f"/v1/examples/{example['id']}").json() == example
-    assert example in client.get("/v1/examples").json()["examples"]
+    kept = client.get(answer.headers["location"]).json()
+    assert {**kept, "outcome": "added", "uses": 0} == example
+    assert kept in client.get("/v1/examples").json()["examples"]
 
     other = Engine(engine.store, lambda path: AdaptiveTagger.from_pretrained(path, device="cpu"))
     other.load(str(tiny_bundle))  # as after a restart, or on another replica
@@ -215,7 +216,7 @@ def test_answers_go_on_without_the_database(
 
 
 def test_examples_come_in_pages(client: TestClient) -> None:
-    new = [{"words": ["Eva", "left"], "tags": ["B-PER", "O"]}] * 5
+    new = [{"words": ["Eva", "left", str(i)], "tags": ["B-PER", "O", "O"]} for i in range(5)]
     ids = [e["id"] for e in client.post("/v1/examples", json={"examples": new}).json()["examples"]]
     found, after = [], ids[0] - 1
     while after is not None:
@@ -389,7 +390,7 @@ def test_whatever_is_added_is_kept_as_it_came_or_refused(client: TestClient, wor
         refused(answer, 422, "examples.0")
         return
     (example,) = answer.json()["examples"]
-    assert client.get(f"/v1/examples/{example['id']}").json() == example
+    assert {**client.get(f"/v1/examples/{example['id']}").json(), "outcome": "added"} == example
     (entity,) = example["entities"]
     assert entity["text"] == example["text"][entity["start"] : entity["end"]]
     assert all(word in entity["text"] for word in words)

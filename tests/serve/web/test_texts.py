@@ -21,6 +21,7 @@ from serve.web.auth import Token
 from serve.web.limits import Limits
 from serve.web.routes import make_app
 from tests.helpers.adoption import TEXT, other_theta
+from tests.serve.test_machine_examples import add_labelled
 from tests.serve.web.test_routes import LIMITS, Failing, Here, refused
 
 SENTENCE = "Anna Berg lives in Oslo."
@@ -43,8 +44,10 @@ def client(engine: Engine) -> Iterator[TestClient]:
 
 def add(client: TestClient, *given: str) -> dict[str, Any]:
     answer = client.post("/v1/texts", json={"texts": given, "language": "de"})
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == 201, answer.text
     told: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/v1/texts/{told['id']}"
+    assert client.get(answer.headers["location"]).json() == told
     assert told["found"] == told["kept"] + sum(told["left_out"].values())
     assert told["kept"] == len(told["examples"])
     return told
@@ -85,7 +88,7 @@ def test_uncertain_words_have_no_weight_in_the_step(engine: Engine) -> None:
         """Of the answer to a sentence while it is stored with this tag on its last name."""
         labels = sentence_from_words(SENTENCE.split(), ["B-PER", "I-PER", "O", "O", tag])
         labelled = replace(labels, machine=MachineLabels("de", 0.9, uncertain))
-        (example,) = store.add_labelled([labelled], bundle="b1").examples
+        (example,) = add_labelled(store, [labelled], bundle="b1").examples
         (answer,) = engine.answer([[Job(SENTENCE)]])
         assert isinstance(answer, EntitiesAnswer) and store.delete(example.id)
         return [entity.score for entity in answer.results[0].entities]
@@ -109,7 +112,7 @@ def test_labels_by_people_win_whoever_comes_first(client: TestClient) -> None:
     answer = client.post("/v1/examples", json={"examples": [{"words": words, "tags": tags}]})
     (people,) = answer.json()["examples"]
     assert {"confidence", "uncertain", "labelled_by"}.isdisjoint(people)
-    refused(client.get(f"/v1/examples/{number}"), 404)
+    assert people["id"] == number
     told = add(client, SENTENCE)
     assert (told["kept"], told["left_out"]["by_people"]) == (0, 1)
     found = [s for s in supports(client, SENTENCE) if s["text"].startswith("Anna")]
@@ -135,7 +138,7 @@ def test_another_bundle_labels_anew_and_older_labels_say_whose_they_are(
 
 def test_a_file(client: TestClient) -> None:
     answer = client.post("/v1/texts:import?language=de", content="\ufeff" + TEXT)
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == 201, answer.text
     assert answer.json()["found"] == 10
     assert answer.json()["examples"] == [e["id"] for e in client.get("/v1/examples").json()["examples"]]
     refused(client.post("/v1/texts:import?language=de", content=b"\xff"), 422, "not UTF-8 text (byte 0)")
@@ -182,7 +185,7 @@ def test_who_may_add_texts(engine: Engine) -> None:
             sent = {"content-type": "application/json"}
             refused(client.post(path, content=body, headers=sent), 401)
             refused(client.post(path, content=body, headers=sent | reader), 403, "write_examples")
-            assert client.post(path, content=body, headers=sent | writer).status_code == 200
+            assert client.post(path, content=body, headers=sent | writer).status_code == 201
 
 
 def test_without_a_store_nothing_is_labelled() -> None:

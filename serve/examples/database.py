@@ -1,68 +1,95 @@
-"""The tables of the store of examples, made or upgraded, and how a database is opened: SQLite or PostgreSQL."""
+"""The database of the store: how SQLite or PostgreSQL is opened, read, and changed by one writer at a time."""
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    URL,
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    DateTime,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    bindparam,
-    create_engine,
-    insert,
-    inspect,
-    make_url,
-    select,
-    update,
-)
-from sqlalchemy.exc import ArgumentError, OperationalError
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy import URL, Connection, Engine, Row, Select, create_engine, inspect, make_url, update
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
-from metacross.errors import UserError
+from metacross.errors import RunError, UserError, first_line
+from serve.examples.tables import COUNTER
+from serve.examples.upgrades import create_tables
 
 WAIT_SECONDS = 30  # how long a writer waits for others, each of which needs milliseconds
 
-_SCHEMA = MetaData()
-COUNTER = Table("metacross_counter", _SCHEMA, Column("version", BigInteger, nullable=False))
-EXAMPLES = Table(
-    "metacross_examples",
-    _SCHEMA,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("version", BigInteger, nullable=False, index=True),
-    Column("language", String, nullable=False),
-    Column("created", DateTime, nullable=False),  # UTC
-    Column("text", Text, nullable=False),
-    Column("spans", JSON, nullable=False),
-    Column("tags", JSON, nullable=False),
-    Column("presplit", Boolean, nullable=False),
-    # Columns that may be null are newer than the table, see `_upgrade`. Those of machine labels are null for people's.
-    Column("confidence", Float),
-    Column("uncertain", JSON(none_as_null=True)),  # numbers of words
-    Column("labelled_by", String),  # digest of the bundle
-    Column("sentence_key", String, index=True),  # see `key_of`
-)
-STORED = EXAMPLES.c.version == EXAMPLES.c.id
-DELETED: dict[str, Any] = {
-    **{"language": "", "text": "", "spans": [], "tags": []},
-    **dict.fromkeys(("confidence", "uncertain", "labelled_by", "sentence_key")),
-}
-_CREATION_LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236115412)"}
+
+class Database:
+    """A database whose tables are made where they are missing. Any number of threads may use it.
+
+    Args:
+        url: sqlite:///PATH, postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, or the path of an SQLite file, which must
+            lie on a disk of this machine.
+
+    Attributes:
+        name: the database as it may be shown, without a password.
+
+    Raises:
+        UserError: the address makes no sense, a driver is missing, or the database cannot be opened or is no store.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = parsed_address(url)
+        self.name = shown(url)
+        self._secrets = [str(parsed.password or ""), *(str(v) for k, v in parsed.query.items() if "password" in k)]
+        self._engine = _engine_of(parsed)
+        self._lite = parsed.get_backend_name() == "sqlite"
+        # Every read is one statement, so it needs no transaction to see one state; SQLite's begin with a change anyway.
+        self._reads = self._engine if self._lite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with self._engine.connect() as connection:
+                (_prepare_sqlite if self._lite else _refuse_settings)(connection, self.name)
+                create_tables(connection)
+        except SQLAlchemyError as error:
+            raise UserError(f"{self.name}: cannot be opened as a store of examples ({self._reason(error)}).") from None
+
+    def close(self) -> None:
+        """Lets go of the database; it is not used afterwards."""
+        self._engine.dispose()
+
+    @contextmanager
+    def changing(self, by: int) -> Iterator[tuple[Connection, int]]:
+        """A transaction with the counter raised by `by` and locked, and the new version; undone unless it commits.
+
+        All changes are made so. Whoever reads in such a transaction knows that nobody else changes anything until it
+        ends.
+
+        Raises:
+            RunError: the database did not answer. If it was lost in the last moment, the change may have been made.
+        """
+        with self._answering(), self._engine.connect() as connection:
+            if self._lite:
+                # A commit in WAL mode is then on disk when it returns. SQLite's default depends on how it was built.
+                connection.exec_driver_sql("PRAGMA synchronous = FULL")
+            raised = update(COUNTER).values(version=COUNTER.c.version + by).returning(COUNTER.c.version)
+            yield connection, connection.execute(raised).scalar_one()
+
+    def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        """What a statement that changes nothing finds. RunError where the database does not answer."""
+        with self._answering(), self._reads.connect() as connection:
+            return connection.execute(statement).all()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turns the database's errors into RunErrors."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise RunError(f"{self.name}: the examples cannot be reached ({self._reason(error)}). Try again.") from None
+
+    def _reason(self, error: SQLAlchemyError) -> str:
+        """The first line of what the driver says, without passwords. SQLAlchemy's own message holds statements."""
+        line = first_line(getattr(error, "orig", None) or error)
+        for secret in filter(None, self._secrets):
+            line = line.replace(secret, "***")
+        return line
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
 
 
 def parsed_address(url: str) -> URL:
@@ -97,7 +124,7 @@ def shown(url: str) -> str:
     return parsed_address(url).set(query={}).render_as_string(hide_password=True)
 
 
-def engine_of(url: URL) -> Engine:
+def _engine_of(url: URL) -> Engine:
     """Connections to a database. UserError where its driver is missing."""
     if url.get_backend_name() == "sqlite":
         # isolation_level: Python's driver then begins every change, and nothing else, with BEGIN IMMEDIATE.
@@ -112,7 +139,7 @@ def engine_of(url: URL) -> Engine:
         raise UserError('PostgreSQL needs the package psycopg: pip install -e ".[postgres]"') from None
 
 
-def prepare_sqlite(connection: Connection, name: str) -> None:
+def _prepare_sqlite(connection: Connection, name: str) -> None:
     """Makes an SQLite file ready for several processes, if it is undamaged and not another program's.
 
     Raises:
@@ -146,7 +173,7 @@ def _write_ahead(connection: Connection) -> Any:
             time.sleep(0.01)
 
 
-def refuse_settings(connection: Connection, name: str) -> None:
+def _refuse_settings(connection: Connection, name: str) -> None:
     """Refuses a PostgreSQL database that could lose or spoil an example."""
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
     if encoding != "UTF8":
@@ -155,39 +182,3 @@ def refuse_settings(connection: Connection, name: str) -> None:
         raise UserError(
             f"{name}: the server answers before it has written. Set synchronous_commit to on for this user."
         )
-
-
-def create_tables(connection: Connection) -> None:
-    """Makes or upgrades the tables, one process at a time; fails on those with other columns, and leaves them alone."""
-    connection.exec_driver_sql(_CREATION_LOCK[connection.dialect.name])
-    _SCHEMA.create_all(connection)
-    _upgrade(connection)
-    connection.execute(select(EXAMPLES).limit(0))
-    if connection.scalar(select(COUNTER.c.version)) is None:
-        connection.execute(insert(COUNTER).values(version=0))
-    connection.commit()
-
-
-def _upgrade(connection: Connection) -> None:
-    """Brings a table that an earlier version made to this one's columns; its examples stay, and earlier versions go on.
-
-    Keys are also given to examples that an earlier version added since.
-    """
-    there = {column["name"] for column in inspect(connection).get_columns(EXAMPLES.name)}
-    for column in EXAMPLES.columns:
-        if column.nullable and column.name not in there:
-            definition = CreateColumn(column).compile(dialect=connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {EXAMPLES.name} ADD COLUMN {definition}")
-    for index in EXAMPLES.indexes:
-        index.create(connection, checkfirst=True)
-    columns = (EXAMPLES.c.id, EXAMPLES.c.text, EXAMPLES.c.spans)
-    rows = connection.execute(select(*columns).where(EXAMPLES.c.sentence_key.is_(None), STORED)).all()
-    if rows:
-        keys = [{"row": row.id, "key": key_of(row.text[start:end] for start, end in row.spans)} for row in rows]
-        of_row = update(EXAMPLES).where(EXAMPLES.c.id == bindparam("row"))
-        connection.execute(of_row.values(sentence_key=bindparam("key")), keys)
-
-
-def key_of(words: Iterable[str]) -> str:
-    """What two sentences have in common that are the same but for their spaces and the borders of their words."""
-    return hashlib.sha256("".join(words).encode()).hexdigest()
