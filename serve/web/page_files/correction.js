@@ -2,7 +2,7 @@
 
 import { markedEntity } from "./answer.js";
 import { $, button, el } from "./elements.js";
-import { inPercent, influencesOn, overlap } from "./influence.js";
+import { changeInWords, influencesOn, overlap } from "./influence.js";
 import { openEditor } from "./editor.js";
 import { guessLanguage } from "./languages.js";
 import { attempt } from "./service.js";
@@ -78,7 +78,7 @@ function whatMoved(entity) {
   const line = ({ support, influence }) => {
     const chars = Array.from(support.text);
     const words = influence?.words.slice(0, 3).map(({ start, end }) => isolated(chars.slice(start, end).join("")));
-    const how = influence ? `${inPercent(influence.change)}, by ${words.join(", ")}` : "its words voted";
+    const how = influence ? `${changeInWords(influence.change)}, by ${words.join(", ")}` : "its words voted";
     const shown = chars.length > 80 ? `${chars.slice(0, 80).join("")} …` : support.text;
     return el("li", {}, el("b", {}, how), ": ", el("bdi", {}, shown));
   };

@@ -26,8 +26,10 @@ function listen(node, point) {
   node.onpointerleave = node.onblur = pointAway;
 }
 
-/** A change of a log-probability in words, such as "+12 %": the probability is so much higher, to first order. */
-export function inPercent(change) {
+/** A change of a log-probability in words: "+12 %" where the probability is so much higher, "×24" where it is far so. */
+export function changeInWords(change) {
+  const factor = Math.exp(Math.abs(change));
+  if (factor >= 2) return `${change < 0 ? "÷" : "×"}${factor < 9.95 ? factor.toFixed(1) : factor.toFixed(0)}`;
   const size = Math.abs(Math.expm1(change) * 100);
   return `${change < 0 ? "−" : "+"}${size < 9.95 ? size.toFixed(1) : size.toFixed(0)}\u00a0%`;
 }
@@ -50,7 +52,7 @@ function pointAtEntity(entity) {
   ranked.forEach((item, rank) => {
     const own = found.find(({ support }) => item.supports.includes(support));
     item.node.classList.add("lit");
-    const words = own.influence ? inPercent(own.influence.change) : "voted";
+    const words = own.influence ? changeInWords(own.influence.change) : "voted";
     item.node.querySelector(".rank").replaceChildren(el("b", {}, `${rank + 1}`), ` ${words}`);
   });
   lightWords(found.filter(({ influence }) => influence));
@@ -75,7 +77,7 @@ function pointAtSupport(supports) {
   for (const { node, entity } of marks) {
     const [own] = influencesOn(entity, supports);
     node.classList.add(own ? "lit" : "unlit");
-    if (own) node.dataset.moved = own.influence ? inPercent(own.influence.change) : "voted";
+    if (own) node.dataset.moved = own.influence ? changeInWords(own.influence.change) : "voted";
   }
 }
 

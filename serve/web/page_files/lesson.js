@@ -17,7 +17,7 @@ export function showLesson(go) {
   if (!useful) return;
   const { words, label, next, says } = sample.lesson;
   const example = support.find((one) => one.example != null && one.text === sample.text)?.example;
-  const forget = example === undefined ? [] : deleteButton(example);
+  const forget = example === undefined ? [] : deleteButton(example, "Forget");
   if (text === next)
     step("Nobody labelled this sentence. ", "What differs from the answer without adaptation comes from your example.", [
       button("Back to the first sentence", () => go(sample.text, sample.lang)),

@@ -1,7 +1,7 @@
 /** The labelled sentences that shaped an answer: each once, with what it shaped and what it changed. */
 
 import { $, bar, button, count, el, paged, unseen } from "./elements.js";
-import { inPercent, overlap } from "./influence.js";
+import { changeInWords, overlap } from "./influence.js";
 import { languageName } from "./languages.js";
 import { mayTeach } from "./state.js";
 import { excerpt, isolated, markedText } from "./text.js";
@@ -60,7 +60,7 @@ function changedWords(supports, entities) {
   };
   const changes = supports.flatMap((one) => one.influences ?? []);
   changes.sort((a, b) => Math.abs(b.change) - Math.abs(a.change));
-  const moved = changes.map((one) => [name(one), inPercent(one.change)]).filter(([words]) => words);
+  const moved = changes.map((one) => [name(one), changeInWords(one.change)]).filter(([words]) => words);
   const voted = supports.filter((one) => one.voted).map(name).filter(Boolean);
   const parts = [];
   if (moved.length) parts.push(`Moved ${moved.slice(0, SHOWN).map((words) => words.join(" ")).join(", ")}`);
@@ -81,8 +81,8 @@ function foot({ example, place, confidence, language }) {
 }
 
 /** A button that deletes an example, where that is allowed; teaching.js hears it. */
-export function deleteButton(id) {
-  const remove = button("Delete", null, { ariaLabel: `Delete example ${id}` });
+export function deleteButton(id, words = "Delete") {
+  const remove = button(words, null, { ariaLabel: `${words} example ${id}` });
   remove.dataset.delete = id;
   return mayTeach() ? [remove] : [];
 }

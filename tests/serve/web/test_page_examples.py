@@ -32,7 +32,7 @@ def test_one_click_corrects_an_entity_and_the_next_answer_changes(open_page: Ope
     expect(page.get_by_label("Text to tag")).to_have_value(re.compile("Julián Ferrer"))
     expect(lesson).to_contain_text("Nobody labelled this sentence.")
     expect(page.locator("#support .badge")).to_have_text("Your example 1")
-    lesson.get_by_role("button", name="Delete example 1").click()
+    lesson.get_by_role("button", name="Forget example 1").click()
     expect(page.locator("#news")).to_contain_text("Example 1 is deleted.")
     assert service.examples == {}
 
