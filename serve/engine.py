@@ -12,10 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from metacross.adoption.by_confidence import confident_labels
-from metacross.client.contract import Adopted, EntitiesAnswer, Entity, Model, ModelName, Result, Stretch, Support
+from metacross.client.contract import (
+    Adopted,
+    EntitiesAnswer,
+    Entity,
+    Influence,
+    Model,
+    ModelName,
+    Result,
+    Stretch,
+    Support,
+    WordInfluence,
+)
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import RunError
+from metacross.tagging import answers as tagging
 from metacross.tagging.answers import DIGITS, SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
@@ -28,6 +40,7 @@ from serve.memory import return_freed_memory
 from serve.places import shown_encoder, shown_place
 
 SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
+EXPLAINED = 6  # times what a window costs alone, about: also tagged by theta, and back from each of two entities
 
 log = logging.getLogger("metacross.serve")
 
@@ -263,6 +276,7 @@ class _Loaded:
             language=support.language or None,
             uncertain=None if support.confidence is None else tuple(Stretch(*span) for span in support.uncertain),
             voted=support.voted or None,
+            influences=None if support.voted else tuple(map(_influence, support.influences)),
         )
 
 
@@ -270,7 +284,7 @@ def _cost(tagged: TaggedWindow) -> int:
     """What a window costs, in word pieces, about. How many its support has is only known once it is looked up."""
     settings, pieces = tagged.settings, len(tagged.window)
     support = SUPPORT_PIECES * settings.neighbours if settings.adapt else 0
-    return pieces * (2 if settings.explain else 1) + support
+    return pieces * (EXPLAINED if settings.explain else 1) + support
 
 
 def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
@@ -309,6 +323,11 @@ def _wanted(job: Job, entities: Sequence[TaggedEntity]) -> tuple[Entity, ...]:
         for entity in map(_entity, entities)  # a score as it is shown is compared, so it may come back as a threshold
         if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.label in job.labels)
     )
+
+
+def _influence(influence: tagging.Influence) -> Influence:
+    words = tuple(WordInfluence(start, end, round(change, DIGITS)) for start, end, change in influence.words)
+    return Influence(influence.start, influence.end, round(influence.change, DIGITS), words)
 
 
 def _entity(entity: TaggedEntity) -> Entity:

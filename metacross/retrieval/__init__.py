@@ -5,7 +5,6 @@ Modules:
     index           FAISS index over vectors of windows, or of words
     source          the source sentences of a training, ready to be support
     pools           what a tagger searches: the bundle's source sentences, and added examples
-    near_duplicates labelled sentences that say almost the same, of which a support set has one
     support         both pools searched together, as trunk states
     labelled_words  labelled words vote on the tags of similar words
     prepared        what `metacross index` leaves for runs

@@ -24,6 +24,6 @@ Modules:
     responses           the answers that routes may give, for the document
     document            the OpenAPI document
     draining            no new requests when the service ends
-    page                the page, page.html, and its content security policy
+    page                the page, page_files/, and its content security policy
     api_page            the page of the OpenAPI document
 """

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from fastapi import Depends, Request
@@ -136,14 +136,22 @@ def needs(tokens: list[Token] | None, grant: Grant) -> Callable[..., None]:
         return _anybody
 
     def check(request: Request, documented: Annotated[object, Depends(_BEARER)] = None) -> None:
-        token = token_of(request.headers, tokens)
-        if token is None:
-            raise ProblemError(
-                401,
-                "A token is needed: send the header Authorization: Bearer TOKEN.",
-                headers={"WWW-Authenticate": 'Bearer realm="metacross"'},
-            )
-        if grant not in token.may:
-            raise ProblemError(403, f"This token may {', '.join(sorted(token.may))}; it needs {grant}.")
+        grants = grants_of(tokens, request)
+        if grant not in grants:
+            raise ProblemError(403, f"This token may {', '.join(sorted(grants))}; it needs {grant}.")
 
     return check
+
+
+def grants_of(tokens: list[Token] | None, request: Request) -> frozenset[str]:
+    """What a request may do. ProblemError 401 where a token is needed and none of them comes with it."""
+    if tokens is None:
+        return frozenset(get_args(Grant))
+    token = token_of(request.headers, tokens)
+    if token is None:
+        raise ProblemError(
+            401,
+            "A token is needed: send the header Authorization: Bearer TOKEN.",
+            headers={"WWW-Authenticate": 'Bearer realm="metacross"'},
+        )
+    return token.may

@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse
-from starlette.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
 
 from metacross.client.contract import EntitiesAnswer, Model, ModelName, Readiness
 from metacross.errors import RunError
 from serve.examples import ExampleStore
-from serve.web import api_page, problems, schemas
+from serve.web import api_page, page, problems, schemas
 from serve.web.auth import Token
 from serve.web.browsers import ANY_NAME, Browsers, guard
 from serve.web.document import DocumentedAPI
@@ -24,7 +23,6 @@ from serve.web.example_routes import add_examples
 from serve.web.gate import EarlyChecks
 from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours, refuse_unknown_labels
 from serve.web.lines import NDJSON, Lines, answered_lines
-from serve.web.page import PAGE, policy
 from serve.web.problems import busy
 from serve.web.rates import Rated, Rates
 from serve.web.responses import BODY, REFUSED, WAIT, problems_of
@@ -85,7 +83,8 @@ def make_app(
     app.add_middleware(Envelope, body_bytes=limits.body_bytes, seconds=limits.seconds, observed=observed)
     app.router.route_class = EarlyChecks
     api_page.add(app)
-    _add_page_and_probes(app, service)
+    page.add(app, service)
+    _add_probes(app, service)
     if metrics is not None:
         _add_metrics(app, service, metrics)
     _add_tagging(app, service)
@@ -97,12 +96,7 @@ def make_app(
 # --- routes, by subject: a handler's name is part of its operationId in the document ---------------------------------
 
 
-def _add_page_and_probes(app: FastAPI, service: Service) -> None:
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page() -> HTMLResponse:
-        text = await run_in_threadpool(PAGE.read_text, encoding="utf-8")
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy(text)})
-
+def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Is the service alive?")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
