@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.helpers.pages import OpenPage
 
-PATIENCE = 6_000  # ms: machines are shared
+PATIENCE = 30_000  # ms: machines are shared
 
 
 @pytest.fixture(scope="session")
