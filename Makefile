@@ -46,7 +46,7 @@ serve: .venv/.run-stamp ## answer over HTTP on port 8000: make serve BUNDLE=runs
 	$(BIN)/metacross serve "$(BUNDLE)"
 
 browser: .venv/.dev-stamp ## test the service's page in Chromium (Debian and Ubuntu: apt-get install chromium)
-	$(BIN)/python -m pytest -m browser tests/serve/web/test_page.py
+	$(BIN)/python -m pytest -m browser tests/serve/web
 
 check: .venv/.dev-stamp ## check formatting, lint, types and the import layers
 	$(BIN)/python -m ruff format --check .

@@ -236,6 +236,9 @@ class ServeConfig(Section):
     max_neighbours: Count
     max_work: Count
     max_body_mb: Count
+    requests_per_s: NonNegative
+    characters_per_s: NonNegative
+    concurrent_requests: CountOrZero
     label_confidence: Ratio
     examples: Annotated[str, Field(description='"", a file name, or the URL of a database')]
     auth: Annotated[str, Field(description='"", none, environment, or a file of tokens')]

@@ -7,13 +7,14 @@ environment variables and names of files above all, which would just have no eff
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray._private import ray_constants
+from ray._private import ray_constants, utils, worker
 
 # The environment variable in which `ray job submit` tells a job's entrypoint about the job, as JSON. Ray documents the
 # submission id only for the one who submits; a run takes it for its name.
@@ -67,6 +68,32 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """A Ray that starts inside the block leaves SIGINT and SIGTERM to this process's handlers.
+
+    Ray takes SIGTERM several times while it starts, for handlers that end this process with status 1 or 15. At last,
+    when the process connects to Ray, its C++ part takes signals unnoticed by Python; those that come then wait.
+    (ray/_private/utils.py: set_sigterm_handler, called by node.py and worker.py; worker.py: connect, called by init)
+    """
+    kept = {signal.SIGINT, signal.SIGTERM}
+    take, connect = utils.set_sigterm_handler, worker.connect
+
+    def connect_undisturbed(*arguments: Any, **named: Any) -> Any:
+        signal.pthread_sigmask(signal.SIG_BLOCK, kept)  # not before: Ray's processes would inherit it
+        return connect(*arguments, **named)
+
+    utils.set_sigterm_handler = lambda handler: None
+    worker.connect = connect_undisturbed
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler, worker.connect = take, connect
+        for number in kept:
+            signal.signal(number, signal.getsignal(number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, kept)
 
 
 @contextmanager

@@ -11,11 +11,11 @@ Modules:
     pace            how much work a batch may have
     changeover      from one bundle to the next while the service answers
     examples        added examples, in a database
-    example_tables  the tables of that database, made, upgraded and opened
     annotations     labelled sentences as users send them
     replicas        calls to lost replicas, tried again
     prometheus      metrics
     node_metrics    the metrics of all replicas, for GET /metrics
+    http_headers    connections whose header does not come
     places          names of files as answers show them
     memory          freed memory goes back to the system
     logs            log lines in Serve's files

@@ -10,7 +10,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from metacross.corpora.languages import main_language
 from metacross.corpora.sentence import EntitySpan, Sentence, entities, sentence_from_text, sentence_from_words, tags_of
+from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import UserError
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -22,7 +24,7 @@ def sentence_of(text: str, marked: Sequence[tuple[int, int, str]], *, labels: Co
     Args:
         text: the sentence's text, which is not changed.
         marked: (start, end, label) of each entity, offsets in code points, in any order.
-        labels: the labels that an entity may have.
+        labels: the labels that an entity may have; another spelling of one stands for it.
 
     Raises:
         UserError: there are no words, or characters that cannot be stored; or an entity has another label, is outside
@@ -47,13 +49,13 @@ def with_entities(sentence: Sentence, marked: Sequence[tuple[int, int, str]], *,
     spans = []
     for number, (start, end, label) in enumerate(marked, 1):
         name = f"entity {number} ({_shown(text, start, end)})"
-        _refuse_label(name, label, labels)
+        type_ = _known(name, label, labels)
         if not 0 <= start < end <= len(text):
             raise UserError(f"{name} is empty or reaches outside of the text's {len(text)} code points.")
         if start not in starts or end not in ends:
             nearest = _shown(text, *_nearest(sentence, start, end))
             raise UserError(f"{name} does not begin and end where words do; the nearest that does is {nearest}.")
-        span = EntitySpan(label, starts[start], ends[end] + 1)
+        span = EntitySpan(type_, starts[start], ends[end] + 1)
         for word in range(span.start, span.end):
             if word in owners:
                 raise UserError(f"{name} overlaps {owners[word]}; a word can be in one entity only.")
@@ -70,8 +72,8 @@ def sentence_of_words(
     Args:
         words: the text is rebuilt from them, see `metacross.corpora.sentence.sentence_from_words`.
         tags: one for each word.
-        labels: the labels that an entity may have.
-        language: ISO 639-1 code, "" where it is not known.
+        labels: the labels that an entity may have; another spelling of one stands for it.
+        language: a BCP 47 tag, "" where it is not known.
 
     Raises:
         UserError: there are no words, a word without a visible character, characters that cannot be stored, more or
@@ -83,7 +85,8 @@ def sentence_of_words(
         refuse_unstorable(f"word {number}", word)
         if not word.strip():
             raise UserError(f"word {number} is empty; leave it out, with its tag.")
-    return with_tags(sentence_from_words(words, tags, language=language or None), tags, labels=labels)
+    sentence = sentence_from_words(words, tags, language=main_language(language) or None)
+    return with_tags(sentence, tags, labels=labels)
 
 
 def with_tags(sentence: Sentence, tags: Sequence[str], *, labels: Collection[str]) -> Sentence:
@@ -97,9 +100,8 @@ def with_tags(sentence: Sentence, tags: Sequence[str], *, labels: Collection[str
                 f"tag {number} ({tag!r}) is not IOB2; expected O outside of entities, B- and a label on an entity's "
                 "first word, I- and the same label on its others."
             )
-        if tag != "O":
-            _refuse_label(f"tag {number}", tag[2:], labels)
-    return replace(sentence, tags=tuple(tags))
+    found = [EntitySpan(_known(f"tag {start + 1}", label, labels), start, end) for label, start, end in entities(tags)]
+    return replace(sentence, tags=tuple(tags_of(found, len(words))))
 
 
 def refuse_unstorable(name: str, text: str) -> None:
@@ -116,9 +118,12 @@ def refuse_unstorable(name: str, text: str) -> None:
         )
 
 
-def _refuse_label(name: str, label: str, labels: Collection[str]) -> None:
-    if label not in labels:
-        raise UserError(f"{name} has the label {label!r}; expected one of {', '.join(sorted(labels))}.")
+def _known(name: str, label: str, labels: Collection[str]) -> str:
+    """The label that is meant. UserError where there is none; the message begins with `name`."""
+    known = named_type(label, labels)
+    if known is None:
+        raise UserError(f"{name} has {unknown_type(label, labels)}")
+    return known
 
 
 def _shown(text: str, start: int, end: int) -> str:

@@ -9,12 +9,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from metacross.adoption.by_confidence import confident_labels
-from metacross.client.contract import Adopted, EntitiesAnswer, Entity, Model, ModelName, Result, Stretch, Support
+from metacross.client.contract import (
+    Adopted,
+    EntitiesAnswer,
+    Entity,
+    Influence,
+    Model,
+    ModelName,
+    Result,
+    Stretch,
+    Support,
+    WordInfluence,
+)
 from metacross.corpora.sentence import Sentence, sentence_from_words
+from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import RunError
-from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
+from metacross.tagging import answers as tagging
+from metacross.tagging.answers import DIGITS, SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import Settings, TaggedWindow
@@ -26,6 +40,7 @@ from serve.memory import return_freed_memory
 from serve.places import shown_encoder, shown_place
 
 SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
+EXPLAINED = 6  # times what a window costs alone, about: also tagged by theta, and back from each of two entities
 
 log = logging.getLogger("metacross.serve")
 
@@ -90,7 +105,7 @@ class Engine:
 
         Args:
             sentences: without tags; none without words.
-            language: ISO 639-1 code of all of them.
+            language: BCP 47 tag of all of them.
         """
         return Labelling(self._now(), sentences, language)
 
@@ -143,9 +158,10 @@ class Tagging:
     """
 
     def __init__(self, loaded: _Loaded, jobs: Sequence[Job]) -> None:
-        self.loaded, self._jobs = loaded, jobs
+        self.loaded = loaded
         self.refusal = _unknown_label(loaded.tagger, jobs)
-        self.texts = loaded.tagger.cut([] if self.refusal else [_item(loaded.tagger, job) for job in jobs])
+        self._jobs = [] if self.refusal else [_with_types(loaded.tagger, job) for job in jobs]
+        self.texts = loaded.tagger.cut([_item(loaded.tagger, job) for job in self._jobs])
         self.windows = self.texts.by_length()
         self.costs = tuple(map(_cost, self.windows))
 
@@ -168,7 +184,7 @@ class Labelling:
     Args:
         loaded: what labels them.
         sentences: without tags; none without words.
-        language: ISO 639-1 code of all of them.
+        language: BCP 47 tag of all of them.
 
     Attributes:
         loaded: as given.
@@ -253,17 +269,18 @@ class _Loaded:
 
     def _support(self, support: SupportSentence) -> Support:
         return Support(
-            similarity=support.similarity,
+            similarity=round(support.similarity, DIGITS),
             text=support.text,
             entities=tuple(map(_entity, support.entities)),
             start=support.start,
             end=support.end,
             place=shown_place(support.place, self._corpora),
             example=None if support.number is None else self._examples.get(support.number),
-            confidence=support.confidence,
+            confidence=_shown(support.confidence),
             language=support.language or None,
             uncertain=None if support.confidence is None else tuple(Stretch(*span) for span in support.uncertain),
             voted=support.voted or None,
+            influences=None if support.voted else tuple(map(_influence, support.influences)),
         )
 
 
@@ -271,15 +288,21 @@ def _cost(tagged: TaggedWindow) -> int:
     """What a window costs, in word pieces, about. How many its support has is only known once it is looked up."""
     settings, pieces = tagged.settings, len(tagged.window)
     support = SUPPORT_PIECES * settings.neighbours if settings.adapt else 0
-    return pieces * (2 if settings.explain else 1) + support
+    return pieces * (EXPLAINED if settings.explain else 1) + support
 
 
 def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
-    for job in jobs:
-        unknown = sorted(set(job.labels or ()) - set(tagger.types))
-        if unknown:
-            return Refusal("labels", f"label {unknown[0]} is not known. Choose from {', '.join(tagger.types)}.")
+    for label in (label for job in jobs for label in job.labels or ()):
+        if named_type(label, tagger.types) is None:
+            return Refusal("labels", unknown_type(label, tagger.types))
     return None
+
+
+def _with_types(tagger: AdaptiveTagger, job: Job) -> Job:
+    """A job whose labels are written as the tagger writes them."""
+    if job.labels is None:
+        return job
+    return replace(job, labels=tuple(named_type(label, tagger.types) or label for label in job.labels))
 
 
 def _too_many_neighbours(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
@@ -300,11 +323,21 @@ def _item(tagger: AdaptiveTagger, job: Job) -> tuple[str | Sentence, Settings]:
 def _wanted(job: Job, entities: Sequence[TaggedEntity]) -> tuple[Entity, ...]:
     """The entities that the job's threshold and labels let through."""
     return tuple(
-        _entity(entity)
-        for entity in entities
-        if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.type in job.labels)
+        entity
+        for entity in map(_entity, entities)  # a score as it is shown is compared, so it may come back as a threshold
+        if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.label in job.labels)
     )
 
 
+def _influence(influence: tagging.Influence) -> Influence:
+    words = tuple(WordInfluence(start, end, round(change, DIGITS)) for start, end, change in influence.words)
+    return Influence(influence.start, influence.end, round(influence.change, DIGITS), words)
+
+
 def _entity(entity: TaggedEntity) -> Entity:
-    return Entity(entity.start, entity.end, entity.text, entity.type, entity.score)
+    return Entity(entity.start, entity.end, entity.text, entity.type, _shown(entity.score))
+
+
+def _shown(number: float | None) -> float | None:
+    """A score as answers have it."""
+    return None if number is None else round(number, DIGITS)

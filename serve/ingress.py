@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,9 +27,11 @@ from serve.web.browsers import Browsers
 from serve.web.draining import Draining
 from serve.web.limits import Limits, characters_of
 from serve.web.problems import busy
+from serve.web.rates import Rates
 from serve.web.routes import make_app
 
 _FULL = "Too many requests are waiting. Try again."
+_NOBODY = "No tagger answers at the moment. Try again."
 SHORT_CHARACTERS = 2048  # a request with more is long: it tells of its progress, and takes one of a few places
 
 
@@ -69,12 +72,16 @@ class Ingress(LateAppDeployment):
             work=settings.max_work,
             seconds=settings.timeout_s,
         )
+        tokens, loopback = read_tokens(settings.auth), is_loopback(http_host())
+        rates = Rates(settings.requests_per_s, settings.characters_per_s, settings.concurrent_requests)
         return make_app(
             self._backend,
             store,
             limits=limits,
-            tokens=read_tokens(settings.auth),
-            browsers=Browsers.of(settings.hosts, settings.cors, loopback=is_loopback(http_host())),
+            tokens=tokens,
+            # On loopback without tokens all clients are the machine's own user, with one address.
+            rates=None if tokens is None and loopback else rates,
+            browsers=Browsers.of(settings.hosts, settings.cors, loopback=loopback),
             draining=self._draining,
             metrics=_read_metrics,
             observed=request_metrics(),
@@ -122,8 +129,10 @@ class TaggerBackend:
 
     async def readiness(self) -> Readiness:
         """See `serve.web.service.Backend`."""
-        readiness: Readiness = await self._ask(lambda: _answered(self._handle.readiness.remote()))
-        return readiness
+        found: list[Readiness] = await self._ask(lambda: self._handle.broadcast("readiness").results_async())
+        if not found:  # all of them died a moment ago
+            raise busy(_NOBODY, seconds=5)
+        return replace(max(found, key=lambda one: one.queue_age_s), taggers=len(found))
 
     async def _ask_long(self, method: DeploymentHandle[Any], *arguments: Any, progressed: Callable[[], None]) -> Any:
         if self._waiting >= self._queue:
@@ -148,7 +157,7 @@ class TaggerBackend:
         except Exception as error:
             if not is_lost(error):
                 raise
-            raise busy("No tagger answers at the moment. Try again.", seconds=5) from error
+            raise busy(_NOBODY, seconds=5) from error
 
 
 async def _answered(response: Any) -> Any:

@@ -79,17 +79,17 @@ class TaggerMetrics:
             self._spent.inc(seconds, tags={"stage": name})
 
 
-def request_metrics() -> Callable[[str, int, float], None]:
-    """The metrics of an Ingress: a function that records a request's route, status and seconds."""
+def request_metrics() -> Callable[[str, int, float, str], None]:
+    """The metrics of an Ingress: a function that records a request's route, status, seconds and its token's name."""
     # Ray's annotation is for a single key.
-    keys: Any = ("route", "status")
+    keys: Any = ("route", "status", "client")
     count = metrics.Counter("metacross_requests", description="Requests answered.", tag_keys=keys)
     seconds = metrics.Histogram(
         "metacross_request_seconds", description="Time of a request.", boundaries=SECONDS, tag_keys=("route",)
     )
 
-    def observed(route: str, status: int, duration: float) -> None:
-        count.inc(tags={"route": route, "status": str(status)})
+    def observed(route: str, status: int, duration: float, client: str) -> None:
+        count.inc(tags={"route": route, "status": str(status), "client": client})
         seconds.observe(duration, tags={"route": route})
 
     return observed

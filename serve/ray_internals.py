@@ -14,6 +14,10 @@ tests/serve/test_ray_internals.py says which one is missing after an upgrade. Wh
     Where Ray's logs are. Ray prints messages of its processes to the driver's standard output, even with
     `log_to_driver=False`; `metacross serve` writes them there instead.
 
+RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
+    The environment variable that names a function which Serve calls in each process that takes HTTP. uvicorn is made to
+    end connections there whose header does not come; Serve has no setting for it.
+
 `DeploymentHandle._init(_prefer_local_routing=, _run_router_in_separate_loop=)`
     A Tagger searches the SourceIndex of its own node where there is one, and waits for the answer in a thread. Both
     are options of a handle's router; `DeploymentHandle.options` has no public name for either.
@@ -43,6 +47,7 @@ from ray.serve.handle import DeploymentHandle
 
 from metacross.ray_session import on_this_machine_alone
 
+HTTP_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 EVERY_ADDRESS = "[::]"  # in the address that a replica opens its port on
 
 

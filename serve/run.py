@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from ray import serve as ray_serve
@@ -19,17 +20,20 @@ from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 
 from metacross.bundle import check_bundle, refuse_learned_keys
-from metacross.cli.terminal import reporting, say
+from metacross.cli.terminal import ENDING_SIGNALS, reporting, say
 from metacross.config import FILE_NAME, ServeConfig, load_config
 from metacross.errors import RunError, UserError, first_line
+from metacross.ray_internals import signals_kept
 from metacross.ray_session import ray_session
 from metacross.storage.addresses import is_address
 from serve.app import build
 from serve.examples.database import shown
-from serve.ray_internals import log_directory
+from serve.http_headers import install
+from serve.ray_internals import HTTP_CALLBACK, log_directory
 from serve.web.auth import refuse_open_door
 
 HANDING_ON_SECONDS = 1.0  # for the last answers, from the replicas that gave them to their clients
+TOO_EARLY = "ending before it was ready"
 ANSWER_SECONDS = 5.0  # for the replicas to say how the draining went
 
 
@@ -54,28 +58,66 @@ def run(
     """
     settings = _check(bundle, overrides or (), host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process; replicas have logs of their own
-    output = sys.stdout
-    with ExitStack() as until_ray_has_ended, ray_session():
+    os.environ.setdefault(HTTP_CALLBACK, f"{install.__module__}:{install.__name__}")
+    output, ending, ingress = sys.stdout, _Ending(), None
+    if ending.noted:  # it came while this program was loaded
+        say(TOO_EARLY)
+        return
+    with ExitStack() as until_ray_has_ended, ExitStack() as while_ray_runs:
+        with signals_kept():
+            while_ray_runs.enter_context(ray_session())
         until_ray_has_ended.enter_context(_rays_output_in_its_log())
-        # Now and not before: Ray takes SIGTERM for itself when it starts. SIGINT too, because a shell starts background
-        # jobs with that ignored.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _interrupt)
-        ray_serve.start(http_options={"host": host, "port": port})
-        say(f"loading {bundle}")
         try:
-            ingress = ray_serve.run(build({"bundle": bundle, **dict(o.split("=", 1) for o in overrides or ())}))
-        except RuntimeError as error:
-            raise RunError(f"the service did not start: {first_line(error)}") from error
-        try:
+            ending.interrupts()
+            ray_serve.start(http_options={"host": host, "port": port})
+            say(f"loading {bundle}")
+            arguments = {"bundle": bundle, **dict(o.split("=", 1) for o in overrides or ())}
+            ingress = _started(arguments)
             kept = f"examples are kept in {_place(settings.examples)}" if settings.examples else "no examples are kept"
             ready = f"ready: {address(host, port)} answers by {bundle}; {kept} (Ctrl-C ends it)"
             print(ready, file=output, flush=True)
             signal.pause()
         except KeyboardInterrupt:
-            say("ending: requests under way are answered first")
-        _drain(ingress, settings.drain_s)
+            say("ending: requests under way are answered first" if ingress else TOO_EARLY)
+        if ingress:
+            _drain(ingress, settings.drain_s)
         ray_serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+class _Ending:
+    """SIGINT and SIGTERM: while Ray starts one is only noted, since half of a Ray cannot be ended; later it interrupts.
+
+    A second one interrupts in any case.
+
+    Attributes:
+        noted: whether one came while it was only noted.
+    """
+
+    def __init__(self) -> None:
+        self.noted, self._only_noted = False, True
+        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: shells start background jobs with that ignored
+            signal.signal(number, self._came)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+
+    def interrupts(self) -> None:
+        """From now on a signal raises KeyboardInterrupt; so does this call if one has come."""
+        self._only_noted = False
+        if self.noted:
+            raise KeyboardInterrupt
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        if self._only_noted and not self.noted:
+            self.noted = True
+        else:
+            raise KeyboardInterrupt
+
+
+def _started(arguments: dict[str, str]) -> DeploymentHandle[Any]:
+    """The service's Ingress, once all of it answers. RunError where it does not start."""
+    try:
+        return ray_serve.run(build(arguments))
+    except RuntimeError as error:
+        raise RunError(f"the service did not start: {first_line(error)}") from error
 
 
 @contextmanager
@@ -136,10 +178,6 @@ def _refuse_taken_port(host: str, port: int) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}). Choose another port.") from None
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 
 import pytest
 import ray
+from ray._private import utils, worker
 
 from metacross import ray_internals
 
@@ -104,3 +105,16 @@ def test_the_address_is_only_set_while_ray_starts(monkeypatch: pytest.MonkeyPatc
         port = os.environ[ray_internals.GCS_PORT]
         assert arguments["runtime_env"]["env_vars"] == {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     assert ray_internals.GCS_PORT not in os.environ
+
+
+def test_signals_stay_with_whoever_starts_ray() -> None:
+    took = utils.set_sigterm_handler, worker.connect
+    for module, text in [
+        ("ray._private.node", "ray._private.utils.set_sigterm_handler("),
+        ("ray._private.worker", "ray._private.utils.set_sigterm_handler("),
+        ("ray._private.worker", "\n    connect(\n"),
+    ]:
+        assert text in inspect.getsource(importlib.import_module(module)), f"{module} takes signals in another way now"
+    with ray_internals.signals_kept():
+        assert utils.set_sigterm_handler is not took[0] and worker.connect is not took[1]
+    assert (utils.set_sigterm_handler, worker.connect) == took

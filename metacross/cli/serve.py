@@ -7,13 +7,14 @@ this process's place. Ctrl-C and the exit status are then its own.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from metacross.cli.options import BundleArgument, Overrides
-from metacross.cli.terminal import reporting
+from metacross.cli.terminal import ENDING_SIGNALS, reporting
 
 
 @reporting()
@@ -35,4 +36,6 @@ def serve(
     """  # noqa: D301  # \b keeps the lines apart
     sys.stdout.flush()
     arguments = [bundle, *(overrides or ()), "--host", host, "--port", str(port)]
+    # They wait until the service, which takes some seconds to be imported, can end in order.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     os.execv(sys.executable, [sys.executable, "-m", "serve.run", *arguments])

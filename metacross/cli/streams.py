@@ -23,7 +23,7 @@ from metacross.corpora.source import Source
 from metacross.corpora.utf8 import json_bytes
 from metacross.errors import UserError
 from metacross.sequences import groups
-from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
+from metacross.tagging.answers import DIGITS, SupportSentence, TaggedEntity, TaggedText
 from metacross.tagging.huggingface import entity_keys, support_keys
 
 if TYPE_CHECKING:
@@ -144,11 +144,20 @@ def as_json(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     record = {**item.record, "text": answer.text}
     if item.sentence is not None:
         record |= {item.words_key: item.given, "ner_tags": _tags_of_given(item, answer.sentences[0].tags)}
-    record["entities"] = [entity_keys(entity) for entity in answer.entities]
+    record["entities"] = _rounded([entity_keys(entity) for entity in answer.entities])
     if explain:
-        record["plain_entities"] = [entity_keys(entity) for entity in answer.plain]
-        record["support"] = [{**support_keys(s), "start": s.start, "end": s.end} for s in answer.support]
+        record["plain_entities"] = _rounded([entity_keys(entity) for entity in answer.plain])
+        record["support"] = _rounded([{**support_keys(s), "start": s.start, "end": s.end} for s in answer.support])
     return json_bytes(record) + b"\n"
+
+
+def _rounded(value: Any) -> Any:
+    """What is to be written, with numbers of as many digits as mean something."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from metacross.storage.files import write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+ENDING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 @contextmanager

@@ -21,11 +21,13 @@ from metacross.client.contract import (
     Example,
     FieldError,
     ImportedExamples,
+    Influence,
     LeftOut,
     Model,
     Result,
     Stretch,
     Support,
+    WordInfluence,
 )
 from metacross.client.example_calls import ExampleFilters
 from metacross.client.wire import Options, RequestRefused, ServiceUnavailable
@@ -42,6 +44,7 @@ __all__ = [
     "ExampleFilters",
     "FieldError",
     "ImportedExamples",
+    "Influence",
     "LeftOut",
     "Model",
     "Options",
@@ -51,4 +54,5 @@ __all__ = [
     "Settings",
     "Stretch",
     "Support",
+    "WordInfluence",
 ]

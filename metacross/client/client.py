@@ -4,9 +4,10 @@
         for entity in client.tag("Angela Merkel reist nach Madrid.").entities:
             print(entity.label, entity.text)
 
-A call is tried again after a lost connection, and where the service has no room or cannot be reached (502, 503, 504).
-Before that the client waits as long as the service asks for, and up to 0.5, 1, 2, ... seconds more, at random. What was
-done already is not done again: calls that add something name themselves (Idempotency-Key).
+A call is tried again after a lost connection, and where the service has no room, cannot be reached, or has got too much
+from this client (429, 502, 503, 504). Before that the client waits as long as the service asks for, and up to 0.5, 1,
+2, ... seconds more, at random. What was done already is not done again: calls that add something name themselves
+(Idempotency-Key).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from metacross.client.wire import (
     ready_call,
     tag_call,
 )
+from metacross.corpora.arguments import refuse_no_texts, refuse_no_words
 
 T = TypeVar("T")
 Words = Sequence[str]
@@ -87,14 +89,22 @@ class Client(StoredThings):
     def tag(self, texts: list[str] | tuple[str, ...], **options: Unpack[Options]) -> list[Result]: ...
 
     def tag(self, texts: str | list[str] | tuple[str, ...], **options: Unpack[Options]) -> Result | list[Result]:
-        """What is found in a text, or in each of several, in one request; see `Options`, and `stream` for many."""
+        """What is found in a text, or in each of several; see `Options`.
+
+        Many texts are sent in several requests, as `stream` does.
+
+        Raises:
+            TypeError: what was given are no texts.
+        """
+        refuse_no_texts(texts, or_one=True)
         if isinstance(texts, str):
             return self._tag([texts], options)[0]
-        return self._tag(texts, options)
+        return list(self.stream(texts, **options))
 
     def tag_words(self, sentences: Sequence[Words], **options: Unpack[Options]) -> list[Result]:
-        """What is found in sentences whose words are given; offsets count in each result's text."""
-        return self._tag(sentences, options)
+        """What is found in sentences whose words are given; offsets count in each result's text. As `tag` otherwise."""
+        refuse_no_words(sentences)
+        return list(self.stream(sentences, **options))
 
     def stream(self, items: Iterable[ItemT], **options: Unpack[Options]) -> Iterator[Result]:
         """The results of any number of texts, in their order, in bounded memory: no item is taken before it is needed.
@@ -103,6 +113,7 @@ class Client(StoredThings):
             items: texts, or all of them lists of words.
             **options: see `Options`.
         """
+        _refuse_one_text(items)
         batches: _Batches[ItemT] = _Batches()
         for item in items:
             for batch in batches.add(item):
@@ -166,13 +177,15 @@ class AsyncClient(AsyncStoredThings):
 
     async def tag(self, texts: str | list[str] | tuple[str, ...], **options: Unpack[Options]) -> Result | list[Result]:
         """As `Client.tag`."""
+        refuse_no_texts(texts, or_one=True)
         if isinstance(texts, str):
             return (await self._tag([texts], options))[0]
-        return await self._tag(texts, options)
+        return [result async for result in self.stream(texts, **options)]
 
     async def tag_words(self, sentences: Sequence[Words], **options: Unpack[Options]) -> list[Result]:
         """As `Client.tag_words`."""
-        return await self._tag(sentences, options)
+        refuse_no_words(sentences)
+        return [result async for result in self.stream(sentences, **options)]
 
     async def stream(
         self, items: Iterable[ItemT] | AsyncIterable[ItemT], *, concurrency: int = 4, **options: Unpack[Options]
@@ -185,6 +198,7 @@ class AsyncClient(AsyncStoredThings):
             concurrency: how many requests may be under way at a time.
             **options: see `Options`.
         """
+        _refuse_one_text(items)
         under_way: deque[asyncio.Task[list[Result]]] = deque()
         try:
             async for batch in _batches(items):
@@ -230,6 +244,11 @@ class AsyncClient(AsyncStoredThings):
 
 
 # --- batches of a stream ---------------------------------------------------------------------------------------------
+
+
+def _refuse_one_text(items: object) -> None:
+    if isinstance(items, (str, bytes)):
+        raise TypeError(f"expected an iterable of texts, found one ({type(items).__name__}); tag takes one")
 
 
 def _key(items: Sequence[str] | Sequence[Words]) -> Literal["texts", "words"]:

@@ -72,6 +72,28 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class WordInfluence(Stretch):
+    """What a word of a support sentence changed in an entity; offsets count in the support sentence."""
+
+    __pydantic_config__ = _CONFIG
+
+    change: float
+    """Its part of the sentence's change."""
+
+
+@dataclass(frozen=True)
+class Influence(Stretch):
+    """What a support sentence changed in an entity, by the gradient step on it; offsets count in the tagged text."""
+
+    __pydantic_config__ = _CONFIG
+
+    change: float
+    """Of the log-probability of the entity's tags, to first order; above 0 it became more probable."""
+    words: tuple[WordInfluence, ...]
+    """The words of the support sentence that changed most, the strongest first."""
+
+
+@dataclass(frozen=True)
 class Support:
     """A labelled sentence that shaped an answer, and the stretch of the tagged text that it shaped.
 
@@ -102,6 +124,9 @@ class Support:
     """Words of a machine-labelled sentence whose labels may be wrong; these had no influence."""
     voted: Annotated[bool | None, OMITTED] = None
     """True where its words voted on the stretch, an entity; missing where weights were adapted to it."""
+    influences: Annotated[tuple[Influence, ...] | None, OMITTED] = None
+    """What it changed in entities found with adaptation or without, of the first ones of each window; missing where
+    its words voted."""
 
 
 @dataclass(frozen=True)
@@ -204,16 +229,18 @@ class Model(ModelName):
 
 @dataclass(frozen=True)
 class Readiness:
-    """That a Tagger answers requests, by which bundle, and how long they wait."""
+    """That all Taggers answer requests, by which bundle, and how long they wait."""
 
     __pydantic_config__ = _CONFIG
 
     status: str
     """Always "ready"; a service that is not answers with a problem."""
     bundle: str
-    """Digest of the bundle that answers."""
+    """Digest of the bundle that answers; while Taggers go over to another one, of one of them."""
     queue_age_s: float = 0.0
-    """Seconds since the request moved that waits at the Tagger and has not moved for longest; 0 where none waits."""
+    """Seconds since the request moved that has waited for longest, at any Tagger; 0 where none waits."""
+    taggers: int = 1
+    """How many Taggers there are."""
 
 
 # --- /v1/examples ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
@@ -15,6 +15,7 @@ from metacross.client.contract import (
     AddedExamples,
     AddedTexts,
     DeletedExamples,
+    Entity,
     Example,
     ExamplePage,
     ImportedExamples,
@@ -34,8 +35,8 @@ class ExampleFilters(TypedDict, total=False):
     """Which examples are meant: those that meet all conditions that are given.
 
     Attributes:
-        language: code such as pt, which also finds pt-BR; und finds those without.
-        label: of one of its entities.
+        language: BCP 47 tag such as pt, which also finds pt-BR; und finds those without.
+        label: of one of its entities, in whatever case, or by another name (person for PER).
         text: is in its text, in whatever case.
         by: who labelled it.
         added_since: when it was added, at the earliest: a date or time, in UTC where no zone is given.
@@ -96,6 +97,8 @@ def replace_call(number: int, example: NewExample, language: str) -> Call[Exampl
 def change_call(number: int, changes: Mapping[str, Any]) -> Call[Example]:
     """PATCH /v1/examples/ID: None changes nothing."""
     body = {name: value for name, value in changes.items() if value is not None}
+    if "entities" in body:
+        body["entities"] = _as_dictionaries(body["entities"])
     return Call("PATCH", f"v1/examples/{int(number)}", _EXAMPLE.validate_python, body)
 
 
@@ -145,7 +148,13 @@ def _fields(example: NewExample, language: str) -> dict[str, Any]:
         fields = TypeAdapter(type(example)).dump_python(example, mode="json")
     else:
         fields = dict(example)
+        if "entities" in fields:
+            fields["entities"] = _as_dictionaries(fields["entities"])
     return {**fields, "language": fields.get("language") or language} if language else fields
+
+
+def _as_dictionaries(entities: Iterable[Mapping[str, Any] | Entity]) -> list[Mapping[str, Any]]:
+    return [asdict(entity) if isinstance(entity, Entity) else entity for entity in entities]
 
 
 def _query(filters: ExampleFilters) -> dict[str, Any]:

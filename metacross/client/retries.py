@@ -25,6 +25,7 @@ LONGEST_SECONDS = 30.0  # that doubling ends here; what the service asks for its
 
 # The request was not sent, so the service cannot have done it.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_TAKEN = (429, 503)  # the service has no room for it, or not for more of this client
 # The connection was lost under the request; the service may have done it.
 _CUT_OFF = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 
@@ -58,7 +59,7 @@ class Attempts(Generic[T]):
             seconds += retry_after(outcome.headers.get("retry-after", "")) or 0
         if time.monotonic() + seconds > self._begin + self._max_wait:
             return None
-        self._maybe_done |= not (isinstance(outcome, _NOT_SENT) or _status(outcome) == 503)
+        self._maybe_done |= not (isinstance(outcome, _NOT_SENT) or _status(outcome) in _NOT_TAKEN)
         return seconds
 
     def result(self, outcome: httpx.Response | httpx.RequestError) -> T:
@@ -107,7 +108,7 @@ def _may_repeat(outcome: httpx.Response | httpx.RequestError) -> bool:
     if isinstance(outcome, httpx.Response):
         # A 500 that the service did not describe itself: the replica died, and the proxy before it answered.
         died = outcome.status_code == 500 and not is_problem(outcome)
-        return died or outcome.status_code in (502, 503, 504)
+        return died or outcome.status_code in (*_NOT_TAKEN, 502, 504)
     if isinstance(outcome, _NOT_SENT):
         return _mistake(outcome) is None
     # Not after a timeout: the service still works on the first request, and a second one would slow it further.

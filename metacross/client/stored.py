@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from typing import Any, Literal, Unpack
 
 from metacross.client import example_calls as calls
-from metacross.client.contract import AddedExample, AddedTexts, DeletedExamples, Example, ImportedExamples
+from metacross.client.contract import AddedExample, AddedTexts, DeletedExamples, Entity, Example, ImportedExamples
 from metacross.client.example_calls import ExampleFilters, NewExample
 from metacross.client.wire import Call, T
 
@@ -22,9 +22,9 @@ class StoredThings(ABC):
 
         Args:
             examples: {"text", "entities": [{"start", "end", "label"}]} or {"words", "tags"} with IOB2 tags, each
-                with "language" or not; or a `Result` or an `Example` as it was answered; or sentences as
-                `metacross.corpora.reader.read_corpus` gives them.
-            language: code such as pt for those that do not say theirs.
+                with "language" or not; or a `Result` or an `Example` as it was answered, whose entities may also stand
+                in place of those dictionaries; or sentences as `metacross.corpora.reader.read_corpus` gives them.
+            language: BCP 47 tag such as pt or pt-BR, for those that do not say theirs.
 
         Returns:
             An example for each, whose `outcome` says whether it was added, its labels replaced others of the same
@@ -66,7 +66,7 @@ class StoredThings(ABC):
         self,
         number: int,
         *,
-        entities: Sequence[Mapping[str, Any]] | None = None,
+        entities: Sequence[Mapping[str, Any] | Entity] | None = None,
         tags: Sequence[str] | None = None,
         language: str | None = None,
     ) -> Example:
@@ -86,7 +86,7 @@ class StoredThings(ABC):
 
         Args:
             texts: a text or several; one request's, so not more than the service allows (`serve.max_texts`).
-            language: code of all of them, such as de.
+            language: BCP 47 tag of all of them, such as de.
             wait: until they are labelled; otherwise that is done later.
 
         Returns:
@@ -156,7 +156,7 @@ class AsyncStoredThings(ABC):
         self,
         number: int,
         *,
-        entities: Sequence[Mapping[str, Any]] | None = None,
+        entities: Sequence[Mapping[str, Any] | Entity] | None = None,
         tags: Sequence[str] | None = None,
         language: str | None = None,
     ) -> Example:

@@ -154,6 +154,7 @@ _FIXES = {
     403: "Give a token that may do this.",
     404: "If the whole path is unknown there, check the address: it is what comes before /v1.",
     413: "Send less at once.",
+    429: "Send less in the same time, or allow more attempts (retries=..., max_wait=...).",
 }
 
 
@@ -206,8 +207,7 @@ def _refusal(response: httpx.Response, url: str) -> RequestRefused:
     fix = _FIXES.get(status, "")
     if status < 400:
         fix = f"Give the address that it leads to: {without_credentials(response.headers.get('location', 'unknown'))}"
-    fields = "".join(f"; {_line(error.field)}: {_line(error.detail)}" for error in problem.errors)
-    message = f"{url}: {status} {detail.rstrip('.')}{fields}{_named(number)}. {fix}".strip()
+    message = f"{url}: {status} {_with_fields(detail, problem.errors).rstrip('.')}{_named(number)}. {fix}".strip()
     return RequestRefused(message, status=status, detail=detail, errors=problem.errors, request_id=number)
 
 
@@ -226,6 +226,15 @@ def _problem(response: httpx.Response) -> tuple[Problem, str | None]:
 
 def _said(problem: Problem, response: httpx.Response) -> str:
     return _line(problem.detail or problem.title or response.reason_phrase)
+
+
+def _with_fields(detail: str, errors: Sequence[FieldError]) -> str:
+    """What is wrong, and in which fields; what both say is said once."""
+    fields = [(_line(error.field), _line(error.detail)) for error in errors]
+    if len(fields) == 1 and fields[0][1] == detail:
+        return f"{fields[0][0]}: {detail}"
+    new = [f"{field}: {said}" for field, said in fields if f"{field}: {said}" not in detail]
+    return "; ".join([detail.rstrip(".") if new else detail, *new])
 
 
 def _named(request_id: str | None) -> str:

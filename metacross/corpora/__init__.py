@@ -6,7 +6,8 @@ Modules:
     source         a file opened: compression, encoding, lines
     formats        a module for each file format, recognised by content
     schemes        IOB1, IOBES, BILOU and others -> IOB2
-    types          names of entity types that mean the same
+    types          names of entity types: spellings, and those that mean the same
+    languages      tags of languages
     scheme_writer  IOB2 -> IOBES and BILOU
     reader         `read_corpus`: both together -> sentences, and what was odd
     refusals       corpora without entities, or with types that a tagger does not know
@@ -14,6 +15,7 @@ Modules:
     names          what the name of a file says about its content
     from_config    the corpora that a configuration names
     sentence       a sentence, its words and its entities
+    arguments      arguments of a wrong type
     offset_units   offsets in other units than code points
     utf8           what a file in UTF-8 can hold
     characters     what nobody sees at the edge of a word

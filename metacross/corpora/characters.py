@@ -63,3 +63,12 @@ def visible(word: str) -> str:
         return word
     start, end = visible_part(word, 0, len(word))
     return word[start:end]
+
+
+def can_be_seen(word: str) -> bool:
+    r"""Whether a word has more than invisible characters and marks, which only change the letter before them.
+
+    >>> [can_be_seen(word) for word in ("Ana", "!", " ", "\u0301", "\u200b\ufe0f")]
+    [True, True, False, False, False]
+    """
+    return any(character not in INVISIBLE and unicodedata.category(character)[0] != "M" for character in word)

@@ -107,20 +107,32 @@ def _join_closely(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...
 
 # Without width, so they separate nothing: words and sentences are the same with and without them. The other invisible
 # characters are white space and controls, which separate words.
-_ZERO_WIDTH = re.compile(f"[{''.join(c for c in sorted(INVISIBLE) if unicodedata.category(c) == 'Cf')}]")
-_KEPT = {"’": "'", "‐": "-", "‑": "-"} | {character: character for character in ".,:/-'"}
+_INVISIBLE_FORMATS = "".join(c for c in sorted(INVISIBLE) if unicodedata.category(c) == "Cf")
+# But a joiner makes one picture of several: of people a family. (Unicode: Extended_Pictographic, about)
+_PICTURES = "©®‼⁉™↔-↪⌚-⏿Ⓜ▪-◾☀-➿⤴⤵⬅-⭕〰〽㊗㊙\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff"
+_SKIN_TONES = "\U0001f3fb-\U0001f3ff"
+_ZERO_WIDTH = re.compile(f"(?!(?<=[{_PICTURES}{_SKIN_TONES}\ufe0f])\u200d[{_PICTURES}])[{_INVISIBLE_FORMATS}]")
+_KEPT = {"’": "'", "‐": "-", "‑": "-", "\u200d": "z"} | {character: character for character in ".,:/-'"}
+# Letters and symbols by their category, but never without what stands before them: skin tones, and vowels and voicing
+# marks of Thai, Lao and half-width kana.
+_MARKS = frozenset("\u0e33\u0eb3\uff9e\uff9f") | frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+_FLAG_LETTERS = frozenset(map(chr, range(0x1F1E6, 0x1F200)))  # two of them make a flag
 
 
 def _shape(character: str) -> str:
     """Reduces a character to a letter for what split_words has to know of it; re cannot match Unicode categories.
 
     s white space or control, u letter of an unspaced script, A upper case, a other letter, d number, m mark,
-    . , : / - ' themselves, p anything else (symbols, emoji, lone surrogates).
+    . , : / - ' themselves, f letter of a flag, z joiner of pictures, p anything else (symbols, emoji, lone surrogates).
     """
-    if character in INVISIBLE:
-        return "s"
     if character in _KEPT:
         return _KEPT[character]
+    if character in INVISIBLE:
+        return "s"
+    if character in _MARKS:
+        return "m"
+    if character in _FLAG_LETTERS:
+        return "f"
     category = unicodedata.category(character)
     if category[0] == "M" or category == "Cf":  # of Cf, the tags of flags and the Arabic signs of numbers are left
         return "m"
@@ -135,11 +147,11 @@ _UNIT = "[Aad][Aadm]*"
 _SHAPES = re.compile(
     rf"""
       um*                                                   # one character of an unspaced script
-    | (?:[Aa]m*\.)+[Aa]m*(?![Aadm])\.?(?:-{_UNIT})*         # U.S., e.g., U.S.-based
+    | (?:[Aa]m*\.m*)+[Aa]m*(?![Aadm])(?:\.m*)?(?:-{_UNIT})* # U.S., e.g., U.S.-based
     | A\.(?=s+[^s])                                         # an initial: J. Smith; at the end of text it is a full stop
     | {_UNIT}(?:(?:[-'](?=[Aad])|(?<=d)[.,:/](?=d)){_UNIT})*  # words, hyphens and apostrophes inside, 3.5, 1,000, 12:30
-    | \.{{2,}} | -{{2,}}                                    # ... and --
-    | [^s]m*                                                # any other character by itself
+    | (?:\.{{2,}} | -{{2,}})m*                              # ... and --
+    | (?:ff|[^s])m*(?:zpm*)*                                # any other character by itself; a flag; pictures joined
     """,
     re.VERBOSE,
 )
@@ -156,9 +168,10 @@ def split_words(text: str) -> list[tuple[int, int]]:
     3. Letters, marks and digits form words. Hyphens and apostrophes inside stay (well-known, O'Brien), and so do
        . , : / between digits (3.5, 1,000, 12:30) and the full stops of abbreviations (U.S., J. Smith, Dr.).
     4. English clitics are cut off (John|'s, do|n't), and so are French and Italian elisions (l'|Europe, dell'|arte).
-    5. Every other punctuation mark or symbol is a word, except that runs of full stops or hyphens stay together.
-    6. Characters without width (byte-order mark, joiners, marks of direction) make no difference to the words. Between
-       the letters of a word they stay in it (Persian می\u200cروم); at its ends they are in no word.
+    5. Every other punctuation mark or symbol is a word, except that runs of full stops or hyphens stay together. A flag
+       of two letters is one word, and so are a picture with its skin tone and pictures joined: they look like one.
+    6. Other characters without width (byte-order mark, joiners, marks of direction) make no difference to the words.
+       Between the letters of a word they stay in it (Persian می\u200cروم); at its ends they are in no word.
 
     >>> text = "Dr. Li's U.S.-based firm didn't pay $3.5 in 北京."
     >>> [text[start:end] for start, end in split_words(text)]
@@ -172,7 +185,8 @@ def _without_zero_width(text: str) -> tuple[str, Sequence[int]]:
     """The text without characters that have no width, and where each of the others, and the end, is in the text."""
     if not _ZERO_WIDTH.search(text):
         return text, range(len(text) + 1)
-    places = [place for place, character in enumerate(text) if not _ZERO_WIDTH.match(character)]
+    left_out = {match.start() for match in _ZERO_WIDTH.finditer(text)}
+    places = [place for place in range(len(text)) if place not in left_out]
     return _ZERO_WIDTH.sub("", text), [*places, len(text)]
 
 

@@ -24,6 +24,8 @@ from metacross.tagging.word_encoding import word_vectors
 
 # The numbers of windows, their words' probabilities (W, C) and vectors (W, H) -> probabilities after the votes
 Vote = Callable[[Sequence[int], Sequence[Tensor], Sequence[Vectors]], Sequence[Tensor]]
+# The numbers of windows, theta' of each, their words' probabilities (W, C)
+Observe = Callable[[Sequence[int], FastWeights, Sequence[Tensor]], None]
 Timed = Callable[[str], AbstractContextManager[None]]  # a stage's name -> what times it
 
 
@@ -46,11 +48,13 @@ class Adaptation:
         rows: a row of support sentences a window, by number; one with an empty row is tagged by theta.
         pieces: word pieces of each row.
         fast_weights: finds the weights of some rows, none of them empty.
+        observe: called with the numbers of windows, their weights and their probabilities; None: nobody looks.
     """
 
     rows: Sequence[Sequence[int]]
     pieces: Sequence[int]
     fast_weights: Callable[[Sequence[Sequence[int]]], FastWeights]
+    observe: Observe | None = None
 
 
 def tag_windows(
@@ -104,6 +108,8 @@ def tag_windows(
                     vectors = word_vectors(layer_states, [windows[i] for i in run])
                     for i, voted_WC in zip(run, vote(run, [out[i] for i in run], vectors), strict=True):
                         out[i] = voted_WC
+            if adaptation is not None and adaptation.observe is not None and part is adapted:
+                adaptation.observe(run, fast_weights, [out[i] for i in run])
             if tick is not None:
                 tick(len(run))
     return out

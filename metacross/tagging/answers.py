@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from metacross.corpora.sentence import Sentence
 
+DIGITS = 4  # of scores and similarities where they are written as JSON: more would be noise
+
 
 @dataclass(frozen=True)
 class TaggedEntity:
@@ -33,6 +35,27 @@ class TaggedEntity:
 
 
 @dataclass(frozen=True)
+class Influence:
+    """What a support sentence changed in an entity of the tagged text, see `metacross.tagging.influence`.
+
+    Attributes:
+        start: offset of the entity, in code points of the tagged text.
+        end: offset behind it.
+        change: of the log-probability of the entity's tags, to first order; above 0 it became more probable.
+        words: (start, end, change) of the words of the support sentence that changed most, the strongest first.
+    """
+
+    start: int
+    end: int
+    change: float
+    words: tuple[tuple[int, int, float], ...] = ()
+
+    def moved(self, offset: int) -> Influence:
+        """The same influence in a longer text, in which the tagged sentence begins at `offset`."""
+        return replace(self, start=self.start + offset, end=self.end + offset)
+
+
+@dataclass(frozen=True)
 class SupportSentence:
     """A labelled sentence that shaped an answer, and the stretch of the tagged text that it shaped.
 
@@ -51,6 +74,7 @@ class SupportSentence:
         language: ISO 639-1 code of a machine-labelled sentence's language, or of an adopted example's; "" for others.
         uncertain: (start, end) in the labelled sentence of words whose labels may be wrong; these had no influence.
         voted: whether its words voted on the tags of the stretch; otherwise weights were adapted to it.
+        influences: what the step on it changed, by entity, with adaptation or without.
     """
 
     similarity: float
@@ -65,10 +89,12 @@ class SupportSentence:
     language: str = ""
     uncertain: tuple[tuple[int, int], ...] = ()
     voted: bool = False
+    influences: tuple[Influence, ...] = ()
 
     def moved(self, offset: int) -> SupportSentence:
         """The same support in a longer text, in which the tagged sentence begins at `offset`."""
-        return replace(self, start=self.start + offset, end=self.end + offset)
+        influences = tuple(influence.moved(offset) for influence in self.influences)
+        return replace(self, start=self.start + offset, end=self.end + offset, influences=influences)
 
 
 @dataclass(frozen=True)

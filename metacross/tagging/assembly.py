@@ -11,10 +11,13 @@ from torch import Tensor
 from metacross.corpora.sentence import Sentence, entities
 from metacross.encoder.windows import Window
 from metacross.retrieval.pools import Candidate
-from metacross.tagging.answers import SupportSentence, TaggedSentence
+from metacross.tagging.answers import Influence, SupportSentence, TaggedSentence
 from metacross.tagging.decoding import found_entities, labelled_entities, tagged_words
+from metacross.tagging.influence import SentenceInfluence, by_sentence
 from metacross.tagging.tag_sequences import Segment, TagChains
 from metacross.tagging.window_tagger import SHOWN, Settings, TaggedWindow, voters_of
+
+SHOWN_WORDS = 5  # words of a support sentence that are shown of those that changed an entity
 
 
 def tagged_sentences(
@@ -56,12 +59,27 @@ def _explained(
     plain_tags, plain_entities = found_entities(answer.sentence, plain_segments)
     whole = (0, len(answer.sentence.text))
     support = [
-        _support_sentence(whole, number, neighbour.similarity, neighbour.number, candidate)
+        replace(
+            _support_sentence(whole, number, neighbour.similarity, neighbour.number, candidate),
+            influences=tuple(_influence(one, answer.sentence, candidate.sentence) for one in changed),
+        )
         for number, tagged in enumerate(windows)
-        for neighbour, candidate in zip(tagged.neighbours, tagged.candidates, strict=True)
+        for neighbour, candidate, changed in zip(
+            tagged.neighbours,
+            tagged.candidates,
+            by_sentence(tagged.influences, [candidate.window for candidate in tagged.candidates]),
+            strict=True,
+        )
     ]
     support += _voters(answer, plain_tags, windows)
     return replace(answer, support=tuple(support), plain_tags=plain_tags, plain_entities=plain_entities)
+
+
+def _influence(influence: SentenceInfluence, tagged: Sentence, labelled: Sentence) -> Influence:
+    first, end = influence.words
+    strongest = sorted(influence.by_word.items(), key=lambda item: -abs(item[1]))[:SHOWN_WORDS]
+    words = tuple((*labelled.spans[word], change) for word, change in strongest)
+    return Influence(tagged.spans[first][0], tagged.spans[end - 1][1], influence.change, words)
 
 
 def _voters(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from metacross.corpora.characters import visible, visible_part
+from metacross.corpora.characters import can_be_seen, visible_part
 from metacross.corpora.sentence import EntitySpan, Sentence, entities, tags_of
 from metacross.encoder.windows import Window
 from metacross.tagging.answers import TaggedEntity
@@ -47,7 +47,7 @@ def labelled_entities(sentence: Sentence) -> tuple[TaggedEntity, ...]:
 def visible_entities(tags: Iterable[str], words: Sequence[str]) -> list[EntitySpan]:
     r"""The entities that IOB2 tags mark, without words at their ends in which nothing can be seen.
 
-    Raw text has no such words, but callers may give them. An entity of such words alone is left out.
+    Callers may give such words, and a mark without a letter is one. An entity of such words alone is left out.
 
     >>> visible_entities(["B-PER", "I-PER", "B-LOC"], ["\u200b", "Ana", "\xa0"])
     [EntitySpan(type='PER', start=1, end=2)]
@@ -57,7 +57,7 @@ def visible_entities(tags: Iterable[str], words: Sequence[str]) -> list[EntitySp
 
 def _visible_words(entity: EntitySpan, words: Sequence[str]) -> Iterator[EntitySpan]:
     """The entity from its first to its last visible word; nothing if it has none."""
-    seen = [w for w in range(entity.start, entity.end) if visible(words[w])]
+    seen = [w for w in range(entity.start, entity.end) if can_be_seen(words[w])]
     if seen:
         yield EntitySpan(entity.type, seen[0], seen[-1] + 1)
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from transformers.pipelines.token_classification import AggregationStrategy, TokenClassificationPipeline
 
+from metacross.corpora.characters import can_be_seen
 from metacross.corpora.words import split_sentences, split_words
 from metacross.tagging.tag_sequences import Segment, TagChains, TaggedWords
 
@@ -121,8 +122,9 @@ class WordPipeline(TokenClassificationPipeline):
         text = all_outputs[0]["sentence"]
         found = []
         for words, segment in self._segments(all_outputs):
-            start, end = words[segment.start][0], words[segment.end - 1][1]
-            if segment.type not in (["O"] if ignore_labels is None else ignore_labels):
+            seen = [place for place in words[segment.start : segment.end] if can_be_seen(text[slice(*place)])]
+            if seen and segment.type not in (["O"] if ignore_labels is None else ignore_labels):
+                start, end = seen[0][0], seen[-1][1]
                 keys = {"entity_group": segment.type, "score": segment.probability}
                 found.append({**keys, "word": text[start:end], "start": start, "end": end})
         return found

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metacross.bundle import Bundle, load_bundle, refuse_learned_keys
 from metacross.config import FILE_NAME, Config, load_config
+from metacross.corpora.arguments import refuse_no_sentences, refuse_no_texts
 from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import hold_in, named_device, product_dtype
@@ -134,8 +135,10 @@ class AdaptiveTagger:
             Each sentence's windows that were added, by number, for `remove_examples`.
 
         Raises:
+            TypeError: what was given are no sentences.
             UserError: a sentence without tags, or with a tag that the tagger does not know; nothing was added.
         """
+        refuse_no_sentences(sentences)
         for number, sentence in enumerate(sentences, 1):
             unknown = sorted(set(sentence.tags or ("",)) - set(self.tags)) if sentence.words else []
             if unknown:
@@ -222,8 +225,10 @@ class AdaptiveTagger:
             word, start and end; offsets count code points, and `word` is text[start:end].
 
         Raises:
+            TypeError: what was given are no texts.
             UserError: more neighbours than the index holds, or a setting that makes no sense.
         """
+        refuse_no_texts(texts, or_one=True)
         several = [texts] if isinstance(texts, str) else texts
         tagged = self.tag_texts(several, adapt=adapt, neighbours=neighbours, inner_lr=inner_lr, explain=explain)
         found = [
@@ -241,7 +246,8 @@ class AdaptiveTagger:
         inner_lr: float | None = None,
         explain: bool = False,
     ) -> list[TaggedText]:
-        """Raw texts with the sentences found in them; arguments and errors as for a call."""
+        """Several raw texts with the sentences found in them; arguments and errors as for a call."""
+        refuse_no_texts(texts, or_one=False)
         settings = self.settings(adapt=adapt, neighbours=neighbours, inner_lr=inner_lr, explain=explain)
         return self.tag_each([(text, settings) for text in texts])
 
@@ -288,6 +294,7 @@ class AdaptiveTagger:
 
         With `explain` the plain tags and the support sentences are in the answers.
         """
+        refuse_no_sentences(sentences)
         settings = self.settings(adapt=adapt, neighbours=neighbours, inner_lr=inner_lr, explain=explain)
         return list(self._tag((sentence, settings) for sentence in sentences))
 

@@ -33,6 +33,7 @@ from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
 from metacross.tagging.adaptation import Adaptation, Timed, inner_loop, tag_windows
 from metacross.tagging.factor_cache import CacheFigures, FactorCache
+from metacross.tagging.influence import EntityInfluence, entity_influences
 from metacross.tagging.word_encoding import encode_words
 
 SHOWN = 3  # labelled words that are shown of those that voted on a word
@@ -69,6 +70,7 @@ class TaggedWindow:
         candidates: the neighbours' labelled sentences, where they are to be shown.
         votes: of labelled words on its words, where they are to be shown; None: there were none.
         voters: the labelled windows that these words stand in, by number: of words in entities alone, see `voters_of`.
+        influences: of the neighbours on its entities, where they are to be shown.
         voting: numbers of the labelled windows whose words counted on its words in entities.
     """
 
@@ -80,6 +82,7 @@ class TaggedWindow:
     candidates: Sequence[Candidate] = field(default_factory=tuple)
     votes: Votes | None = None
     voters: Mapping[int, Candidate] = field(default_factory=dict)
+    influences: Sequence[EntityInfluence] = ()
     voting: Sequence[int] = ()
 
     @property
@@ -211,16 +214,16 @@ class WindowTagger:
         states, vectors_BH = self.encode([tagged.window for tagged in windows])
         with self._timed("search"):
             self._search(windows, vectors_BH)
+        explained = [i for i, tagged in enumerate(windows) if tagged.settings.explain]
+        plain = self._probabilities([windows[i] for i in explained], [states[i] for i in explained])
+        for i, found_WC in zip(explained, plain, strict=True):
+            windows[i].plain_WC = found_WC
         # One learning rate at a time: the factors of a batch are scaled together.
         for lr in sorted({tagged.settings.inner_lr for tagged in windows}):
             same = [i for i, tagged in enumerate(windows) if tagged.settings.inner_lr == lr]
             found = self._probabilities([windows[i] for i in same], [states[i] for i in same], inner_lr=lr)
             for i, found_WC in zip(same, found, strict=True):
                 windows[i].adapted_WC = found_WC
-        explained = [i for i, tagged in enumerate(windows) if tagged.settings.explain]
-        plain = self._probabilities([windows[i] for i in explained], [states[i] for i in explained])
-        for i, found_WC in zip(explained, plain, strict=True):
-            windows[i].plain_WC = found_WC
         self._find_voters([windows[i] for i in explained])
 
     def _tag_plain(self, windows: Sequence[TaggedWindow]) -> None:
@@ -273,6 +276,7 @@ class WindowTagger:
                 [[neighbour.number for neighbour in tagged.neighbours] for tagged in windows],
                 [sum(neighbour.pieces for neighbour in tagged.neighbours) for tagged in windows],
                 partial(self._fast_weights, inner=replace(inner, lr=inner_lr)),
+                observe=partial(self._find_influences, windows, states),
             )
         return tag_windows(
             self._model,
@@ -301,6 +305,28 @@ class WindowTagger:
             windows[i].votes = own if windows[i].settings.explain else None
             windows[i].voting = own.heard(blended_WC.argmax(1) != O_ID, most=SHOWN)
         return blended
+
+    def _find_influences(
+        self,
+        windows: Sequence[TaggedWindow],
+        states: Sequence[Tensor],
+        chosen: Sequence[int],
+        fast_weights: FastWeights,
+        probabilities: Sequence[Tensor],
+    ) -> None:
+        """Finds what the neighbours changed in the entities of some of the windows, where that is to be shown."""
+        for episode, (i, adapted_WC) in enumerate(zip(chosen, probabilities, strict=True)):
+            tagged = windows[i]
+            if tagged.settings.explain and tagged.plain_WC is not None:
+                tagged.influences = entity_influences(
+                    self._model,
+                    tagged.window,
+                    states[i],
+                    [adapted_WC, tagged.plain_WC],
+                    tags=list(self._tag_index),
+                    fast_weights=fast_weights,
+                    episode=episode,
+                )
 
     def _fast_weights(self, rows: Sequence[Sequence[int]], *, inner: InnerLoop) -> FastWeights:
         if self._cache.serves(inner):

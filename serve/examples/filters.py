@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Text, and_, cast, func
+from sqlalchemy import ColumnElement, Text, and_, cast, func, or_
 
+from metacross.corpora.types import spellings
 from serve.examples.stored import without_zone
 from serve.examples.tables import EXAMPLES, STORED, folded
 
@@ -23,7 +24,7 @@ class ExampleFilter:
 
     Attributes:
         language: its code, or that of a language of which it is a variety: pt also finds pt-BR; und, those without.
-        label: of one of its entities.
+        label: of one of its entities, in whatever case, or another spelling of it: person also finds PER.
         text: is in its text, in whatever case.
         by: who labelled it.
         added_since: when it was added, at the earliest; UTC where no zone is given.
@@ -47,8 +48,11 @@ class ExampleFilter:
         if self.language is not None:
             yield language_is(EXAMPLES.c.language, self.language)
         if self.label is not None:
-            # A list of tags is stored as JSON, whose text this is; an entity begins with B-.
-            yield cast(EXAMPLES.c.tags, Text).contains(json.dumps(f"B-{self.label}"), autoescape=True)
+            # A list of tags is stored as JSON, whose text this is; an entity begins with B-. What the tags are that a
+            # tagger knows is not asked, so that examples of another bundle are found, and while no tagger answers.
+            tags = func.lower(cast(EXAMPLES.c.tags, Text))
+            begins = [json.dumps(f"B-{label}").lower() for label in sorted(spellings(self.label))]
+            yield or_(*(tags.contains(begin, autoescape=True) for begin in begins))
         if self.text is not None:
             yield EXAMPLES.c.folded.contains(folded(self.text), autoescape=True)
         if self.by is not None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, func, select, update
 
+from metacross.corpora.languages import PATTERN
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from serve.annotations import refuse_unstorable
@@ -35,8 +36,6 @@ from serve.examples.stored import (
 )
 from serve.examples.tables import COUNTER, DELETED, EXAMPLES, STORED, bounded
 from serve.examples.texts import TextStore
-
-_LANGUAGE = re.compile(r"(?:[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*)?")
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class ExampleStore:
         """
         for number, (sentence, language) in enumerate(zip(sentences, languages, strict=True), 1):
             refuse_unstorable(f"example {number}", sentence.text)
-            if not _LANGUAGE.fullmatch(language):
+            if language and not re.fullmatch(PATTERN, language):
                 raise UserError(
                     f"example {number}: language {language!r} is no code; expected one such as pt, or none."
                 )

@@ -18,17 +18,15 @@ _ALWAYS = {
     }
 }
 _LOCATION = {"Location": {"description": "The path of what was made, of the first one.", "required": True, **_TEXT}}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "minimum": 1}}
+}
 _BY_STATUS = {
     "201": _LOCATION,
     "202": _LOCATION,
     "401": {"WWW-Authenticate": {"description": "How to send a token.", "required": True, **_TEXT}},
-    "503": {
-        "Retry-After": {
-            "description": "Seconds to wait.",
-            "required": True,
-            "schema": {"type": "integer", "minimum": 1},
-        }
-    },
+    "429": _RETRY_AFTER,
+    "503": _RETRY_AFTER,
 }
 _PROBLEM = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-Observed = Callable[[str, int, float], None]  # called with route, status and seconds
+Observed = Callable[[str, int, float, str], None]  # called with route, status, seconds and the token's name
 log = logging.getLogger("metacross.serve")
 # What every answer says to browsers; a page says in a Content-Security-Policy of its own what it may do.
 SECURITY_HEADERS = {
@@ -35,7 +35,8 @@ class Envelope:
         app: the application that answers.
         body_bytes: the largest body of a request; streams of lines have no bound.
         seconds: how long a body may stand still before it is complete; streams of lines may as long as they like.
-        observed: called after every request with its route ("" where there is none), status and seconds.
+        observed: called after every request with its route ("" where there is none), status, seconds and the name of
+            its token ("" without one).
     """
 
     def __init__(self, app: ASGIApp, *, body_bytes: int, seconds: float, observed: Observed) -> None:
@@ -73,7 +74,8 @@ class Envelope:
             await self._app(scope, receive if stream else self._bounded(headers, receive), sending)
         finally:
             seconds = time.perf_counter() - began
-            self._observed(getattr(scope.get("route"), "path", ""), status, seconds)
+            client = scope.get("metacross_client") or ""  # see rates.py
+            self._observed(getattr(scope.get("route"), "path", ""), status, seconds, client)
             log.info(
                 json.dumps(
                     {
@@ -81,6 +83,7 @@ class Envelope:
                         "method": method,
                         "path": scope["path"],
                         "status": status,
+                        **({"client": client} if client else {}),
                         "ms": round(1000 * seconds, 1),
                     }
                 )

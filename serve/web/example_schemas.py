@@ -68,7 +68,10 @@ class Conditions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     language: Annotated[Language | None, Field(description="pt also finds pt-BR; und finds those without.")] = None
-    label: Annotated[Sought | None, Field(description="That of one of its entities.")] = None
+    label: Annotated[
+        Sought | None,
+        Field(description="That of one of its entities, in whatever case, or by another name (person for PER)."),
+    ] = None
     text: Annotated[Sought | None, Field(description="Is in its text, in whatever case.")] = None
     by: Annotated[By | None, Field(description="Who labelled it.")] = None
     added_since: Annotated[Time | None, Field(description="UTC where no zone is given.")] = None

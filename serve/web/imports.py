@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection
+from dataclasses import replace
 
+from metacross.corpora.languages import main_language
 from metacross.corpora.reader import read_corpus
-from metacross.corpora.sentence import Sentence, entities
-from metacross.corpora.types import same_type
+from metacross.corpora.sentence import Sentence, entities, tags_of
+from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import UserError
 from serve.annotations import refuse_unstorable
 from serve.web.limits import Limits
@@ -23,8 +25,8 @@ def read_examples(
 
     Args:
         body: the file. It has to be UTF-8 text: what is compressed could be of any size, once it is unpacked.
-        labels: the labels that an entity may have.
-        language: of the text, "" if it is not known.
+        labels: the labels that an entity may have; another spelling of one stands for it.
+        language: a BCP 47 tag, "" if it is not known.
         limits: what a request may ask for.
 
     Raises:
@@ -32,21 +34,19 @@ def read_examples(
     """
     decoded(body)
     try:
-        corpus = read_corpus("body", stream=io.BytesIO(body), language=language or None)
-        for sentence in corpus.sentences:
-            _refuse_unfit(sentence, labels, limits)
+        corpus = read_corpus("body", stream=io.BytesIO(body), language=main_language(language) or None)
+        sentences = [_fitting(one, labels, limits) for one in corpus.sentences if one.tags is not None]
     except UserError as error:
         raise ProblemError(422, str(error)) from None
     if len(corpus.sentences) > MOST_SENTENCES:
         raise ProblemError(
             422, f"{len(corpus.sentences)} sentences, at most {MOST_SENTENCES} a call. Send several files."
         )
-    annotated = [sentence for sentence in corpus.sentences if sentence.tags is not None]
-    if not annotated:
+    if not sentences:
         raise ProblemError(422, "Nobody has annotated this file. Text without labels goes to /v1/texts.")
-    left_out = len(corpus.sentences) - len(annotated)
+    left_out = len(corpus.sentences) - len(sentences)
     oddities = [f"{left_out} sentences that nobody has annotated, left out"] if left_out else []
-    return annotated, [*corpus.oddities, *oddities]
+    return sentences, [*corpus.oddities, *oddities]
 
 
 def decoded(body: bytes) -> str:
@@ -60,15 +60,17 @@ def decoded(body: bytes) -> str:
         ) from None
 
 
-def _refuse_unfit(sentence: Sentence, labels: Collection[str], limits: Limits) -> None:
+def _fitting(sentence: Sentence, labels: Collection[str], limits: Limits) -> Sentence:
+    """The sentence with the labels that are meant. UserError where it cannot be an example."""
     refuse_unstorable(sentence.place, sentence.text)
     if len(sentence.text) > limits.characters:
         raise UserError(
             f"{sentence.place}: {len(sentence.text)} characters, at most {limits.characters}; cut the text."
         )
+    spans = []
     for entity in entities(sentence.tags or ()):
-        if entity.type not in labels:
-            known = ", ".join(sorted(labels))
-            same = same_type(entity.type, labels)
-            hint = f" Did you mean {same}?" if same else ""
-            raise UserError(f"{sentence.place}: the label {entity.type!r}; expected one of {known}.{hint}")
+        known = named_type(entity.type, labels)
+        if known is None:
+            raise UserError(f"{sentence.place}: {unknown_type(entity.type, labels)}")
+        spans.append(entity._replace(type=known))
+    return replace(sentence, tags=tuple(tags_of(spans, len(sentence.words))))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from metacross.corpora.types import named_type, unknown_type
 from serve.jobs import Job
 from serve.web import schemas
 from serve.web.problems import ProblemError
@@ -84,6 +85,13 @@ def refuse_too_many_neighbours(options: schemas.RequestOptions, characters: int,
             f"{limits.work}. Send less text, or name fewer neighbours.",
             field="neighbours",
         )
+
+
+def refuse_unknown_labels(labels: Sequence[str], known: Collection[str]) -> None:
+    """Raises ProblemError 422 where a label to keep stands for none that the bundle knows."""
+    for label in labels:
+        if named_type(label, known) is None:
+            raise ProblemError(422, unknown_type(label, known), field="labels")
 
 
 def characters_of(text: str | tuple[str, ...]) -> int:

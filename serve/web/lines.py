@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import Request, Response
@@ -13,15 +13,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from metacross.client.contract import EntitiesAnswer, Result
-from metacross.errors import UserError
 from metacross.sequences import groups
 from serve.jobs import Job
 from serve.web import problems, schemas
-from serve.web.limits import Limits, job_of, refuse_too_many_neighbours
+from serve.web.limits import Limits, job_of, refuse_too_many_neighbours, refuse_too_much
 from serve.web.problems import ProblemError
 
 NDJSON = "application/x-ndjson"
 _RESULT = TypeAdapter(Result)
+_EXPECTED = 'expected an object such as {"id": 1, "text": "..."} on each line.'
 
 
 class Lines(Response):
@@ -63,62 +63,70 @@ async def answered_lines(
         tag: tags the texts of some lines; ProblemError where it cannot.
         limits: what one line may hold; as many lines are tagged together as one request may have.
     """
-    request_id = problems.request_id(request)
+    request_id, number = problems.request_id(request), 0
     # A code point takes at most four bytes; the rest is for the line's other keys.
     async for lines in _arriving(request, 4 * limits.characters + 1024):
         # A line has at least as many bytes as its text has characters.
         for some in groups(lines, size=_bytes, most=limits.characters, most_items=limits.texts):
-            for answer in await _answers(some, options, tag, limits, request_id):
+            read = [_read(number + i, line, options, limits) for i, line in enumerate(some, 1) if line != b""]
+            number += len(some)
+            for answer in await _answers(read, tag, request_id):
                 yield json.dumps(answer, ensure_ascii=False).encode() + b"\n"
 
 
 async def _arriving(request: Request, longest: int) -> AsyncIterator[list[bytes | None]]:
-    """The lines that each piece of the body completes; None in place of a line longer than `longest` bytes."""
+    """The lines that each piece of the body completes, without the white space around them.
+
+    None stands in place of a line longer than `longest` bytes.
+    """
     rest, skipping = b"", False  # skipping: the rest of the line is read and dropped
     async for piece in request.stream():
         *complete, rest = (rest + piece).split(b"\n")
         lines: list[bytes | None] = []
         for line in complete:
-            lines.append(None if skipping or len(line) > longest else line)
+            lines.append(None if skipping or len(line) > longest else line.strip())
             skipping = False
         if len(rest) > longest:
             rest, skipping = b"", True
         if lines:
             yield lines
     if rest or skipping:
-        yield [None if skipping else rest]
+        yield [None if skipping else rest.strip()]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of a request.
+
+    Attributes:
+        number: counted from 1, empty lines included.
+        id: what it calls itself; None where it does not, or where that is no JSON.
+        job: what it asks for; or what is wrong with it.
+    """
+
+    number: int
+    id: Any
+    job: Job | str
 
 
 async def _answers(
-    lines: Sequence[bytes | None],
-    options: schemas.RequestOptions,
-    tag: Callable[[Sequence[Job]], Awaitable[EntitiesAnswer]],
-    limits: Limits,
-    request_id: str,
+    lines: Sequence[_Line], tag: Callable[[Sequence[Job]], Awaitable[EntitiesAnswer]], request_id: str
 ) -> list[dict[str, Any]]:
-    """What each line is answered by; empty lines have no answer."""
-    answers: list[dict[str, Any]] = []
-    jobs: list[Job] = []
-    waiting: list[dict[str, Any]] = []  # for each job the answer that its result belongs to
-    for line in lines:
-        if line is not None and not line.strip():
-            continue
-        try:
-            record = _record(line, limits)
-            refuse_too_many_neighbours(options, len(record["text"]), limits)
-        except (UserError, ProblemError) as error:
-            answers.append({"id": None, "error": asdict(problems.described(422, str(error), request_id))})
-            continue
-        answers.append({"id": record.get("id")})
-        waiting.append(answers[-1])
-        jobs.append(job_of(record["text"], options))
+    """What each line is answered by."""
+    jobs = [line.job for line in lines if isinstance(line.job, Job)]
+    failed = None
+    results: Iterator[Result] = iter(())
     try:
-        results = (await tag(jobs)).results if jobs else ()
-        for answer, result in zip(waiting, results, strict=True):
-            answer["result"] = _RESULT.dump_python(result)
+        results = iter((await tag(jobs)).results if jobs else ())
     except ProblemError as error:
-        for answer in waiting:
-            answer["error"] = asdict(problems.described(error.status, error.detail, request_id))
+        failed = problems.described(error.status, error.detail, request_id)
+    answers = []
+    for line in lines:
+        wrong = problems.described(422, line.job, request_id) if isinstance(line.job, str) else failed
+        if wrong is None:
+            answers.append({"id": line.id, "result": _RESULT.dump_python(next(results))})
+        else:
+            answers.append({"id": line.id, "line": line.number, "error": asdict(wrong)})
     return answers
 
 
@@ -126,17 +134,28 @@ def _bytes(line: bytes | None) -> int:
     return len(line or b"")
 
 
-def _record(line: bytes | None, limits: Limits) -> dict[str, Any]:
-    """A line's object. UserError where it is none, or has no text that may be tagged."""
+def _read(number: int, line: bytes | None, options: schemas.RequestOptions, limits: Limits) -> _Line:
+    """A line's id, and its job or what is wrong with it."""
     if line is None:
-        raise UserError(f"the line is too long for a text of at most {limits.characters} characters.")
+        return _Line(number, None, f"the line is too long for a text of at most {limits.characters} characters.")
     try:
         record = json.loads(line)
-        schemas.EntitiesRequest(text=record["text"])
+    except (ValueError, RecursionError):
+        return _Line(number, None, _EXPECTED)
+    if not isinstance(record, dict):
+        return _Line(number, None, _EXPECTED)
+    name = record.get("id")
+    try:
         # Python reads more than JSON may hold, such as NaN; an id goes back as it came, or not at all.
-        json.dumps({"id": record.get("id")}, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
-        raise UserError('expected an object such as {"id": 1, "text": "..."} on each line.') from None
-    if len(record["text"]) > limits.characters:
-        raise UserError(f"{len(record['text'])} characters, at most {limits.characters}. Cut the text.")
-    return dict(record)
+        json.dumps(name, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return _Line(number, None, _EXPECTED)
+    try:
+        text = schemas.EntitiesRequest(text=record["text"]).text or ""
+        refuse_too_much("text", [text], limits)
+        refuse_too_many_neighbours(options, len(text), limits)
+    except (KeyError, ValidationError):
+        return _Line(number, name, _EXPECTED)
+    except ProblemError as error:
+        return _Line(number, name, error.detail)
+    return _Line(number, name, job_of(text, options))

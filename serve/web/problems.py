@@ -108,7 +108,6 @@ def _methods(app: FastAPI, request: Request) -> list[str]:
 _DETAILS = {
     400: "The body cannot be read. Send JSON in UTF-8, with numbers of a sensible length and not nested too deeply.",
     408: "The body did not arrive: for too long nothing came. Send it again.",
-    415: "The body is compressed. Send it as it is, without Content-Encoding.",
     413: "The body is too large. Send fewer texts a call, or use /v1/entities:stream.",
     404: "There is nothing here. GET /docs lists what there is.",
     405: "Not with this method. GET /docs lists what there is.",

@@ -8,7 +8,7 @@ from metacross.client.contract import Problem
 from serve.web.lines import NDJSON
 from serve.web.problems import MEDIA_TYPE
 
-REFUSED = (401, 403, 422)  # of every route below /v1
+REFUSED = (401, 403, 422, 429)  # of every route below /v1
 FILE = (408, 413, 415)  # where a body is read
 BODY = (400, *FILE)  # where it is read as JSON
 WAIT = (503, 504)  # where the backend is asked

@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse
-from starlette.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
 
 from metacross.client.contract import EntitiesAnswer, Model, ModelName, Readiness
 from metacross.errors import RunError
 from serve.examples import ExampleStore
-from serve.web import api_page, problems, schemas
+from serve.web import api_page, page, problems, schemas
 from serve.web.auth import Token
 from serve.web.browsers import ANY_NAME, Browsers, guard
 from serve.web.document import DocumentedAPI
@@ -22,10 +21,10 @@ from serve.web.draining import Drained, Draining
 from serve.web.envelope import Envelope, Observed
 from serve.web.example_routes import add_examples
 from serve.web.gate import EarlyChecks
-from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours
+from serve.web.limits import Limits, jobs_of, refuse_too_many_neighbours, refuse_unknown_labels
 from serve.web.lines import NDJSON, Lines, answered_lines
-from serve.web.page import PAGE, policy
 from serve.web.problems import busy
+from serve.web.rates import Rated, Rates
 from serve.web.responses import BODY, REFUSED, WAIT, problems_of
 from serve.web.service import Backend, Service
 from serve.web.text_labelling import TextLabeller
@@ -43,10 +42,11 @@ def make_app(
     *,
     limits: Limits,
     tokens: list[Token] | None = None,
+    rates: Rates | None = None,
     browsers: Browsers = ANY_NAME,
     draining: Draining | None = None,
     metrics: Callable[[], Awaitable[str]] | None = None,
-    observed: Observed = lambda route, status, seconds: None,
+    observed: Observed = lambda route, status, seconds, client: None,
     send_request_id: bool = True,
 ) -> FastAPI:
     """The service as an ASGI application.
@@ -56,10 +56,11 @@ def make_app(
         store: keeps examples; None for a service without any.
         limits: what one request may ask for; a request for more is refused.
         tokens: who may do what; None lets everybody do everything.
+        rates: how much each client may ask for; None: as much as it likes.
         browsers: which names it answers to, and whose pages may call it.
         draining: counts the requests under way, and says when no new ones are taken; None: they always are.
         metrics: gives the service's metrics, or raises RunError; None for a service that has none.
-        observed: called after every request with its route ("" where there is none), status and seconds.
+        observed: called after every request, see `Envelope`.
         send_request_id: answer with the header x-request-id; False behind Serve's proxy, which makes and sends it.
     """
     service = Service(backend, store, limits, tokens)
@@ -75,13 +76,15 @@ def make_app(
     )
     problems.install(app)
     app.state.send_request_id = send_request_id
+    app.add_middleware(Rated, tokens=tokens, rates=rates)  # the innermost: the others answer what it refuses, too
     guard(app, browsers)
     if draining is not None:
         app.add_middleware(Drained, draining=draining)
     app.add_middleware(Envelope, body_bytes=limits.body_bytes, seconds=limits.seconds, observed=observed)
     app.router.route_class = EarlyChecks
     api_page.add(app)
-    _add_page_and_probes(app, service)
+    page.add(app, service)
+    _add_probes(app, service)
     if metrics is not None:
         _add_metrics(app, service, metrics)
     _add_tagging(app, service)
@@ -93,12 +96,7 @@ def make_app(
 # --- routes, by subject: a handler's name is part of its operationId in the document ---------------------------------
 
 
-def _add_page_and_probes(app: FastAPI, service: Service) -> None:
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page() -> HTMLResponse:
-        text = await run_in_threadpool(PAGE.read_text, encoding="utf-8")
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy(text)})
-
+def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", summary="Is the service alive?")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
@@ -128,7 +126,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
     may_tag = service.may("tag")
 
     @app.get(
-        "/v1/model", summary="What answers come from", responses=problems_of(401, 403, *WAIT), dependencies=[may_tag]
+        "/v1/model", summary="What answers come from", responses=problems_of(*REFUSED, *WAIT), dependencies=[may_tag]
     )
     async def model() -> Model:
         facts = await service.model()
@@ -154,7 +152,7 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
         "/v1/entities:stream",
         summary="Find the entities of many texts, a JSON object a line",
         responses={
-            **problems_of(*REFUSED, 415),
+            **problems_of(*REFUSED, 415, *WAIT),
             200: {"content": {NDJSON: {}}, "description": "One line for each line of the request, in the same order."},
         },
         dependencies=[may_tag],
@@ -163,4 +161,6 @@ def _add_tagging(app: FastAPI, service: Service) -> None:
     )
     async def stream(request: Request, options: Annotated[schemas.RequestOptions, Query()]) -> Lines:
         refuse_too_many_neighbours(options, 0, service.limits)  # those of a line are known when it comes
+        if options.labels is not None:
+            refuse_unknown_labels(options.labels, (await service.model()).labels)
         return Lines(answered_lines(request, options, service.tag, service.limits))

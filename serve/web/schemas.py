@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from metacross.corpora import languages
+from metacross.errors import UserError
+
 
 def _no_half_pair(text: str) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text):
@@ -17,9 +20,27 @@ def _no_half_pair(text: str) -> str:
     return text
 
 
+def _language_tag(text: str) -> str:
+    try:
+        return languages.language_tag(text)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _language_tag_if_any(text: str) -> str:
+    return _language_tag(text) if text else ""
+
+
 Text = Annotated[str, AfterValidator(_no_half_pair)]
-Language = Annotated[str, Field(pattern="^[a-z]{2,3}$", description="ISO 639 code.")]
-LanguageIfKnown = Annotated[str, Field(pattern="^([a-z]{2,3})?$", description="ISO 639 code.")]
+
+
+def _documented(pattern: str) -> Any:
+    """What the document says of a tag of a language; here the validator says the same in words."""
+    return Field(description="BCP 47 tag, such as pt or pt-BR.", json_schema_extra={"pattern": pattern})
+
+
+Language = Annotated[str, AfterValidator(_language_tag), _documented(languages.PATTERN)]
+LanguageIfKnown = Annotated[str, AfterValidator(_language_tag_if_any), _documented(f"^$|{languages.PATTERN}")]
 
 
 def _either(*groups: tuple[str, ...], example: dict[str, Any]) -> dict[str, JsonValue]:
@@ -38,7 +59,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_LABELS = "Keep entities of these types only."
+_LABELS = "Keep entities of these types only, written in whatever case, or by another name (person for PER)."
 
 
 class RequestOptions(BaseModel):
@@ -70,6 +91,16 @@ class EntitiesRequest(RequestOptions):
     texts: list[Text] | None = None
     words: list[Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=1)]] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _other_interfaces(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "inputs" in value:
+            raise ValueError(
+                "inputs is what Hugging Face's interface takes; here send text (one), texts (several) or words, and "
+                "options such as threshold beside them, not in parameters"
+            )
+        return value
+
     @model_validator(mode="after")
     def _one_of_three(self) -> EntitiesRequest:
         given = [name for name in ("text", "texts", "words") if getattr(self, name) is not None]
@@ -92,21 +123,21 @@ NOT_OF_LABELS = {
 class NewEntity(Strict):
     """An entity of an example; offsets count code points, and fall on the borders of words.
 
-    An entity of an answer is one too, and so is one that `metacross tag` has written, with entity_group in place of
-    label; the score is left out.
+    An entity of an answer or of an example is one as it is, and so is one as `metacross tag` or a pipeline of Hugging
+    Face writes it, with entity_group and word.
     """
 
     start: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(ge=1)]
     label: Text
-    text: Annotated[Text | None, Field(description="What is between the offsets; refused where it is not.")] = None
+    text: Annotated[Text | None, Field(description="If given, it has to be the text between the offsets.")] = None
+    score: Annotated[float | None, Field(description="Has no meaning here.")] = None
 
     @model_validator(mode="before")
     @classmethod
     def _as_answered(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        value = {key: value[key] for key in value if key != "score"}
         if "entity_group" not in value or "label" in value:
             return value
         return {OTHER_NAMES.get(key, key): value[key] for key in value}

@@ -44,7 +44,7 @@ class Backend(Protocol):
 
         Args:
             sentences: without tags.
-            language: ISO 639-1 code of all of them.
+            language: BCP 47 tag of all of them.
             progressed: called whenever a part of the work is done.
         """
 
@@ -52,7 +52,7 @@ class Backend(Protocol):
         """Facts about the checkpoint that answers now. ProblemError 503 before one is loaded."""
 
     async def readiness(self) -> Readiness:
-        """By which checkpoint requests are answered, and how long they wait. ProblemError 503 before one is loaded."""
+        """By which checkpoint requests are answered, and how long they wait, at any Tagger. ProblemError 503 before."""
 
 
 @dataclass(frozen=True)

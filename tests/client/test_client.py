@@ -311,6 +311,15 @@ def test_examples_are_added_listed_and_deleted(service: Service, ask: Asked) -> 
     assert caught.value.status == 404
 
 
+def test_what_was_found_can_be_added_as_it_is(service: Service, ask: Asked) -> None:
+    found = ask(service.url, "tag", "met Ada")
+    (first,) = ask(service.url, "add_examples", [found], options={"language": "pt-BR"})
+    entities = [first.entities[0], {"start": 0, "end": 3, "label": "PER"}]
+    ask(service.url, "add_examples", [first, {"text": "met Ada", "entities": entities}])
+    assert [example["text"] for example in service.examples.values()] == ["met Ada"] * 3
+    assert [example["language"] for example in service.examples.values()] == ["pt-BR", "pt-BR", ""]
+
+
 def test_texts_are_added(service: Service, ask: Asked) -> None:
     told = ask(service.url, "add_texts", ["Ada schlief.", "Bob auch."], options={"language": "de"})
     assert service.seen == [{"texts": ["Ada schlief.", "Bob auch."], "language": "de"}]
@@ -349,6 +358,34 @@ def test_a_stream_keeps_the_order_in_requests_of_bounded_size(service: Service, 
     assert sorted(len(body["texts"]) for body in service.seen) == [1, 1, 22, 64, 64]
     words = [["Ada", str(i)] for i in range(70)]
     assert [r.text for r in ask(service.url, "stream", iter(words))] == [f"Ada {i}" for i in range(70)]
+
+
+def test_many_texts_are_sent_as_a_stream(service: Service, ask: Asked) -> None:
+    texts = [f"Text{i}" for i in range(150)]
+    assert [r.text for r in ask(service.url, "tag", texts)] == texts
+    assert [r.text for r in ask(service.url, "tag_words", [[text] for text in texts])] == texts
+    assert sorted(len(body.get("texts", ())) for body in service.seen) == [0, 0, 0, 22, 64, 64]
+
+
+@pytest.mark.parametrize(
+    ("method", "argument", "message"),
+    [
+        ("tag", 3, "expected a text (str) or a list of texts, found int"),
+        ("tag", b"Ada", "expected a text (str) or a list of texts, found bytes; decode them first"),
+        ("tag", ["Ada", None], "expected a list of texts (str), found NoneType at 1"),
+        ("tag", [["Ada"]], "expected a list of texts (str), found a list of str at 0"),
+        ("tag_words", "Ada", "expected a list of sentences, each a list of words, found str"),
+        ("tag_words", ["Ada"], "expected a list of words (str) for each sentence, found str at 0"),
+        ("tag_words", [["Ada", 1]], "expected a list of words (str) for each sentence, found a list of int, str at 0"),
+        ("stream", "Ada", "expected an iterable of texts, found one (str); tag takes one"),
+    ],
+)
+def test_a_wrong_type_is_told_by_what_was_expected(
+    service: Service, ask: Asked, method: str, argument: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        ask(service.url, method, argument)
+    assert service.requests == []
 
 
 def test_a_long_text_is_a_request_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,6 +476,12 @@ def test_a_full_queue_is_waited_for_as_it_says(service: Service, ask: Asked) -> 
     assert 3 <= first <= 3 + FIRST_SECONDS
     assert 3000 < second <= 3600 + 2 * FIRST_SECONDS
     assert 0 <= third <= 4 * FIRST_SECONDS
+
+
+def test_a_client_that_asked_for_too_much_waits_as_it_is_told(service: Service, ask: Asked) -> None:
+    service.faults.append(answers(429, retry_after="3"))
+    ask(service.url, "add_examples", [{"text": "Ada", "entities": []}])  # which is never sent twice otherwise
+    assert ask.slept[0] >= 3 and len(service.examples) == 1
 
 
 @pytest.mark.parametrize(
@@ -532,6 +575,27 @@ def test_a_refusal_tells_what_the_service_said(service: Service, ask: Asked) -> 
     assert (error.status, error.detail, error.request_id) == (422, "one text is refused; leave it out", "r-7")
     assert error.errors[0].field == "texts.1"
     assert ask.slept == []
+
+
+@pytest.mark.parametrize(
+    ("detail", "errors", "said"),
+    [
+        ("2001 characters.", [("texts.3", "2001 characters.")], "texts.3: 2001 characters"),
+        ("Not valid. a: is odd", [("a", "is odd")], "Not valid. a: is odd"),
+        ("Not valid. a: x", [("a", "x"), ("b", "y")], "Not valid. a: x; b: y"),
+    ],
+)
+def test_what_is_wrong_is_said_once(
+    service: Service, ask: Asked, detail: str, errors: list[tuple[str, str]], said: str
+) -> None:
+    async def fault(_: Service, asgi: Any) -> None:
+        fields = [{"field": field, "detail": text} for field, text in errors]
+        await problem(422, detail, errors=fields)(*asgi)
+
+    service.faults.append(fault)
+    with pytest.raises(RequestRefused) as caught:
+        ask(service.url, "tag", "Ada")
+    assert str(caught.value) == f"{service.url}/v1/entities: 422 {said} (request r-7)."
 
 
 def test_the_token_is_sent_and_not_shown(service: Service, ask: Asked) -> None:

@@ -52,7 +52,7 @@ def test_the_document_says_what_is_sent(kind: type) -> None:
         Entity: ["score"],
         Example: example,
         Result: ["support", "plain"],
-        Support: [*machine, "language", "voted"],
+        Support: [*machine, "language", "voted", "influences"],
     }.get(kind, [])
     assert schema["required"] == [name for name in names if name not in omitted]
     assert not [name for name, field in schema["properties"].items() if "default" in field]

@@ -83,12 +83,12 @@ def test_korean_keeps_its_spaces() -> None:
         ("हिन्दी में", "हिन्दी में"),
         ("می\u200cروم خانه", "می\u200cروم خانه"),
         ("e\u0301te\u0301 été", "e\u0301te\u0301 été"),
-        ("👍🏽x", "👍 🏽 x"),
+        ("👍🏽x", "👍🏽 x"),
         ("\ufeffAna\u200b, \u202bלוד\u202c. Ana\xa0Roth", "Ana , לוד . Ana Roth"),
         ("Dr.\u200b Li\u200f's\u2060 l'\u200bEurope", "Dr. Li 's l' Europe"),
         ("3\u200b.5 no\x00 \x1b[31mred", "3\u200b.5 no [ 31mred"),
         ("Ana\x00Roth", "Ana Roth"),
-        ("北\u200b京 👩\u200d🚀", "北 京 👩 🚀"),
+        ("北\u200b京 👩\u200d🚀", "北 京 👩\u200d🚀"),
         ("മോഹന്\u200d വന്നു", "മോഹന്\u200d വന്നു"),
         ("\ufeff \u200b\x00\xa0", ""),
         ("", ""),
@@ -252,3 +252,32 @@ def test_sentence_breaks_keep_the_cap(rows: list[tuple[str, str]], max_words: in
     assert all(1 <= end - start <= max_words for start, end in zip(starts, breaks, strict=True))
     longest = max((entity.end - entity.start for entity in entities(tags)), default=0)
     assert longest > max_words or not any(tags[start].startswith("I-") for start in starts)
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        "👩\u200d👩\u200d👧",  # a family
+        "🏴\u200d☠\ufe0f",  # a pirates' flag
+        "👩🏽\u200d🚀",
+        "👍🏽",
+        "🇩🇪",
+        "🏴\U000e0067\U000e0062\U000e007f",
+        "1\ufe0f\u20e3",
+        "e\u0301\u0323",
+        "น้ำ",
+        "ｶﾞ",
+        "क्षि",
+        ".\u20e3",
+    ],
+)
+def test_what_is_seen_as_one_character_is_never_cut(character: str) -> None:
+    for text in (character, f"{character}{character}", f"Ana{character} {character}Rom", f"({character})"):
+        edges = {edge for span in split_words(text) for edge in span}
+        start = -1
+        while (start := text.find(character, start + 1)) >= 0:
+            assert not edges & set(range(start + 1, start + len(character))), (text, split_words(text))
+
+
+def test_flags_side_by_side_are_words_of_their_own() -> None:
+    assert [text[start:end] for text in ("🇩🇪🇫🇷",) for start, end in split_words(text)] == ["🇩🇪", "🇫🇷"]

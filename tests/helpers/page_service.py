@@ -16,10 +16,9 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 
-from serve.web import api_page
-from serve.web.page import PAGE, policy
+from serve.web import api_page, page
 
 LABELS = ["LOC", "MISC", "ORG", "PER"]
 NEIGHBOURS = 4
@@ -68,16 +67,20 @@ class PageService:
     Attributes:
         busy: so many more requests to tag or store are refused with 503.
         token: what requests must show; None: nothing.
+        may: what the token allows.
         hold: requests to tag wait for this event.
         requests: method, path and body of every request to tag or store.
+        voters: labelled sentences whose words vote on entities with the same text.
     """
 
     address: str = ""
     busy: int = 0
     token: str | None = None
+    may: tuple[str, ...] = ("read_examples", "tag", "write_examples")
     hold: threading.Event = field(default_factory=threading.Event)
     examples: dict[int, Json] = field(default_factory=dict)
     requests: list[tuple[str, Json]] = field(default_factory=list)
+    voters: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -92,18 +95,19 @@ class PageService:
         """Stores an example that a machine labelled."""
         self.add(text, entities, "de").update(confidence=0.93, uncertain=[], labelled_by="5f0c2a91be77")
 
-    def store(self, example: Json) -> Json:
+    def store(self, example: Json, number: int | None = None) -> Json:
         text = example["text"]
         entities = [{**e, "text": text[e["start"] : e["end"]]} for e in example["entities"]]
-        self.numbers += 1
-        self.examples[self.numbers] = {
-            "id": self.numbers,
+        if number is None:
+            number = self.numbers = self.numbers + 1
+        self.examples[number] = {
+            "id": number,
             "text": text,
             "entities": entities,
             "language": example.get("language", ""),
             "created": "2026-11-24T12:00:00Z",
         }
-        return self.examples[self.numbers]
+        return self.examples[number]
 
     def tagged(self, text: str, *, explain: bool) -> Json:
         """The contract's RESULT; a text's lines are its windows."""
@@ -112,8 +116,18 @@ class PageService:
         for window in windows:
             near = self.nearest(window.group())
             learnt = {e["text"]: e["label"] for one in reversed(near) for e in one["entities"]}
-            entities += located(text, PLAIN | learnt, window.start(), window.end())
-            support += [{**one, "start": window.start(), "end": window.end()} for one in near]
+            found = located(text, PLAIN | learnt, window.start(), window.end())
+            entities += found
+            for one in near:
+                influences = [influence(entity, one) for entity in found]
+                support.append({**one, "start": window.start(), "end": window.end(), "influences": influences})
+        support += [
+            {"similarity": 0.9, "text": voter, "entities": located(voter, names), "start": e["start"], "end": e["end"]}
+            | {"place": "adopted.conll:3", "example": None, "voted": True}
+            for voter, names in self.voters
+            for e in entities
+            if e["text"] in names
+        ]
         result: Json = {"text": text, "entities": entities, "windows": len(windows), "adapted": True}
         return result | {"support": support, "plain": plain} if explain else result
 
@@ -130,6 +144,20 @@ class PageService:
             ({"similarity": similarity(text, one["text"]), **one} for one in pool), key=lambda one: one["text"]
         )
         return sorted(near, key=lambda one: -one["similarity"])[:NEIGHBOURS]
+
+
+def labelled(example: Json, label: str) -> bool:
+    """Whether an example has an entity with this label; "" is any."""
+    return not label or any(entity["label"] == label for entity in example["entities"])
+
+
+def influence(entity: Json, support: Json) -> Json:
+    """What a labelled sentence changed in an entity: it raised its own entities, and lowered all others."""
+    own = next((e for e in support["entities"] if e["text"] == entity["text"]), None)
+    change = 0.2 * support["similarity"] if own else -0.01
+    word = own or {"start": 0, "end": 3}
+    words = [{"start": word["start"], "end": word["end"], "change": change}]
+    return {"start": entity["start"], "end": entity["end"], "change": change, "words": words}
 
 
 def similarity(one: str, other: str) -> float:
@@ -186,19 +214,22 @@ def make_app(service: PageService) -> FastAPI:
                 service.busy -= 1
                 raise Refusal(503, "The queue is full. Try again in 1 s.", retry_after="1")
 
-    @app.get("/")
-    def page() -> HTMLResponse:
-        text = PAGE.read_text(encoding="utf-8")
-        return HTMLResponse(text, headers={"content-security-policy": policy(text)})
+    @app.get("/page/access")
+    def access(request: Request) -> Json:
+        admit(request)
+        return {"may": service.may, "keeps_examples": True}
+
+    page.add_files(app)
 
     @app.post("/v1/entities")
     def entities(request: Request, body: Json) -> Json:
         admit(request, body)
         service.hold.wait(20)
-        if len(body["text"]) > LONGEST:
+        texts = [body["text"]] if "text" in body else body.get("texts") or [" ".join(words) for words in body["words"]]
+        if any(len(text) > LONGEST for text in texts):
             raise Refusal(422, "A text is too long. Send it in parts.", ("text", f"more than {LONGEST} characters"))
         model = {"bundle": "5f0c2a91be77", "method": "metacross"}
-        return {"results": [service.tagged(body["text"], explain=body.get("explain", False))], "model": model}
+        return {"results": [service.tagged(text, explain=body.get("explain", False)) for text in texts], "model": model}
 
     @app.post("/v1/examples", status_code=201)
     def store(request: Request, body: Json) -> Json:
@@ -209,10 +240,32 @@ def make_app(service: PageService) -> FastAPI:
         return {"examples": [service.store(example) for example in body["examples"]]}
 
     @app.get("/v1/examples")
-    def listed(request: Request, after: int = 0, limit: int = 10) -> Json:
+    def listed(request: Request, after: int | None = None, limit: int = 10, text: str = "", label: str = "") -> Json:
+        """The newest first."""
         admit(request)
-        later = [example for number, example in sorted(service.examples.items()) if number > after]
-        return {"examples": later[:limit], "next": later[limit - 1]["id"] if len(later) > limit else None}
+        found = [e for e in reversed(service.examples.values()) if text in e["text"] and labelled(e, label)]
+        later = [example for example in found if after is None or example["id"] < after]
+        next_id = later[limit - 1]["id"] if len(later) > limit else None
+        return {"examples": later[:limit], "next": next_id, "total": len(found)}
+
+    @app.get("/v1/examples:export")
+    def exported(request: Request) -> Response:
+        admit(request)
+        lines = "".join(f"{example['text']}\n" for example in service.examples.values())
+        return Response(lines, headers={"content-disposition": 'attachment; filename="examples.jsonl"'})
+
+    @app.post("/v1/examples:import", status_code=201)
+    async def brought(request: Request, language: str = "") -> Json:
+        admit(request)
+        lines = (await request.body()).decode().split("\n")
+        added = [service.add(line, PLAIN, language) for line in lines if line]
+        return {
+            "examples": added,
+            "added": len(added),
+            "replaced": 0,
+            "unchanged": 0,
+            "oddities": ["no tags in line 1"],
+        }
 
     @app.get("/v1/examples/{number}")
     def one(request: Request, number: int) -> Json:
@@ -220,6 +273,12 @@ def make_app(service: PageService) -> FastAPI:
         if number not in service.examples:
             raise Refusal(404, f"There is no example {number}.")
         return service.examples[number]
+
+    @app.put("/v1/examples/{number}")
+    def put(request: Request, number: int, body: Json) -> Json:
+        admit(request, body)
+        one(request, number)
+        return service.store(body, number)
 
     @app.delete("/v1/examples/{number}", status_code=204)
     def delete(request: Request, number: int) -> Response:

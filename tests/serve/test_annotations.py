@@ -24,6 +24,11 @@ def test_offsets_count_code_points() -> None:
     assert found == [("PER", ["Ana", "Sá"]), ("LOC", ["São", "Paulo"])]
 
 
+def test_labels_are_kept_as_the_service_writes_them() -> None:
+    assert sentence_of("Ana lebt", [(0, 3, "person")], labels=LABELS).tags == ("B-PER", "O")
+    assert sentence_of_words(["São", "Paulo"], ["B-loc", "I-loc"], labels=LABELS).tags == ("B-LOC", "I-LOC")
+
+
 def test_neighbouring_entities_stay_two() -> None:
     sentence = sentence_of("北京上海", [(0, 2, "LOC"), (2, 4, "LOC")], labels=LABELS)
     assert sentence.tags == ("B-LOC", "I-LOC", "B-LOC", "I-LOC")
@@ -32,7 +37,10 @@ def test_neighbouring_entities_stay_two() -> None:
 @pytest.mark.parametrize(
     ("marked", "message"),
     [
-        ([(0, 3, "PERS")], "entity 1 (0:3 'Ana') has the label 'PERS'; expected one of LOC, ORG, PER."),
+        (
+            [(0, 3, "city")],
+            "entity 1 (0:3 'Ana') has the label 'city'; expected one of LOC, ORG, PER. Did you mean LOC?",
+        ),
         ([(0, 3, "PER"), (1, 3, "PER")], "entity 2 (1:3 'na') does not begin and end where words do; the nearest"),
         ([(1, 5, "PER")], "the nearest that does is 0:6 'Ana Sá'."),
         ([(3, 6, "PER")], "the nearest that does is 4:6 'Sá'."),
@@ -118,7 +126,7 @@ def test_the_language_decides_on_spaces() -> None:
         (["Ana"], ["PER"], "tag 1 ('PER') is not IOB2"),
         (["Ana"], ["B-"], "tag 1 ('B-') is not IOB2"),
         (["Ana"], [""], "tag 1 ('') is not IOB2"),
-        (["Ana"], ["B-PERS"], "tag 1 has the label 'PERS'; expected one of LOC, ORG, PER."),
+        (["Ana"], ["B-MISC"], "tag 1 has the label 'MISC'; expected one of LOC, ORG, PER."),
     ],
 )
 def test_words_that_do_not_fit(words: list[str], tags: list[str], message: str) -> None:

@@ -115,6 +115,7 @@ def test_filters(store: ExampleStore) -> None:
         (ExampleFilter(language="p"), []),
         (ExampleFilter(language="und"), [3]),
         (ExampleFilter(label="PER"), [1]),
+        (ExampleFilter(label="Person"), [1]),
         (ExampleFilter(text="SÃO tomé"), [2]),
         (ExampleFilter(text="%"), [3]),
         (ExampleFilter(text="oslo_"), [3]),

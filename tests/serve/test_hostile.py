@@ -1,4 +1,4 @@
-"""What a token that may only tag allows: not to fill the memory, not to hold up others, not to leave work behind."""
+"""What a token that may only tag allows: not to fill the memory, hold up others, take their places, or leave work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.ray_service import TEXT, replica_process
 
 PORT = 8143
 URL = f"http://127.0.0.1:{PORT}"
-TOKEN = {"authorization": "Bearer " + "t" * 16}
+TOKEN, FLOODING = ({"authorization": f"Bearer {letter * 16}"} for letter in "tf")
 LONG = (f"{TEXT} " * 3000)[:100_000]
 MOST_MB = 400  # that the Tagger's memory may grow by, with a tiny bundle and a small cache
 
@@ -32,10 +32,18 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module")
 def service(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     tokens = tmp_path_factory.mktemp("hostile") / "tokens.yaml"
-    tokens.write_text(yaml.safe_dump([{"token": "t" * 16, "may": ["tag"]}]), encoding="utf-8")
+    tokens.write_text(yaml.safe_dump([{"token": letter * 16, "may": ["tag"]} for letter in "tf"]), encoding="utf-8")
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
-    settings = {"device": "cpu", "examples": "", "auth": str(tokens), "factor_cache_mb": "16", "max_neighbours": "24"}
+    settings = {
+        "device": "cpu",
+        "examples": "",
+        "auth": str(tokens),
+        "factor_cache_mb": "16",
+        "max_neighbours": "24",
+        "requests_per_s": "20",
+        "characters_per_s": "0",  # some tests send as much as they can
+    }
     ray_serve.run(build({"bundle": str(tiny_bundle), **{f"serve.{key}": value for key, value in settings.items()}}))
     yield
     ray_serve.shutdown()
@@ -100,3 +108,17 @@ def test_what_a_client_leaves_behind_is_dropped(service: None) -> None:
     began = time.monotonic()
     wait_for(lambda: queue_age() == 0.0, 20)
     assert time.monotonic() - began < 10.0, "eight such texts would take much longer"
+
+
+def test_a_client_that_floods_is_refused_and_others_are_not(service: None) -> None:
+    def flood(_: int) -> httpx.Response:
+        return httpx.get(f"{URL}/v1/model", headers=FLOODING, timeout=120)
+
+    with ThreadPoolExecutor(16) as clients:
+        told = list(clients.map(flood, range(600)))
+        statuses = Counter(answer.status_code for answer in told)
+        assert statuses.keys() == {200, 429} and statuses[200] >= 200, statuses
+        refused = next(answer for answer in told if answer.status_code == 429)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "token-2 may send 20 requests a second (serve.requests_per_s)" in refused.json()["detail"]
+        assert ask(text=TEXT).status_code == 200

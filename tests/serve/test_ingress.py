@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metacross.client.contract import EntitiesAnswer, ModelName
+from metacross.client.contract import EntitiesAnswer, ModelName, Readiness
 from serve.ingress import SHORT_CHARACTERS, TaggerBackend
 from serve.jobs import Job, Progress
 from serve.web.limits import Limits
@@ -54,6 +54,12 @@ class Handle:
 
     def options(self, *, stream: bool) -> Handle:
         return self
+
+    def broadcast(self, name: str) -> Handle:
+        return self
+
+    async def results_async(self) -> list[Any]:
+        return self._told
 
     def remote(self, *arguments: Any) -> Responses:
         self.calls.append(Responses(self._told, self._pause))
@@ -109,3 +115,11 @@ def test_only_so_many_long_ones_wait() -> None:
         assert await ways.tag(LONG) == ANSWER, "and there is room again"
 
     asyncio.run(run())
+
+
+def test_ready_are_all_taggers_and_the_slowest_counts() -> None:
+    told = [Readiness("ready", "b1", 0.1), Readiness("ready", "b2", 7.0), Readiness("ready", "b1")]
+    found = asyncio.run(TaggerBackend(Handle(told, 0), long=1, queue=1).readiness())  # type: ignore[arg-type]
+    assert found == Readiness("ready", "b2", 7.0, taggers=3)
+    with pytest.raises(ProblemError, match="No tagger answers"):
+        asyncio.run(TaggerBackend(Handle([], 0), long=1, queue=1).readiness())  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import pytest
 import ray
 from fastapi import FastAPI
 from ray import serve as ray_serve
+from uvicorn.config import HTTP_PROTOCOLS
 
 from serve import ray_internals
 
@@ -47,6 +48,13 @@ def test_where_a_replica_listens() -> None:
     private("ray.serve._private.replica", "add_port_to_grpc_server")
     source = inspect.getsource(importlib.import_module("ray.serve._private.replica"))
     assert f'add_port_to_grpc_server(self._server, "{ray_internals.EVERY_ADDRESS}:0")' in source
+
+
+def test_the_function_that_is_called_before_http_is_taken() -> None:
+    source = inspect.getsource(importlib.import_module("ray.serve._private.constants"))
+    assert f'"{ray_internals.HTTP_CALLBACK}", None' in source
+    private("ray.serve._private.http_util", "configure_http_middlewares")
+    assert "uvicorn.protocols.http.auto:AutoHTTPProtocol" in HTTP_PROTOCOLS.values(), "see serve/http_headers.py"
 
 
 def test_the_directory_of_logs() -> None:

@@ -85,6 +85,24 @@ def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tm
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize("until", ["gcs_server", "loading"])
+def test_it_ends_in_order_while_it_starts(until: str, tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+    with running(tiny_bundle, tmp_path, root) as (service, _):
+        if until == "loading":
+            assert service.stderr is not None and service.stderr.readline().startswith("loading")
+        else:  # one of Ray's processes is there, and others are not
+            wait_for(lambda: any(until.encode() in command_of(pid) for pid in family(service.pid)), PATIENCE)
+        service.send_signal(signal.SIGTERM)
+        processes = set(family(service.pid))
+        while service.poll() is None:
+            processes |= set(family(service.pid))
+            time.sleep(0.2)
+        printed, told = service.communicate()
+        assert service.returncode == 0 and (printed, told) == ("", "ending before it was ready\n"), told
+        wait_for(lambda: not [pid for pid in processes if command_of(pid)], 30)
+
+
+@pytest.mark.cluster
 def test_requests_under_way_are_answered_when_it_is_ended(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
     sent = threading.Event()
     ending = threading.Event()
@@ -118,6 +136,9 @@ def test_its_port_tells_the_metrics_of_all_replicas(tiny_bundle: Path, tmp_path:
     settings = ("serve.examples=", "serve.replicas=2")
     with running(tiny_bundle, tmp_path, root, *settings) as (service, url), Client(url) as client:
         ready_line(service)
+        stalled = socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0))
+        stalled.sendall(b"POST /v1/entities HTTP/1.1\r\nhost: localhost\r\n")
+        assert httpx.get(f"{url}/readyz", timeout=60).json()["taggers"] == 2
 
         def counted() -> bool:
             for _ in range(8):
@@ -128,6 +149,8 @@ def test_its_port_tells_the_metrics_of_all_replicas(tiny_bundle: Path, tmp_path:
             return len(set(counts)) == 2
 
         wait_for(counted, PATIENCE)
+        stalled.settimeout(60)
+        assert stalled.recv(100).startswith(b"HTTP/1.1 408 "), "its header never came"
 
 
 @pytest.mark.cluster

@@ -487,9 +487,21 @@ def test_memory_is_bounded_whatever_comes(tagger: AdaptiveTagger, monkeypatch: p
     assert [[e["word"] for e in one] for one in found] == [[e["word"] for e in one] for one in expected]
 
 
-def test_what_is_no_text_is_refused(tagger: AdaptiveTagger) -> None:
-    with pytest.raises(TypeError, match="found int among the texts"):
-        tagger(["Anna", 3])  # type: ignore[list-item]
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("__call__", ["Anna", 3], r"expected a list of texts \(str\), found int at 1"),
+        ("__call__", b"Anna", r"expected a text \(str\) or a list of texts, found bytes; decode them"),
+        ("tag_texts", "Anna", "expected a list of texts, found str"),
+        ("tag_sentences", ["Anna"], r"expected a list of sentences \(Sentence\), found str at 0"),
+        ("add_examples", {"words": ["Anna"]}, r"expected a list of sentences \(Sentence\), found dict"),
+    ],
+)
+def test_a_wrong_type_is_told_by_what_was_expected(
+    tagger: AdaptiveTagger, method: str, given: object, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        getattr(tagger, method)(given)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Queue(Failing):
 
 def test_ready_is_who_answers_in_time() -> None:
     with TestClient(make_app(Queue(0.02), None, limits=LIMITS)) as client:
-        assert client.get("/readyz").json() == {"status": "ready", "bundle": "b1", "queue_age_s": 0.02}
+        assert client.get("/readyz").json() == {"status": "ready", "bundle": "b1", "queue_age_s": 0.02, "taggers": 1}
     with TestClient(make_app(Queue(31), None, limits=LIMITS)) as client:
         answer = client.get("/readyz")
         refused(answer, 503, "waited for 31 s")

@@ -56,14 +56,20 @@ def test_columns_are_imported_and_what_was_mended_is_told(client: TestClient) ->
     assert answer.json()["oddities"] == ["1 tags PER read as I-PER"]
 
 
+def test_labels_and_languages_may_be_written_in_several_ways(client: TestClient) -> None:
+    body = b"Anna\tB-person\nBerg\tI-person\nsa\tO\n"
+    (example,) = client.post("/v1/examples:import?language=pt-br", content=body).json()["examples"]
+    assert ([e["label"] for e in example["entities"]], example["language"]) == (["PER"], "pt-BR")
+
+
 @pytest.mark.parametrize(
     ("body", "part"),
     [
         (b"", "the file is empty"),
         (b"\x1f\x8b\x08\x00", "not UTF-8 text"),
         (
-            b"Anna\tB-PERSON\nsa\tO\n",
-            "body:1: the label 'PERSON'; expected one of LOC, PER. Did you mean PER",
+            b"Oslo\tB-CITY\nsa\tO\n",
+            "body:1: the label 'CITY'; expected one of LOC, PER. Did you mean LOC?",
         ),
         (b"Anna\tB\nsa\tI\nno\tO\n", "body:1"),
         (b'{"tokens": ["Anna"], "ner_tags": 3}', "body:1"),

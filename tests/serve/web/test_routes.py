@@ -97,7 +97,10 @@ def test_entities_of_a_text(client: TestClient, engine: Engine) -> None:
 def test_every_request_is_counted_under_its_route(engine: Engine) -> None:
     seen: list[tuple[str, int]] = []
     app = make_app(
-        Here(engine), engine.store, limits=LIMITS, observed=lambda route, status, seconds: seen.append((route, status))
+        Here(engine),
+        engine.store,
+        limits=LIMITS,
+        observed=lambda route, status, seconds, client: seen.append((route, status)),
     )
     with TestClient(app, raise_server_exceptions=False) as client:
         for path in ("/healthz", "/v1/examples/77", "/v1/examples/78", "/nowhere/at/all"):
@@ -143,7 +146,8 @@ def test_options(client: TestClient) -> None:
         ({"text": "a", "texts": ["b"]}, ["found text and texts"]),
         ({"text": 3}, ['"field": "text"', "valid string"]),
         ({"text": "a", "adopt": True}, ['"field": "adopt"', "extra inputs"]),
-        ({"text": "a", "labels": ["CAT"]}, ['"field": "labels"', "CAT is not known", "LOC"]),
+        ({"text": "a", "labels": ["CAT"]}, ['"field": "labels"', "the label 'CAT'; expected one of LOC, PER."]),
+        ({"inputs": "a"}, ["inputs is what Hugging Face's interface takes; here send text"]),
         ({"text": "a", "neighbours": 0}, ['"field": "neighbours"', "greater than or equal to 1"]),
         ({"text": "a", "neighbours": 5000}, ['"field": "neighbours"', "neighbours=5000, but there are 24"]),
         ({"text": "a", "threshold": 1.5}, ['"field": "threshold"']),
@@ -162,9 +166,15 @@ def test_bodies_that_are_no_requests(client: TestClient) -> None:
     json_ = {"content-type": "application/json"}
     refused(client.post("/v1/entities", content=b"{broken", headers=json_), 422, "not JSON")
     refused(client.post("/v1/entities", content=b'{"text": "\\ud800"}', headers=json_), 422, "text", "surrogate")
-    refused(client.post("/v1/entities", content=b"text=a"), 422, "content-type: application/json")
-    refused(client.post("/v1/entities", content=b" " * (1 << 20) + b"{}"), 413, "too large")
-    refused(client.post("/v1/entities", content=iter([b" " * (1 << 19)] * 3)), 413, "too large")
+    for kind in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
+        refused(client.post("/v1/entities", content=b"text=a", headers=kind), 415, "content-type: application/json")
+    form = {"content-type": "multipart/form-data; boundary=a"}
+    for path in ("entities:stream", "examples:import", "texts:import?language=de"):
+        refused(client.post(f"/v1/{path}", content=b"a", headers=form), 415, "text/plain or application/x-ndjson")
+    also_json = {"content-type": "application/vnd.ana+json; charset=utf-8"}
+    assert client.post("/v1/entities", content=b'{"text": "a"}', headers=also_json).status_code == 200
+    refused(client.post("/v1/entities", content=b" " * (1 << 20) + b"{}", headers=json_), 413, "too large")
+    refused(client.post("/v1/entities", content=iter([b" " * (1 << 19)] * 3), headers=json_), 413, "too large")
     refused(client.get("/v1/entities"), 405, "/docs")
     refused(client.get("/v2"), 404, "/docs")
 
@@ -246,14 +256,62 @@ def test_lines(client: TestClient) -> None:
     answer = client.post("/v1/entities:stream", params={"explain": True}, content=body.encode())
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     found = [json.loads(line) for line in answer.text.splitlines()]
-    assert [line["id"] for line in found] == [1, None, {"a": 2}, None, None, None]
+    assert [line["id"] for line in found] == [1, None, {"a": 2}, 3, 4, None]
+    assert [line.get("line") for line in found] == [None, 2, None, 4, 5, 7]
     assert found[0]["result"] == post(client, text=TEXT, explain=True)["results"][0]
     assert found[2]["result"]["entities"] == []
     for line in (found[1], found[3], found[4], found[5]):
         assert line["error"]["status"] == 422
     wrong = client.post("/v1/entities:stream", params={"neighbours": 5000}, content=b'{"text": "a"}\n')
     assert json.loads(wrong.text)["error"]["detail"].startswith("neighbours=5000")
-    refused(client.post("/v1/entities:stream", params={"neighbours": "many"}, content=b""), 422, "neighbours")
+    for query, part in [
+        ({"neighbours": "many"}, "neighbours"),
+        ({"labels": ["person", "CAT"]}, "the label 'CAT'; expected one of LOC, PER."),
+        ({"adopt": "true"}, "'adopt' is no parameter of this address; expected one of adapt, explain, labels"),
+    ]:
+        refused(client.post("/v1/entities:stream", params=query, content=b'{"text": "a"}'), 422, part)
+
+
+def test_labels_are_meant_in_any_case_and_by_other_names(client: TestClient) -> None:
+    both = "Anna Berg lives in Oslo."
+    for labels in (["person"], ["PERSON"], ["per"]):
+        (result,) = post(client, text=both, labels=labels)["results"]  # as GLiNER is asked
+        assert {e["label"] for e in result["entities"]} == {"PER"}
+        answer = client.post("/v1/entities:stream", params={"labels": labels}, content=json.dumps({"text": both}))
+        assert json.loads(answer.text)["result"] == result
+
+
+def test_what_an_answer_gives_is_taken_as_an_example(client: TestClient) -> None:
+    (result,) = post(client, text="Anna Berg lives in Oslo.", explain=True)["results"]
+    pipeline_keys = {"label": "entity_group", "text": "word"}
+    as_a_pipeline = [{pipeline_keys.get(key, key): e[key] for key in e} for e in result["entities"]]
+    given = [result, {"text": result["text"], "entities": as_a_pipeline, "language": "PT-br"}]
+    added = client.post("/v1/examples", json={"examples": given}).json()["examples"]
+    for example in added:
+        assert [e["text"] for e in example["entities"]] == [e["text"] for e in result["entities"]]
+    assert added[1]["language"] == "pt-BR"
+    again = {"text": added[0]["text"], "entities": added[0]["entities"]}
+    answer = client.post("/v1/examples", json={"examples": [again]})
+    assert (answer.status_code, answer.json()["unchanged"]) == (200, 1)
+    moved = [{**entity, "start": entity["start"] + 1} for entity in result["entities"]]
+    wrong = {"examples": [{"text": result["text"], "entities": moved}]}
+    refused(
+        client.post("/v1/examples", json=wrong), 422, "entity 1 is 'Anna Berg', but from 1 to 9 the text is 'nna Berg'"
+    )
+    for example in client.get("/v1/examples?limit=1000").json()["examples"]:
+        client.delete(f"/v1/examples/{example['id']}")
+
+
+@pytest.mark.parametrize("path", ["/v1/model", "/v1/examples", "/v1/examples/1"])
+def test_unknown_parameters_are_refused(client: TestClient, path: str) -> None:
+    refused(client.get(path, params={"page": 2}), 422, "'page' is no parameter of this address")
+
+
+def test_scores_have_four_digits(client: TestClient) -> None:
+    (result,) = post(client, text=TEXT, explain=True)["results"]
+    shown = [*result["entities"], *result["plain"]]
+    numbers = [e["score"] for e in shown] + [s["similarity"] for s in result["support"]]
+    assert numbers and all(number == round(number, 4) for number in numbers)
 
 
 def test_probes_and_documents(client: TestClient, engine: Engine) -> None:
