@@ -11,7 +11,6 @@ Modules:
     pace            how much work a batch may have
     changeover      from one bundle to the next while the service answers
     examples        added examples, in a database
-    example_tables  the tables of that database, made, upgraded and opened
     annotations     labelled sentences as users send them
     replicas        calls to lost replicas, tried again
     prometheus      metrics

@@ -4,10 +4,9 @@
         for entity in client.tag("Angela Merkel reist nach Madrid.").entities:
             print(entity.label, entity.text)
 
-A call that may be sent twice is tried again after a lost connection, and where the service has no room or cannot be
-reached (502, 503, 504). Before that the client waits as long as the service asks for, and up to 0.5, 1, 2, ... seconds
-more, at random. A call that may not be sent twice, adding examples or texts, is tried again only where the service
-cannot have done it.
+A call is tried again after a lost connection, and where the service has no room or cannot be reached (502, 503, 504).
+Before that the client waits as long as the service asks for, and up to 0.5, 1, 2, ... seconds more, at random. What was
+done already is not done again: calls that add something name themselves (Idempotency-Key).
 """
 
 from __future__ import annotations
@@ -23,28 +22,23 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
-    Mapping,
     Sequence,
 )
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
+from typing import Generic, Literal, Self, TypeVar, Unpack, overload
 
 import httpx
 
 from metacross.client.connection import Connection, Settings
-from metacross.client.contract import AddedTexts, Example, Model, Result
+from metacross.client.contract import Model, Result
+from metacross.client.stored import AsyncStoredThings, StoredThings
 from metacross.client.wire import (
     Call,
     Options,
     ServiceUnavailable,
-    add_call,
-    delete_call,
     model_call,
-    page_call,
     ready_call,
     tag_call,
-    texts_call,
 )
-from metacross.corpora.sentence import Sentence
 
 T = TypeVar("T")
 Words = Sequence[str]
@@ -54,7 +48,7 @@ BATCH_TEXTS = 64  # a stream's request has at most so many texts
 BATCH_CHARACTERS = 1 << 15  # a stream's request has at most so many; a longer text is a request by itself
 
 
-class Client:
+class Client(StoredThings):
     """The service at an address. One instance may be shared by threads.
 
     Args:
@@ -115,41 +109,6 @@ class Client:
                 yield from self._tag(batch, options)
         yield from self._tag(batches.take(), options)
 
-    def add_examples(self, examples: Iterable[Mapping[str, Any] | Sentence], *, language: str = "") -> list[Example]:
-        """Lets labelled sentences shape answers from now on; they are on the service's disk when this returns.
-
-        Args:
-            examples: {"text", "entities": [{"start", "end", "label"}]} or {"words", "tags"} with IOB2 tags, each
-                with "language" or not; or sentences as `metacross.corpora.reader.read_corpus` gives them.
-            language: ISO 639-1 code for those that do not say theirs.
-        """
-        return self._send(add_call(examples, language))
-
-    def add_texts(self, texts: str | Iterable[str], *, language: str) -> AddedTexts:
-        """Lets text that nobody labelled shape answers from now on: the service labels it and keeps what is certain.
-
-        Args:
-            texts: a text or several; one request's, so not more than the service allows (`serve.max_texts`).
-            language: ISO 639-1 code of all of them.
-
-        Returns:
-            How many sentences were found, kept and left out, and the ids of those kept.
-        """
-        return self._send(texts_call(texts, language))
-
-    def examples(self) -> Iterator[Example]:
-        """All examples, by ascending id, page after page."""
-        after: int | None = None
-        while True:
-            page, after = self._send(page_call(after))
-            yield from page
-            if after is None:
-                return
-
-    def delete_example(self, number: int) -> None:
-        """Deletes the example with this id; `RequestRefused` with status 404 where there is none."""
-        self._send(delete_call(number))
-
     def model(self) -> Model:
         """What the service tags with."""
         return self._send(model_call())
@@ -179,7 +138,7 @@ class Client:
             self._sleep(pause)
 
 
-class AsyncClient:
+class AsyncClient(AsyncStoredThings):
     """`Client` for asyncio: the same arguments, methods and errors."""
 
     def __init__(
@@ -240,30 +199,6 @@ class AsyncClient:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
-
-    async def add_examples(
-        self, examples: Iterable[Mapping[str, Any] | Sentence], *, language: str = ""
-    ) -> list[Example]:
-        """As `Client.add_examples`."""
-        return await self._send(add_call(examples, language))
-
-    async def add_texts(self, texts: str | Iterable[str], *, language: str) -> AddedTexts:
-        """As `Client.add_texts`."""
-        return await self._send(texts_call(texts, language))
-
-    async def examples(self) -> AsyncGenerator[Example, None]:
-        """As `Client.examples`."""
-        after: int | None = None
-        while True:
-            page, after = await self._send(page_call(after))
-            for example in page:
-                yield example
-            if after is None:
-                return
-
-    async def delete_example(self, number: int) -> None:
-        """As `Client.delete_example`."""
-        await self._send(delete_call(number))
 
     async def model(self) -> Model:
         """As `Client.model`."""

@@ -50,7 +50,7 @@ class Attempts(Generic[T]):
     def pause(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """Seconds to wait before the next attempt; None where this outcome is the last."""
         self._made += 1
-        if self._made > self._retries or not _may_repeat(self._call, outcome):
+        if self._made > self._retries or not _may_repeat(outcome):
             return None
         # Random, so that not all clients of a service that was full come back at the same moment.
         seconds = random.uniform(0, min(FIRST_SECONDS * 2 ** (self._made - 1), LONGEST_SECONDS))
@@ -84,8 +84,6 @@ class Attempts(Generic[T]):
         else:
             tries = f" after {self._made} attempts" if self._made > 1 else ""
             said = f"no answer ({_reason(error)}){tries}. Check that the service runs there, or try again later"
-        if not self._call.repeatable and not isinstance(error, _NOT_SENT):
-            said += "; it may have been done all the same, so look (GET /v1/examples) before you send it again"
         return ServiceUnavailable(f"{self._url}: {said}.")
 
 
@@ -105,15 +103,15 @@ def retry_after(value: str) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def _may_repeat(call: Call[T], outcome: httpx.Response | httpx.RequestError) -> bool:
+def _may_repeat(outcome: httpx.Response | httpx.RequestError) -> bool:
     if isinstance(outcome, httpx.Response):
         # A 500 that the service did not describe itself: the replica died, and the proxy before it answered.
         died = outcome.status_code == 500 and not is_problem(outcome)
-        return outcome.status_code == 503 or (call.repeatable and (died or outcome.status_code in (502, 504)))
+        return died or outcome.status_code in (502, 503, 504)
     if isinstance(outcome, _NOT_SENT):
         return _mistake(outcome) is None
     # Not after a timeout: the service still works on the first request, and a second one would slow it further.
-    return call.repeatable and isinstance(outcome, _CUT_OFF)
+    return isinstance(outcome, _CUT_OFF)
 
 
 def _status(outcome: httpx.Response | httpx.RequestError) -> int | None:

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import httpx
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from metacross.client.contract import (
-    AddedExamples,
-    AddedTexts,
-    EntitiesAnswer,
-    Example,
-    ExamplePage,
-    FieldError,
-    Model,
-    Problem,
-    Result,
-)
-from metacross.corpora.sentence import Sentence
+from metacross.client.contract import EntitiesAnswer, FieldError, Model, Problem, Result
 from metacross.errors import RunError, UserError
 
 T = TypeVar("T")
-
-PAGE = 100  # examples asked for at a time
+QueryParameters = Mapping[str, int | str]
 
 
 class Options(TypedDict, total=False):
@@ -89,29 +77,31 @@ class Call(Generic[T]):
         method: HTTP method.
         path: below the service's address.
         read: makes what the caller gets from the answer's JSON; raises ValueError where it is something else.
-        body: what is sent as JSON.
+        body: what is sent: JSON, or a file's content.
         query: parameters of the address.
-        repeatable: whether sending it twice does no more than sending it once.
+        headers: sent with it, besides those of every call.
+        is_json: whether the answer is JSON; otherwise `read` gets it as bytes.
     """
 
     method: str
     path: str
     read: Callable[[Any], T]
-    body: Mapping[str, Any] | None = None
-    query: Mapping[str, int] | None = None
-    repeatable: bool = True
+    body: Mapping[str, Any] | bytes | None = None
+    query: QueryParameters | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_json: bool = True
 
     def http(self) -> dict[str, Any]:
         """Keyword arguments of httpx's `request`."""
-        sent = {"method": self.method, "url": self.path, "params": self.query}
-        if self.body is None:
-            return sent
-        return {**sent, "content": _encoded(self.body), "headers": {"content-type": "application/json"}}
+        headers = dict(self.headers)
+        sent = {"method": self.method, "url": self.path, "params": self.query, "headers": headers}
+        if isinstance(self.body, Mapping):
+            headers["content-type"] = "application/json"
+            return {**sent, "content": _encoded(self.body)}
+        return {**sent, "content": self.body}
 
 
 _ENTITIES, _MODEL = TypeAdapter(EntitiesAnswer), TypeAdapter(Model)
-_TEXTS = TypeAdapter(AddedTexts)
-_ADDED, _PAGE = TypeAdapter(AddedExamples), TypeAdapter(ExamplePage)
 
 
 def tag_call(
@@ -137,40 +127,6 @@ def tag_call(
     return Call("POST", "v1/entities", read, {key: items, **options})
 
 
-def add_call(examples: Iterable[Mapping[str, Any] | Sentence], language: str) -> Call[list[Example]]:
-    """POST /v1/examples. Sending it twice would store the examples twice."""
-
-    def read(answer: Any) -> list[Example]:
-        return list(_ADDED.validate_python(answer).examples)
-
-    body = {"examples": [_example(example, language) for example in examples]}
-    return Call("POST", "v1/examples", read, body, repeatable=False)
-
-
-def texts_call(texts: str | Iterable[str], language: str) -> Call[AddedTexts]:
-    """POST /v1/texts. Sending it twice stores nothing twice, but the second answer has no ids of what is stored."""
-    body = {"texts": [texts] if isinstance(texts, str) else list(texts), "language": language}
-    return Call("POST", "v1/texts", _TEXTS.validate_python, body, repeatable=False)
-
-
-def page_call(after: int | None) -> Call[tuple[tuple[Example, ...], int | None]]:
-    """GET /v1/examples: those with ids above `after`, and the id that the next page is after; None on the last page."""
-
-    def read(answer: Any) -> tuple[tuple[Example, ...], int | None]:
-        page = _PAGE.validate_python(answer)
-        if page.next is not None and page.next <= (after or 0):
-            raise ValueError(f"the page after {after} leads to {page.next}")
-        return page.examples, page.next
-
-    query = {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
-    return Call("GET", "v1/examples", read, query=query)
-
-
-def delete_call(number: int) -> Call[None]:
-    """DELETE /v1/examples/ID."""
-    return Call("DELETE", f"v1/examples/{int(number)}", lambda _: None)
-
-
 def model_call() -> Call[Model]:
     """GET /v1/model."""
     return Call("GET", "v1/model", _MODEL.validate_python)
@@ -179,11 +135,6 @@ def model_call() -> Call[Model]:
 def ready_call() -> Call[None]:
     """GET /readyz."""
     return Call("GET", "readyz", lambda _: None)
-
-
-def _example(example: Mapping[str, Any] | Sentence, language: str) -> dict[str, Any]:
-    fields = {"words": example.words, "tags": example.tags} if isinstance(example, Sentence) else dict(example)
-    return {"language": language, **fields} if language else fields
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
@@ -231,6 +182,8 @@ def answered(call: Call[T], response: httpx.Response, *, url: str, attempts: int
     if status >= 300:
         raise _refusal(response, url)
     try:
+        if not call.is_json:
+            return call.read(response.content)
         return call.read(json.loads(response.content) if response.content else None)
     except (ValueError, RecursionError) as error:
         number = response.headers.get("x-request-id")

@@ -41,7 +41,12 @@ def read_examples(
         raise ProblemError(
             422, f"{len(corpus.sentences)} sentences, at most {MOST_SENTENCES} a call. Send several files."
         )
-    return corpus.sentences, corpus.oddities
+    annotated = [sentence for sentence in corpus.sentences if sentence.tags is not None]
+    if not annotated:
+        raise ProblemError(422, "Nobody has annotated this file. Text without labels goes to /v1/texts.")
+    left_out = len(corpus.sentences) - len(annotated)
+    oddities = [f"{left_out} sentences that nobody has annotated, left out"] if left_out else []
+    return annotated, [*corpus.oddities, *oddities]
 
 
 def decoded(body: bytes) -> str:

@@ -35,6 +35,7 @@ class TextLabeller:
         if self._service.store is None:
             yield
             return
+        self._woken = asyncio.Event()  # of the loop that runs now
         task = asyncio.create_task(self._run())
         try:
             yield

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 import metacross.client
 from metacross.client import contract
-from metacross.client.contract import Entity, Example, Model, Result, Support
+from metacross.client.contract import AddedExample, AddedTexts, Entity, Example, Model, Result, Support
 
 TYPES = [kind for kind in vars(contract).values() if is_dataclass(kind)]
 RESULT = TypeAdapter(Result)
@@ -45,9 +45,12 @@ def test_the_document_says_what_is_sent(kind: type) -> None:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     assert list(schema["properties"]) == names
     machine = ["confidence", "uncertain"]
+    example = ["changed", "last_used", *machine, "labelled_by", "from_text"]
     omitted = {
+        AddedExample: example,
+        AddedTexts: ["labelled", "reason"],
         Entity: ["score"],
-        Example: [*machine, "labelled_by"],
+        Example: example,
         Result: ["support", "plain"],
         Support: [*machine, "language", "voted", "influences"],
     }.get(kind, [])

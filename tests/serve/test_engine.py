@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from metacross.client.contract import EntitiesAnswer, Result
 from metacross.corpora.sentence import sentence_from_text, sentence_from_words
 from serve.batcher import Parts
 from serve.engine import Engine, Labelling, Tagging
-from serve.examples import ExampleStore
+from serve.examples import ExampleStore, Said
 from serve.jobs import Job, Refusal
 from tests.helpers.adoption import TEXT, other_theta
 
@@ -108,3 +109,23 @@ def test_what_a_service_does_not_allow_a_tagger_does_not_do(tiny_bundle: Path) -
     engine.load(str(tiny_bundle))
     (refusal,) = engine.answer([[Job(TEXT, neighbours=4)]])
     assert refusal == Refusal("neighbours", "neighbours=4, at most 3.")
+
+
+def test_it_is_counted_which_examples_shaped_an_answer_and_corrections_are_taken_in(engine: Engine) -> None:
+    store, uses = engine.store, engine.uses
+    assert store is not None and uses is not None
+    sentences = [sentence_from_text(text) for text in ("Zoe Quist left Xanten.", "Nobody stayed.")]
+    tags = [("B-PER", "I-PER", "O", "B-LOC", "O"), ("O", "O", "O")]
+    store.add([replace(s, tags=t) for s, t in zip(sentences, tags, strict=True)], ["de", "de"])
+    text = sentences[0].text
+    for job in (Job(text), Job(text, explain=True), Job(text, adapt=False)):
+        engine.answer([[job, job]])
+    engine.label(sentences, "de")
+    assert [example.uses for example in store.page()] == [0, 0], "not before it is written down"
+    uses.write()
+    assert [example.uses for example in store.page()] == [4, 0], "answers without adaptation are shaped by none"
+    store.correct(1, lambda old: Said(replace(old.sentence, tags=("O",) * 5), "de"))
+    (answer,) = engine.answer([[Job(text, explain=True)]])
+    assert isinstance(answer, EntitiesAnswer)
+    shown = [(s.example, s.entities) for s in answer.results[0].support or () if s.example is not None]
+    assert shown and all(entities == () for _, entities in shown)
