@@ -1,14 +1,6 @@
 """The labelled sentences that are nearest to a sentence, and the labelled words that are nearest to a word.
 
 Modules:
-<<<<<<< HEAD
-    index           FAISS index over vectors of windows, or of words
-    source          the source sentences of a training, ready to be support
-    pools           what a tagger searches: the bundle's source sentences, and added examples
-    support         both pools searched together, as trunk states
-    labelled_words  labelled words vote on the tags of similar words
-    prepared        what `metacross index` leaves for runs
-=======
     index            FAISS index over vectors of windows, or of words
     source           the source sentences of a training, ready to be support
     pools            what a tagger searches: the bundle's source sentences, and added examples
@@ -16,5 +8,4 @@ Modules:
     support          both pools searched together, as trunk states
     labelled_words   labelled words vote on the tags of similar words
     prepared         what `metacross index` leaves for runs
->>>>>>> examples
 """

@@ -135,7 +135,7 @@ class ExampleChange(Strict):
     """What is to be changed of an example. The text and its words stay; PUT replaces them."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"entities": [{"start": 0, "end": 5, "label": "LOC"}], "language": "es"}]}
+        json_schema_extra={"examples": [{"language": "pt-BR"}, {"entities": [{"start": 0, "end": 5, "label": "LOC"}]}]}
     )
 
     entities: list[NewEntity] | None = None

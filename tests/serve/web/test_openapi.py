@@ -71,8 +71,9 @@ def test_answers_are_as_the_document_says(app: FastAPI, operation: APIOperation)
     seen: set[int] = set()
 
     def asked(case: schemathesis.Case) -> None:
-        if isinstance(number := case.path_parameters.get("number"), int):
-            case.path_parameters["number"] = abs(number) % 120  # there are examples and texts up to 100
+        number = str(case.path_parameters.get("number")).removeprefix("-")
+        if number.isdecimal():
+            case.path_parameters["number"] = 1 + int(number) % 120  # there are examples and texts up to 100
         lines = case.media_type == NDJSON and case.meta is not None and case.meta.is_negative_at(ParameterLocation.BODY)
         excluded = [*EXCLUDED, negative_data_rejection] if lines else EXCLUDED  # as text, nothing is of a wrong type
         seen.add(case.call_and_validate(app=app, excluded_checks=excluded).status_code)

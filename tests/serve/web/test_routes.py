@@ -130,6 +130,8 @@ def test_options(client: TestClient) -> None:
         assert (support["start"], support["end"], support["example"]) == (0, len(TEXT), None)
         assert all(support["text"][e["start"] : e["end"]] == e["text"] for e in support["entities"])
         assert ".conll:" in support["place"]
+        changes = [influence["change"] for influence in support["influences"]]
+        assert changes == [round(change, 4) for change in changes] != []
     both = "Anna Berg lives in Oslo."
     assert {e["label"] for e in post(client, text=both)["results"][0]["entities"]} == {"PER", "LOC"}
     (people,) = post(client, text=both, labels=["PER"])["results"]
