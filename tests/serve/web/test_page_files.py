@@ -5,23 +5,20 @@ from __future__ import annotations
 import re
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from serve.web import page, problems
+from serve.web import page
 from serve.web.auth import Token
 from serve.web.limits import Limits
-from serve.web.service import Service
+from serve.web.routes import make_app
 
 LIMITS = Limits(body_bytes=1 << 16, texts=4, characters=1000, neighbours=8, work=2000, seconds=5)
 HEADER = {"authorization": "Bearer " + "t" * 16}
 
 
 def answering(tokens: list[Token] | None) -> TestClient:
-    app = FastAPI()
-    problems.install(app)
-    page.add(app, Service(None, None, LIMITS, tokens))  # type: ignore[arg-type]  # the page asks no backend
-    return TestClient(app)
+    # The page asks no backend.
+    return TestClient(make_app(None, None, limits=LIMITS, tokens=tokens))  # type: ignore[arg-type]
 
 
 def test_every_file_that_the_page_names_is_there_and_under_its_policy() -> None:
