@@ -8,7 +8,8 @@ What is computed is the same: attention, a norm, two linear layers, a norm. Ther
    result differ from those of `encoder.attention`, whose backward is faster.
 4. The type of products is chosen once for all layers, and not by autocast in every operation.
 
-The modules stay the owners of the weights. What is made of these here is made anew when they have changed.
+What is made of the weights is made once. That they have changed could not be told for certain (torch's fused optimizers
+and writes through `data` leave a parameter's version as it was), so only models whose weights are final run fused.
 
 Shapes: B rows, T word pieces, H hidden size, A heads, D size of a head, I and O a product's inputs and outputs.
 """
@@ -30,7 +31,7 @@ Correct = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class FusedLayers:
-    """Runs layers of one family. Its weights are copies, so it needs memory for the types that it is used with.
+    """Runs layers of one family, whose weights do not change. It has copies of them, of the type that it is used with.
 
     Args:
         parts: where the family's layers keep their parts.
@@ -110,18 +111,16 @@ class _Product:
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.layers = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self._sizes = [layer.out_features for layer in self.layers]
-        self._made_of: object = None
+        self._made_for: tuple[torch.dtype, torch.device] | None = None
         self._weight_OI = torch.empty(0)
         self._bias_O: Tensor | None = None
         self._laid_out = False
 
     def __call__(self, x_BTI: Tensor, correct: Correct | None) -> Sequence[Tensor]:
         """Each layer's output (B, T, O)."""
-        weights = [p for layer in self.layers for p in (layer.weight, layer.bias) if p is not None]
-        made_of = x_BTI.dtype, [(p._version, p.data_ptr()) for p in weights]
-        if made_of != self._made_of:
+        if self._made_for != (x_BTI.dtype, x_BTI.device):
             self._make(x_BTI.dtype)
-            self._made_of = made_of
+            self._made_for = x_BTI.dtype, x_BTI.device
         if self._laid_out:
             y_BTO = torch.ops.mkldnn._linear_pointwise(x_BTI, self._weight_OI, self._bias_O, "none", [], "")
         else:

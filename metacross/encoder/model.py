@@ -93,6 +93,10 @@ class TagModel(nn.Module):
         """The adapted parameters, in a fixed order."""
         return [p for layer in self.fast_layers.layers.values() for p in layer.parameters(recurse=False)]
 
+    def fuse(self) -> None:
+        """Forwards without gradient take fewer operations from now on. The weights must not change any more."""
+        self.stack.fuse()
+
     @torch.no_grad()
     def trunk(self, piece_ids_BT: Tensor, segments_BT: Tensor) -> Tensor:
         """States below the adapted layers, (B, T, H).
@@ -126,7 +130,7 @@ class TagModel(nn.Module):
 
 
 class LayerStack:
-    """Runs layers of an encoder, one after the other: as transformers' modules do or, without gradient, fused.
+    """Runs layers of an encoder, one after the other: as transformers' modules do or, once told to, fused.
 
     Args:
         encoder: that the layers belong to.
@@ -135,7 +139,11 @@ class LayerStack:
 
     def __init__(self, encoder: Any, family: Family) -> None:
         self._encoder, self._family = encoder, family
-        self._fused = FusedLayers(family.parts) if family.parts else None
+        self._fused: FusedLayers | None = None
+
+    def fuse(self) -> None:
+        """Forwards without gradient run fused from now on, see `encoder.fused`, where the family is of BERT's kind."""
+        self._fused = FusedLayers(self._family.parts) if self._family.parts else None
 
     def states(
         self, layers: Iterable[nn.Module], rows: Rows, *, correct: Correct | None = None, recorded: bool = False

@@ -36,5 +36,5 @@ def tagged(*arguments: object, stdin: bytes | str = b"") -> Outcome:
 
 
 def approx(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entities whose scores may differ by rounding, since other texts stood in the batch."""
-    return [{**entity, "score": pytest.approx(entity["score"], abs=1e-5)} for entity in found]
+    """Entities as they are told: with scores of four digits. Other texts in the batch may change the last one."""
+    return [{**entity, "score": pytest.approx(entity["score"], abs=6e-5)} for entity in found]

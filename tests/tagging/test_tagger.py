@@ -317,6 +317,7 @@ def test_weights_held_in_bf16_give_what_autocast_gives(tiny_bundle: Path, adapt:
     held = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu", overrides=overrides)
     bundle = load_bundle(tiny_bundle, use_gpu=False)
     config = load_config([bundle.path / FILE_NAME], overrides, alone=True)
+    bundle.model.fuse()  # as the other one is
     cast = AdaptiveTagger(bundle, device=torch.device("cpu"), config=config)
     kinds = [
         {p.dtype for p in tagger.bundle.model.fast_layers.layers["classifier"].parameters()} for tagger in (held, cast)
