@@ -41,6 +41,7 @@ from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import Sentence, sentence_from_text
 from metacross.corpora.words import split_sentences
 from metacross.encoder.device import autocast
+from metacross.encoder.model import LayerStack
 from metacross.encoder.rows import pack
 from metacross.errors import UserError
 
@@ -53,8 +54,9 @@ class Copied:
     """Adapts a sentence as others do: by a step on theta itself, undone afterwards. Same neighbours, same step."""
 
     def __init__(self, tagger: AdaptiveTagger) -> None:
-        self.tagger = tagger
-        self.theta: list[Tensor] = list(tagger.bundle.model.theta())
+        self.tagger, model = tagger, tagger.bundle.model
+        model.stack = LayerStack(model.encoder, model.family)  # fused layers would not follow theta
+        self.theta: list[Tensor] = list(model.theta())
 
     def __call__(self, texts: Sequence[str]) -> None:
         """Tags texts one by one."""
