@@ -40,7 +40,9 @@ from serve.memory import return_freed_memory
 from serve.places import shown_encoder, shown_place
 
 SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
-EXPLAINED = 6  # times what a window costs alone, about: also tagged by theta, and back from each of two entities
+EXPLAINED = 2  # times what a window costs alone, about: it is also tagged by theta
+INFLUENCED = 6  # the same with influences: back from each of two entities
+INFLUENCES = 2000  # characters of a text, at most, whose explanation has influences: they cost most of it
 
 log = logging.getLogger("metacross.serve")
 
@@ -288,7 +290,8 @@ def _cost(tagged: TaggedWindow) -> int:
     """What a window costs, in word pieces, about. How many its support has is only known once it is looked up."""
     settings, pieces = tagged.settings, len(tagged.window)
     support = SUPPORT_PIECES * settings.neighbours if settings.adapt else 0
-    return pieces * (EXPLAINED if settings.explain else 1) + support
+    explained = INFLUENCED if settings.influences else EXPLAINED
+    return pieces * (explained if settings.explain else 1) + support
 
 
 def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
@@ -317,7 +320,9 @@ def _too_many_neighbours(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal
 
 def _item(tagger: AdaptiveTagger, job: Job) -> tuple[str | Sentence, Settings]:
     settings = tagger.settings(adapt=job.adapt, explain=job.explain and job.adapt, neighbours=job.neighbours)
-    return (job.text if isinstance(job.text, str) else sentence_from_words(job.text)), settings
+    item = job.text if isinstance(job.text, str) else sentence_from_words(job.text)
+    length = len(item) if isinstance(item, str) else len(item.text)
+    return item, replace(settings, influences=length <= INFLUENCES)
 
 
 def _wanted(job: Job, entities: Sequence[TaggedEntity]) -> tuple[Entity, ...]:

@@ -49,12 +49,14 @@ class Settings:
         explain: also without adaptation, and with the support sentences.
         neighbours: K.
         inner_lr: alpha.
+        influences: with `explain`, also what each support sentence changed in each entity.
     """
 
     adapt: bool
     explain: bool
     neighbours: int
     inner_lr: float
+    influences: bool = True
 
 
 @dataclass
@@ -317,7 +319,7 @@ class WindowTagger:
         """Finds what the neighbours changed in the entities of some of the windows, where that is to be shown."""
         for episode, (i, adapted_WC) in enumerate(zip(chosen, probabilities, strict=True)):
             tagged = windows[i]
-            if tagged.settings.explain and tagged.plain_WC is not None:
+            if tagged.settings.explain and tagged.settings.influences and tagged.plain_WC is not None:
                 tagged.influences = entity_influences(
                     self._model,
                     tagged.window,
