@@ -41,7 +41,6 @@ from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import Sentence, sentence_from_text
 from metacross.corpora.words import split_sentences
 from metacross.encoder.device import autocast
-from metacross.encoder.model import LayerStack
 from metacross.encoder.rows import pack
 from metacross.errors import UserError
 
@@ -54,9 +53,8 @@ class Copied:
     """Adapts a sentence as others do: by a step on theta itself, undone afterwards. Same neighbours, same step."""
 
     def __init__(self, tagger: AdaptiveTagger) -> None:
-        self.tagger, model = tagger, tagger.bundle.model
-        model.stack = LayerStack(model.encoder, model.family)  # fused layers would not follow theta
-        self.theta: list[Tensor] = list(model.theta())
+        self.tagger = tagger
+        self.theta: list[Tensor] = list(tagger.bundle.model.theta())
 
     def __call__(self, texts: Sequence[str]) -> None:
         """Tags texts one by one."""
@@ -166,7 +164,7 @@ def main(
             )
             for name, clock in stages.items()
         }
-        copied = _untouched(bundle, settings)
+        copied = untouched(bundle, settings)
         texts = {size: batches_of(data, size, batches, seed=size) for size in SIZES}
     except UserError as error:
         print(error, file=sys.stderr)
@@ -195,7 +193,7 @@ def main(
         json_path.write_text(json.dumps({"machine": about, "found": found}, indent=1) + "\n", encoding="utf-8")
 
 
-def _untouched(bundle: Path, settings: list[str]) -> AdaptiveTagger:
+def untouched(bundle: Path, settings: list[str]) -> AdaptiveTagger:
     """A tagger whose weights are as they were saved, in fp32: steps may be taken on them."""
     loaded = load_bundle(bundle, use_gpu=False)
     config = load_config([loaded.path / FILE_NAME], settings, alone=True)

@@ -46,9 +46,8 @@ from benchmarks.scaling_model import (
     worthwhile,
 )
 from benchmarks.scaling_report import Step, rates, waiting
-from benchmarks.serving import Copied, batches_of
+from benchmarks.serving import Copied, batches_of, untouched
 from benchmarks.serving_http import main as serving_http
-from metacross import AdaptiveTagger
 from metacross.algorithm import InnerLoop
 from metacross.corpora.sentence import sentence_from_text
 from metacross.encoder.windows import Window
@@ -363,7 +362,7 @@ def task(**changes: Any) -> Task:
 
 def test_copied_weights_answer_as_ours_do(tiny_bundle: Path) -> None:
     """What answers are timed against computes the same, and leaves theta as it was."""
-    tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
+    tagger = untouched(tiny_bundle, [])
     copied, sentence = Copied(tagger), sentence_from_text("Anna Berg left Oslo for Lima last week.")
     before = [p.clone() for p in copied.theta]
     found_WC = torch.cat(copied.probabilities(sentence))
