@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Annotated, Any
 
 import torch
@@ -28,6 +28,7 @@ from rich.table import Table
 from transformers import pipeline
 
 from benchmarks.machine import machine
+from benchmarks.ratios import ratio
 from metacross import AdaptiveTagger
 from metacross.corpora.reader import read_corpus
 
@@ -98,7 +99,7 @@ def compare(ways: dict[str, Way], texts: list[str], size: int, bursts: int, exac
     table = Table("", *columns, title=f"batch {size}")
     for name, results in found.items():
         rates = [f"{len(texts) / median(seconds[i] for seconds, _ in results):.1f}" for i in (0, 1)]
-        ratios = [_ratio([s[i] for s, _ in results], [s[i] for s, _ in found[OURS]]) for i in (0, 1)]
+        ratios = [ratio([s[i] for s, _ in results], [s[i] for s, _ in found[OURS]]) for i in (0, 1)]
         total = max(1, sum(map(len, exact)))
         same = sum(len(own & other) for own, other in zip(results[-1][1], exact, strict=True))
         table.add_row(name, *rates, *ratios, f"{100 * same / total:.1f}")
@@ -129,12 +130,6 @@ def main(
     print("; ".join(f"{key} {value}" for key, value in machine(threads=1).items()), file=sys.stderr)
     for size in SIZES:
         Console(width=160).print(compare(ways, texts, size, bursts, exact))
-
-
-def _ratio(some: Sequence[float], base: Sequence[float]) -> str:
-    ratios = [a / b for a, b in zip(some, base, strict=True)]
-    low, _, high = quantiles(ratios, n=4)
-    return f"{median(ratios):.2f} [{low:.2f}-{high:.2f}]"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Annotated, Any
 
 import torch
@@ -33,6 +33,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.machine import machine
+from benchmarks.ratios import ratio
 from metacross import AdaptiveTagger
 from metacross.algorithm import episode_losses, tag
 from metacross.bundle import load_bundle
@@ -183,9 +184,9 @@ def main(
         seconds = measure(ways, texts[size], repeats, stages=list(stages.values()))
         ms = 1000 / batches
         spent = {k: v * ms / repeats for k, v in stages["warm"].seconds.items()}
-        ratios = [_ratio(seconds[name], seconds["plain"]) for name in WAYS[1:]]
+        ratios = [ratio(seconds[name], seconds["plain"]) for name in WAYS[1:]]
         shown = ", ".join(f"{k} {v:.1f}" for k, v in spent.items())
-        best = _ratio(seconds["copied"], seconds["warm"])
+        best = ratio(seconds["copied"], seconds["warm"])
         table.add_row(str(size), f"{ms * median(seconds['plain']):.1f}", *ratios, best, shown)
         found[str(size)] = {"seconds": seconds, "stages_warm_ms": spent}
     Console(width=160).print(table)
@@ -198,12 +199,6 @@ def untouched(bundle: Path, settings: list[str]) -> AdaptiveTagger:
     loaded = load_bundle(bundle, use_gpu=False)
     config = load_config([loaded.path / FILE_NAME], settings, alone=True)
     return AdaptiveTagger(loaded, device=torch.device("cpu"), config=config)
-
-
-def _ratio(some: Sequence[float], base: Sequence[float]) -> str:
-    ratios = [a / b for a, b in zip(some, base, strict=True)]
-    low, _, high = quantiles(ratios, n=4)
-    return f"{median(ratios):.2f} [{low:.2f}-{high:.2f}]"
 
 
 if __name__ == "__main__":
