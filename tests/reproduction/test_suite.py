@@ -18,7 +18,15 @@ SUITES = sorted((ROOT / "suites").glob("*.yaml"))
 
 
 def test_the_promised_suites_are_there() -> None:
-    assert {path.stem for path in SUITES} == {"paper", "uner", "ablation", "fewshot", "joint", "samples"}
+    assert {path.stem for path in SUITES} == {
+        "paper",
+        "uner",
+        "uner_controls",
+        "ablation",
+        "fewshot",
+        "joint",
+        "samples",
+    }
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
