@@ -1,15 +1,12 @@
-"""What `metacross tag` reads and writes: raw text, JSON lines and columns, an item at a time.
-
-Who tags, a tagger here or a service (`metacross.cli.remote`), makes no difference to what is written.
-"""
+"""What is to be tagged, read an item at a time: raw text, JSON lines and columns."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from metacross.corpora.characters import visible
 from metacross.corpora.formats.columns import read_columns
@@ -20,14 +17,7 @@ from metacross.corpora.names import names_corpus
 from metacross.corpora.raw import Document, RawSentence, ReadOptions
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.source import Source
-from metacross.corpora.utf8 import json_bytes
-from metacross.errors import UserError
 from metacross.sequences import groups
-from metacross.tagging.answers import DIGITS, SupportSentence, TaggedEntity, TaggedText
-from metacross.tagging.huggingface import entity_keys, support_keys
-
-if TYPE_CHECKING:
-    from metacross.tagging.tagger import AdaptiveTagger
 
 Format = Literal["text", "jsonl", "conll", "corpus"]
 
@@ -53,42 +43,6 @@ class Item:
     record: Mapping[str, Any] = field(default_factory=dict)
     words_key: str = "tokens"
     given: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TaggedWords:
-    """A sentence's words with their tags, for columns.
-
-    Attributes:
-        start: offset of the sentence in the item's text.
-        end: offset behind it.
-        words: its words.
-        tags: their IOB2 tags.
-    """
-
-    start: int
-    end: int
-    words: Sequence[str]
-    tags: Sequence[str]
-
-
-@dataclass(frozen=True)
-class TaggedItem:
-    """What was found in an item.
-
-    Attributes:
-        text: the item's text; offsets count its code points.
-        entities: in order.
-        plain: those found without adaptation, where they were asked for.
-        support: the labelled sentences adapted to.
-        sentences: in order; exactly one where the words were given.
-    """
-
-    text: str
-    entities: Sequence[TaggedEntity]
-    plain: Sequence[TaggedEntity] = ()
-    support: Sequence[SupportSentence] = ()
-    sentences: Sequence[TaggedWords] = ()
 
 
 def guess_format(name: str) -> Format:
@@ -130,80 +84,6 @@ def in_groups(items: Iterable[Item]) -> Iterator[list[Item]]:
     return groups(items, size=lambda item: len(item.text), most=GROUP_CHARACTERS, most_items=GROUP_ITEMS)
 
 
-def tag_items(tagger: AdaptiveTagger, items: Sequence[Item], *, adapt: bool, explain: bool) -> list[TaggedItem]:
-    """Tags raw and given sentences together, in their order."""
-    raw = iter(tagger.tag_texts([i.text for i in items if i.sentence is None], adapt=adapt, explain=explain))
-    given = iter(tagger.tag_sentences([i.sentence for i in items if i.sentence], adapt=adapt, explain=explain))
-    return [
-        _answer(next(raw) if item.sentence is None else TaggedText(item.text, (next(given),), (0,))) for item in items
-    ]
-
-
-def as_json(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
-    """An item as a line of JSON: its own keys, `text` and `entities`; with given words also their `ner_tags`."""
-    record = {**item.record, "text": answer.text}
-    if item.sentence is not None:
-        record |= {item.words_key: item.given, "ner_tags": _tags_of_given(item, answer.sentences[0].tags)}
-    record["entities"] = _rounded([entity_keys(entity) for entity in answer.entities])
-    if explain:
-        record["plain_entities"] = _rounded([entity_keys(entity) for entity in answer.plain])
-        record["support"] = _rounded([{**support_keys(s), "start": s.start, "end": s.end} for s in answer.support])
-    return json_bytes(record) + b"\n"
-
-
-def _rounded(value: Any) -> Any:
-    """What is to be written, with numbers of as many digits as mean something."""
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
-    return round(value, DIGITS) if isinstance(value, float) else value
-
-
-def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
-    """An item's words and tags, separated by tabs; every sentence ends with an empty line.
-
-    Raises:
-        UserError: a word with a tab or a line break in it.
-    """
-    lines = []
-    for sentence in answer.sentences:
-        if explain:
-            support = [s for s in answer.support if sentence.start <= s.start < sentence.end]
-            lines += [
-                f"# {'vote' if s.voted else 'support'} {s.similarity:.4f} {_labelled_by(s)}{' '.join(s.text.split())}"
-                for s in support
-            ]
-            found = [f"{e.type}={e.text}" for e in answer.plain if sentence.start <= e.start < sentence.end]
-            lines.append(f"# plain {' '.join('; '.join(found).split()) or 'nothing'}")
-        words, tags = sentence.words, sentence.tags
-        if item.sentence is not None:
-            words, tags = item.given, _tags_of_given(item, tags)
-        for word, tag in zip(words, tags, strict=True):
-            if not word.strip():  # nothing of it could be seen in a column, even a tab
-                word = " "
-            if any(character in word for character in "\t\n\r"):
-                raise UserError(f"the word {word!r} cannot stand in a column; take --output jsonl")
-            lines.append(f"{word}\t{tag}")
-        if words:
-            lines.append("")
-    return "".join(line + "\n" for line in lines).encode("utf-8", "replace")
-
-
-def _labelled_by(support: SupportSentence) -> str:
-    """Language of what stands in an adopted language, and the confidence where a machine labelled it."""
-    machine = "" if support.confidence is None else f", machine {support.confidence:.2f}"
-    return f"({support.language}{machine}) " if support.language else ""
-
-
-def _answer(tagged: TaggedText) -> TaggedItem:
-    sentences = [
-        TaggedWords(start, start + len(s.sentence.text), s.sentence.words, s.tags)
-        for s, start in zip(tagged.sentences, tagged.offsets, strict=True)
-    ]
-    return TaggedItem(tagged.text, tagged.entities(), tagged.plain_entities(), tagged.support(), sentences)
-
-
 def _item(item: RawSentence | Document, source: Source) -> Item:
     if isinstance(item, Document):
         if item.words == () and not item.text:  # a sentence without words stays one
@@ -215,14 +95,3 @@ def _item(item: RawSentence | Document, source: Source) -> Item:
     place = source.place(item.rows[0].line) if item.rows else source.path
     sentence = sentence_from_words([word for word in words if word], place=place)
     return Item(sentence.text, sentence, item.record, item.words_key, tuple(given))
-
-
-def _tags_of_given(item: Item, tags: Sequence[str]) -> list[str]:
-    """A tag for each given word, also for those that nobody sees: they are in an entity only if it goes on behind."""
-    shown = iter(tags)
-    found = [next(shown) if visible(word) else "" for word in item.given]
-    after = "O"
-    for i in reversed(range(len(found))):
-        found[i] = found[i] or (after if after.startswith("I-") else "O")
-        after = found[i]
-    return found

@@ -5,7 +5,6 @@ Modules:
     train, tune, average, adopt, reproduce, evaluate, tag, data, convert, index, serve
                                one command each
     options                    arguments and options that commands share
-    streams                    what `metacross tag` reads and writes
-    remote                     the same through a service
+    remote                     `metacross tag` through a service
     display, tables, terminal  progress; tables; messages and exit statuses
 """

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metacross.cli.options import BundleArgument, Examples, Overrides, add_examples
+from metacross.cli.options import BundleArgument, Examples, Overrides, Processes, add_examples
 from metacross.cli.terminal import print_table, reporting, say, write_output
 from metacross.errors import UserError
 
 if TYPE_CHECKING:
+    from metacross.bulk.processes import Taggers
     from metacross.corpora.reader import Corpus
     from metacross.tagging.tagger import AdaptiveTagger
 
@@ -37,6 +38,7 @@ def evaluate(
     ] = None,
     inner_lr: Annotated[float | None, typer.Option(metavar="X", help="Inner learning rate of the adaptation.")] = None,
     examples: Examples = None,
+    processes: Processes = None,
 ) -> None:
     """Measure a tagger on labelled corpora: entity F1 in percent, without and with adaptation.
 
@@ -48,12 +50,14 @@ def evaluate(
     files = _files_by_language(data or ())
     if json_file and not json_file.absolute().parent.is_dir():
         raise UserError(f"--json {json_file}: {json_file.absolute().parent} is no directory")
+    from metacross.bulk.processes import Taggers
     from metacross.cli.tables import evaluation_table
     from metacross.tagging.tagger import AdaptiveTagger
 
     tagger = AdaptiveTagger.from_pretrained(bundle, overrides=overrides or ())
-    add_examples(tagger, examples or ())
-    results = _measure(tagger, files, limit, neighbours, inner_lr)
+    added = add_examples(tagger, examples or ())
+    taggers = Taggers(tagger, bundle, overrides=overrides or (), examples=added, processes=processes)
+    results = _measure(tagger, taggers, files, limit, neighbours, inner_lr)
     print_table(evaluation_table(results))
     for language, result in results.items():
         for oddity in result["oddities"]:
@@ -79,6 +83,7 @@ def _files_by_language(options: Sequence[str]) -> dict[str, str]:
 
 def _measure(
     tagger: AdaptiveTagger,
+    taggers: Taggers,
     files: Mapping[str, str],
     limit: int | None,
     neighbours: int | None,
@@ -109,4 +114,5 @@ def _measure(
             neighbours=neighbours,
             inner_lr=inner_lr,
             tick=lambda language, done: bars.advance(tasks[language], done),
+            mapped=taggers.map,
         )

@@ -12,6 +12,7 @@ import typer
 from metacross.cli.terminal import say
 
 if TYPE_CHECKING:
+    from metacross.corpora.sentence import Sentence
     from metacross.tagging.tagger import AdaptiveTagger
 
 BundleArgument = Annotated[
@@ -29,6 +30,12 @@ AutoResume = Annotated[
     bool,
     typer.Option("--auto-resume", help="Go on if there is one of this name and these settings, else start it."),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Processes that tag where there is much to do: by default one per core, 8 at most."
+    ),
+]
 Examples = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="Labelled sentences, in any language, that may shape answers too."),
@@ -40,8 +47,8 @@ def is_override(argument: str) -> bool:
     return re.match(r"\w+\.\w+\s*=", argument) is not None and not Path(argument).exists()
 
 
-def add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
-    """Adds the labelled sentences of --examples files to a tagger, and says how many of them count.
+def add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> list[Sentence]:
+    """Adds the labelled sentences of --examples files to a tagger, says how many of them count, and returns them.
 
     Raises:
         UserError: a file cannot be read, has no entities, or has types that the tagger does not know.
@@ -50,11 +57,14 @@ def add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> None:
     from metacross.corpora.refusals import refuse_unknown_types, require_entities
 
     settings = tagger.config.data
+    examples: list[Sentence] = []
     for file in files:
         corpus = read_configured(str(file), settings)
         require_entities(corpus)
         refuse_unknown_types(corpus, tagger.tags, tag_map=settings.tag_map)
+        examples += corpus.sentences
         added = sum(map(bool, tagger.add_examples(corpus.sentences)))
         for oddity in corpus.oddities:
             say(f"{file}: {oddity}")
         say(f"{file}: {added} of {len(corpus.sentences)} sentences may shape answers")
+    return examples

@@ -1,4 +1,4 @@
-"""`metacross tag --server`: a service's results as `metacross.cli.streams` writes them, with the same keys as at home.
+"""`metacross tag --server`: a service's results as `metacross.bulk.lines` writes them, with the same keys as at home.
 
 Two things differ, since the contract does not tell them: support has no `window`, and words get their tags by offsets.
 An entity that covers a part of a word marks the word; of two entities in one word the first counts.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from metacross.cli.streams import Item, TaggedItem, TaggedWords
+from metacross.bulk.items import Item
+from metacross.bulk.lines import TaggedItem, TaggedWords
 from metacross.client import Client, Entity, Result, ServiceUnavailable, Support
 from metacross.corpora.sentence import sentence_from_text
 from metacross.corpora.words import split_sentences

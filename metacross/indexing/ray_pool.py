@@ -112,7 +112,7 @@ def encode_on_ray(
     shards, done = shards_to_encode(sentences, vectors)
     if not shards:
         return
-    with ray_session() as ours, _quiet():
+    with ray_session() as ours, quiet():
         cluster = cluster_resources()
         if ours and config.train.use_gpu == "auto":
             # Ray counts GPUs that this build of torch may not be able to use.
@@ -143,11 +143,11 @@ def encode_on_ray(
                 clock(done)
         except (ray.exceptions.RayError, RuntimeError, OSError) as error:
             raise RunError(
-                f"encoding failed: {_first_cause(error)}. What is encoded is kept; run the command again."
+                f"encoding failed: {first_cause(error)}. What is encoded is kept; run the command again."
             ) from error
 
 
-def _first_cause(error: BaseException) -> str:
+def first_cause(error: BaseException) -> str:
     """The error that an encoder raised, in one line; Ray passes it on only in the text of its own errors."""
     text = str(error).strip() or type(error).__name__
     raised = re.search(r"^(?!ray\.)[\w.]*(?:Error|Exception)\b.*$", text, re.MULTILINE)
@@ -168,7 +168,7 @@ class Encoder:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps Ray Data from printing anything inside the block."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from metacross.corpora.reader import Corpus
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from metacross.tagging.tagger import AdaptiveTagger
 
 GROUP = 128  # sentences between two calls of `tick`
+Tags = list[tuple[Sequence[str], Sequence[str]]]
+"""For every sentence its tags without and with adaptation."""
+Mapped = Callable[
+    [Callable[["AdaptiveTagger", Sequence[Sentence]], Tags], Sequence[Sequence[Sentence]]], Iterator[Tags]
+]
 MEASURES = ("precision", "recall", "f1")
 
 
@@ -28,6 +34,7 @@ def evaluate(
     neighbours: int | None = None,
     inner_lr: float | None = None,
     tick: Callable[[str, int], None] | None = None,
+    mapped: Mapped | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measures a tagger on labelled corpora, tagging by theta (`plain`) and by weights adapted to every sentence.
 
@@ -41,6 +48,8 @@ def evaluate(
         neighbours: K; by default the tagger's own.
         inner_lr: inner learning rate; by default the tagger's own.
         tick: called with the language and the number of its sentences just done.
+        mapped: calls a function with a tagger and every one of some groups of sentences, such as `bulk.processes` does
+            on all cores; by default they are done one after another by `tagger`.
 
     Returns:
         For every language {"plain", "adapted", "difference", "sentences", "oddities"}: the first two as `scores`
@@ -59,26 +68,22 @@ def evaluate(
         refuse_unknown_types(corpus, known, tag_map=settings)
         chosen[language] = _spread(corpus, limit)
 
-    results: dict[str, dict[str, Any]] = {}
+    plain: dict[str, list[list[str]]] = {language: [] for language in chosen}
+    adapted: dict[str, list[list[str]]] = {language: [] for language in chosen}
+    parts = [(language, part) for language, sentences in chosen.items() for part in _parts(sentences)]
+    tags_of = partial(_tags, neighbours=neighbours, inner_lr=inner_lr)
+    in_order = [part for _, part in parts]
+    found = map(partial(tags_of, tagger), in_order) if mapped is None else mapped(tags_of, in_order)
+    for (language, part), tags in zip(parts, found, strict=True):
+        plain[language] += [_mapped(before, tag_map) for before, _ in tags]
+        adapted[language] += [_mapped(after, tag_map) for _, after in tags]
+        if tick is not None:
+            tick(language, len(part))
+    results = {}
     for language, sentences in chosen.items():
-        gold = [list(sentence.tags or ()) for sentence in sentences]
-        plain: list[list[str]] = []
-        adapted: list[list[str]] = []
-        for start in range(0, len(sentences), GROUP):
-            group = sentences[start : start + GROUP]
-            for tagged in tagger.tag_sentences(group, explain=True, neighbours=neighbours, inner_lr=inner_lr):
-                plain.append(_mapped(tagged.plain_tags or (), tag_map))
-                adapted.append(_mapped(tagged.tags, tag_map))
-            if tick is not None:
-                tick(language, len(group))
-        before, after = scores(gold, plain), scores(gold, adapted)
-        results[language] = {
-            "plain": before,
-            "adapted": after,
-            "difference": {key: after[key] - before[key] for key in MEASURES},
-            "sentences": len(sentences),
-            "oddities": [*corpora[language].oddities, *_never_labelled(corpora[language], known, settings)],
-        }
+        figures = _figures(sentences, plain[language], adapted[language])
+        oddities = [*corpora[language].oddities, *_never_labelled(corpora[language], known, settings)]
+        results[language] = {**figures, "oddities": oddities}
     return results
 
 
@@ -88,6 +93,26 @@ def mean(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]
         part: {key: sum(result[part][key] for result in results.values()) / len(results) for key in MEASURES}
         for part in ("plain", "adapted", "difference")
     }
+
+
+def _figures(
+    sentences: Sequence[Sentence], plain: Sequence[Sequence[str]], adapted: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    gold = [list(sentence.tags or ()) for sentence in sentences]
+    before, after = scores(gold, plain), scores(gold, adapted)
+    difference = {key: after[key] - before[key] for key in MEASURES}
+    return {"plain": before, "adapted": after, "difference": difference, "sentences": len(sentences)}
+
+
+def _parts(sentences: Sequence[Sentence]) -> list[Sequence[Sentence]]:
+    return [sentences[start : start + GROUP] for start in range(0, len(sentences), GROUP)]
+
+
+def _tags(
+    tagger: AdaptiveTagger, sentences: Sequence[Sentence], *, neighbours: int | None, inner_lr: float | None
+) -> Tags:
+    tagged = tagger.tag_sentences(sentences, explain=True, neighbours=neighbours, inner_lr=inner_lr)
+    return [(one.plain_tags or (), one.tags) for one in tagged]
 
 
 def _spread(corpus: Corpus, limit: int | None) -> list[Sentence]:

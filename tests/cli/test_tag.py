@@ -16,8 +16,8 @@ import pytest
 import typer
 
 from metacross import AdaptiveTagger
+from metacross.bulk import items as reading
 from metacross.cli import app as cli
-from metacross.cli import streams
 from metacross.corpora.formats.doc_bin import write_doc_bin
 from metacross.corpora.raw import Document, Oddities
 from metacross.corpora.reader import read_corpus
@@ -159,12 +159,12 @@ def test_a_file_that_cannot_be_read(tiny_bundle: Path, name: str) -> None:
 
 
 def test_a_long_file_is_tagged_in_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(streams, "GROUP_ITEMS", 3)
-    monkeypatch.setattr(streams, "GROUP_CHARACTERS", 10)
+    monkeypatch.setattr(reading, "GROUP_ITEMS", 3)
+    monkeypatch.setattr(reading, "GROUP_CHARACTERS", 10)
     path = tmp_path / "in"
     path.write_bytes(b'"a"\n"b"\n"c"\n"d"\n' + b"x" * 50 + b"\ne\n" + "é\n".encode() * PIECE + b"\xe9\n")
-    with streams.opened_items(str(path), "text") as (_, opened):
-        items = streams.in_groups(opened)
+    with reading.opened_items(str(path), "text") as (_, opened):
+        items = reading.in_groups(opened)
         assert [item.text for item in next(items)] == ['"a"', '"b"', '"c"']
         assert [item.text for item in next(items)] == ['"d"']
         assert [len(item.text) for item in next(items)] == [50]
@@ -176,7 +176,7 @@ def test_a_text_without_words_of_a_format_without_records(tmp_path: Path) -> Non
     path = tmp_path / "in.spacy"
     with path.open("wb") as file:
         write_doc_bin([Document("", (), ()), Document("Oslo", (), ((0, 4),))], file, Oddities())
-    with streams.opened_items(str(path), "corpus") as (_, items):
+    with reading.opened_items(str(path), "corpus") as (_, items):
         assert [item.text for item in items] == ["", "Oslo"]
 
 
@@ -222,9 +222,9 @@ def test_columns_without_tags_are_read_as_corpora_are(tiny_bundle: Path, tmp_pat
 
 def test_formats_are_told_by_names() -> None:
     for name in ["-", "a.txt", "a.txt.gz", "conll", ".gz", "x.conll/a"]:
-        assert streams.guess_format(name) == "text"
+        assert reading.guess_format(name) == "text"
     for name in ["a.JSONL", "a.json.gz", "x/b.conll", "c.tsv.zst", "a.b.conllu", "d.iob", "e.bio.xz", "f.parquet"]:
-        assert streams.guess_format(name) == "corpus"
+        assert reading.guess_format(name) == "corpus"
 
 
 def test_a_reader_that_goes_away_is_no_error(

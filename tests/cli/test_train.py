@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from metacross.bulk import items
 from metacross.bundle import load_bundle
-from metacross.cli import streams
 from metacross.config import Config
 from metacross.errors import RunError, UserError
 from metacross.events import Note
@@ -127,7 +127,7 @@ def test_the_program_by_itself_is_quiet_and_can_be_interrupted(tiny_bundle: Path
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert program.stdin and program.stdout
-    program.stdin.write(f"{TEXT}\n".encode() * streams.GROUP_ITEMS)
+    program.stdin.write(f"{TEXT}\n".encode() * items.GROUP_ITEMS)
     line = program.stdout.readline()
     assert json.loads(line)["text"] == TEXT, "the first group is written while the next is waited for"
     time.sleep(0.2)

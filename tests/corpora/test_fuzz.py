@@ -20,7 +20,7 @@ from typing import IO
 
 import pytest
 
-from metacross.cli.streams import opened_items
+from metacross.bulk.items import opened_items
 from metacross.corpora.characters import visible
 from metacross.corpora.formats.recognise import opened
 from metacross.corpora.raw import RawSentence, ReadOptions, Row

@@ -22,7 +22,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metacross.cli.streams import Format
+from metacross.bulk.items import Format
 from metacross.corpora.formats.writing import FolderFormat, WordFormat, formats
 from metacross.corpora.raw import Document, Marked, Oddities
 from metacross.corpora.sentence import sentence_from_words

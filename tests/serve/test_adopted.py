@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from metacross import AdaptiveTagger
+from metacross.bulk.items import Item
 from metacross.bundle import load_bundle
 from metacross.cli.remote import answer
-from metacross.cli.streams import Item
 from metacross.client.contract import Adopted
 from serve.engine import Engine
 from serve.jobs import Job, Refusal
