@@ -198,17 +198,21 @@ class Learner:
         """
         share = [batch[i] for i in shares(batch, self.source.windows, self.team.size)[self.team.rank]]
         self._gradient.clear()
-        loss = 0.0
-        broken: list[str] = []
+        parts: list[Tensor] = []
+        finite: list[Tensor] = []
+        episodes: list[Episode] = []
         with autocast(self.config.train.precision, self.device):
             for chunk in self._chunks(share, without_support):
                 losses_E = self._query_losses(chunk, without_support)
                 weights_E = self._weights(chunk, batch).to(self.device)
                 torch.autograd.backward((losses_E * weights_E).sum())
-                loss += float((losses_E.detach() * weights_E).sum())
-                bad_E = (~torch.isfinite(losses_E.detach())).tolist()
-                broken += [self._place(episode) for episode, bad in zip(chunk, bad_E, strict=True) if bad]
-        return loss, broken
+                parts.append((losses_E.detach() * weights_E).sum())
+                finite.append(torch.isfinite(losses_E.detach()))
+                episodes += chunk
+        # Read once for all chunks: to read a figure is to wait until a GPU has done everything before it.
+        loss = sum(torch.stack(parts).tolist()) if parts else 0.0
+        sound = torch.cat(finite).tolist() if finite else []
+        return loss, [self._place(episode) for episode, fine in zip(episodes, sound, strict=True) if not fine]
 
     def _query_losses(self, chunk: Sequence[Episode], without_support: bool) -> Tensor:
         """Each episode's query loss (E,)."""
