@@ -5,11 +5,12 @@
 Sentences of the corpora are one request. A Tagger's engine does it in this process, without HTTP and with an index of
 its own, in slices of the cost that a batch of long requests has on a busy service (`serve.pace.LEAST`) and of three
 times that. `ahead` is what the service does: neighbours are looked up for many windows together, in slices of their
-own. `each` looks up a slice's neighbours with the slice. The number of slices is the number of calls of SourceIndex,
-whose time comes on top of what is measured here.
+own. `each` looks up a slice's neighbours with the slice. In a service every search calls SourceIndex; that time comes
+on top of what is measured here.
 
-Then the same sentences are tagged eight at a time, plainly, adapted, explained without influences and with them. From
-these come the constants in `serve.window_parts`, in units of what the pieces of a window cost in a plain answer.
+Then the same sentences are tagged eight at a time, plainly, adapted, explained without influences and with them. The
+last column tells what the constants in `serve.window_parts` should be: they are in units of what a window's pieces cost
+in a plain answer.
 
 What is measured is processor time of the thread, in turns; what is printed are medians with quartiles. The factors of
 the support are at hand.
@@ -66,14 +67,15 @@ class Request:
         return self._tagger.cut([(text, settings) for text in self._texts]).by_length()
 
     def in_slices(self, cost: int, *, ahead: bool) -> int:
-        """Tags all in slices of a cost; returns how many there were."""
+        """Tags all in slices of a cost; returns in how many of them neighbours are searched."""
         parts = [part for part in window_parts(self.windows()) if part.tags or ahead]
         if not ahead:  # the windows' own look-up is part of their cost
             parts = [replace(part, cost=part.cost + len(part.windows[0].window)) for part in parts]
-        slices = list(groups(parts, size=lambda part: part.cost, most=cost))
-        for some in slices:
+        searches = 0
+        for some in groups(parts, size=lambda part: part.cost, most=cost):
             self._do(some)
-        return len(slices)
+            searches += not ahead or not all(part.tags for part in some)
+        return searches
 
     def tag(self, **how: bool) -> None:
         """Tags all, a few windows at a time."""
@@ -140,13 +142,13 @@ def main(
 
 def _slices_table(request: Request, seconds: Seconds, sentences: int) -> Table:
     table = Table(
-        "slices of", "each, slices", "each, ms a sentence", "ahead, slices", "ahead, ms a sentence", "each / ahead"
+        "slices of", "each, searches", "each, ms a sentence", "ahead, searches", "ahead, ms a sentence", "each / ahead"
     )
     for cost in SLICES:
         each, ahead = (seconds[f"{cost}, {way}"] for way in WAYS)
-        slices = [str(request.in_slices(cost, ahead=way == "ahead")) for way in WAYS]
+        searches = [str(request.in_slices(cost, ahead=way == "ahead")) for way in WAYS]
         times = [f"{1000 * median(some) / sentences:.1f}" for some in (each, ahead)]
-        table.add_row(f"{cost} pieces", slices[0], times[0], slices[1], times[1], ratio(each, ahead))
+        table.add_row(f"{cost} pieces", searches[0], times[0], searches[1], times[1], ratio(each, ahead))
     return table
 
 
