@@ -6,6 +6,7 @@ Modules:
     tagger          the deployment that tags
     source_index    the deployment that holds a node's index
     engine          what a tagger does with a batch
+    window_parts    a request's windows as parts that a batch may have
     jobs            what an Ingress sends to a Tagger
     batcher         requests take turns, in batches, long ones a part at a time
     pace            how much work a batch may have

@@ -1,4 +1,4 @@
-"""What a replica does with requests: it cuts them into windows, tags some of these at a time, and answers.
+"""What a replica does with requests: it cuts them into windows, does parts of the work with them, and answers.
 
 A replica begins requests by one checkpoint at a time, and ends each by the one that it began with. Before every batch
 it takes in the examples that were added to the service, so whatever was acknowledged shapes the next answer. No Ray, no
@@ -38,10 +38,8 @@ from serve.examples.uses import UseCounter
 from serve.jobs import Job, Labelled, Refusal
 from serve.memory import return_freed_memory
 from serve.places import shown_encoder, shown_place
+from serve.window_parts import WindowPart, window_parts
 
-SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
-EXPLAINED = 2  # times what a window costs alone, about: it is also tagged by theta
-INFLUENCED = 6  # the same with influences: back from each of two entities
 INFLUENCES = 2000  # characters of a text, at most, whose explanation has influences: they cost most of it
 
 log = logging.getLogger("metacross.serve")
@@ -112,20 +110,21 @@ class Engine:
         return Labelling(self._now(), sentences, language)
 
     def do(self, batch: Sequence[Parts[Tagging | Labelling]]) -> None:
-        """Tags windows of requests together; a request that cannot be answered does not touch the others."""
+        """Does parts of requests together; a request that cannot be answered does not touch the others."""
         try:
             self._now().take_in(self.store)
         except RunError as error:  # while the store does not answer, no new example was acknowledged either
             log.warning("answering by the examples of before: %s", error)
-        windows: dict[_Loaded, list[TaggedWindow]] = {}  # of two taggers, while a new bundle goes live
+        by_tagger: dict[_Loaded, list[WindowPart]] = {}  # of two, while a new bundle goes live
         for parts in batch:
             if parts.work.possible():
-                own = windows.setdefault(parts.work.loaded, [])
-                own += parts.work.windows[parts.start : parts.end]
-        for loaded, some in windows.items():
-            loaded.tagger.tag_windows(some)
+                by_tagger.setdefault(parts.work.loaded, []).extend(parts.work.parts[parts.start : parts.end])
+        for loaded, some in by_tagger.items():
+            loaded.tagger.look_up([tagged for part in some if not part.tags for tagged in part.windows])
+            windows = [tagged for part in some if part.tags for tagged in part.windows]
+            loaded.tagger.tag_windows(windows)
             if self.uses is not None:
-                self.uses.count(loaded.examples_behind(some))
+                self.uses.count(loaded.examples_behind(windows))
 
     def answer(self, requests: Sequence[Sequence[Job]]) -> list[EntitiesAnswer | Refusal]:
         """Tags the jobs of all requests at once, for callers without a queue."""
@@ -146,7 +145,7 @@ class Engine:
 
 
 class Tagging:
-    """A request whose texts are tagged; a part is a window.
+    """A request whose texts are tagged.
 
     Args:
         loaded: what tags them.
@@ -155,8 +154,8 @@ class Tagging:
     Attributes:
         loaded: as given.
         texts: the request's, cut.
-        windows: of these, in the order in which they are tagged.
-        costs: of the windows.
+        parts: of the work with their windows.
+        costs: of the parts.
     """
 
     def __init__(self, loaded: _Loaded, jobs: Sequence[Job]) -> None:
@@ -164,8 +163,8 @@ class Tagging:
         self.refusal = _unknown_label(loaded.tagger, jobs)
         self._jobs = [] if self.refusal else [_with_types(loaded.tagger, job) for job in jobs]
         self.texts = loaded.tagger.cut([_item(loaded.tagger, job) for job in self._jobs])
-        self.windows = self.texts.by_length()
-        self.costs = tuple(map(_cost, self.windows))
+        self.parts = tuple(window_parts(self.texts.by_length()))
+        self.costs = tuple(part.cost for part in self.parts)
 
     def possible(self) -> bool:
         """Whether it can be answered; examples may be deleted at any time, and with them neighbours."""
@@ -173,7 +172,7 @@ class Tagging:
         return self.refusal is None
 
     def result(self) -> EntitiesAnswer | Refusal:
-        """The answer, once all windows are tagged."""
+        """The answer, once all parts are done."""
         if self.refusal is not None:
             return self.refusal
         tagged = zip(self._jobs, self.texts.answers(), strict=True)
@@ -191,23 +190,23 @@ class Labelling:
     Attributes:
         loaded: as given.
         texts: the sentences, cut.
-        windows: of these, in the order in which they are tagged.
-        costs: of the windows.
+        parts: of the work with their windows.
+        costs: of the parts.
     """
 
     def __init__(self, loaded: _Loaded, sentences: Sequence[Sentence], language: str) -> None:
         self.loaded, self._sentences, self._language = loaded, sentences, language
         plainly = loaded.tagger.settings(adapt=False)
         self.texts = loaded.tagger.cut([(sentence, plainly) for sentence in sentences])
-        self.windows = self.texts.by_length()
-        self.costs = tuple(map(_cost, self.windows))
+        self.parts = tuple(window_parts(self.texts.by_length()))
+        self.costs = tuple(part.cost for part in self.parts)
 
     def possible(self) -> bool:
         """Whether it can be done: always."""
         return True
 
     def result(self) -> Labelled:
-        """The labelled sentences, once all windows are tagged."""
+        """The labelled sentences, once all parts are done."""
         tagger = self.loaded.tagger
         bound = tagger.config.serve.label_confidence
         probabilities = self.texts.probabilities()
@@ -284,14 +283,6 @@ class _Loaded:
             voted=support.voted or None,
             influences=None if support.voted else tuple(map(_influence, support.influences)),
         )
-
-
-def _cost(tagged: TaggedWindow) -> int:
-    """What a window costs, in word pieces, about. How many its support has is only known once it is looked up."""
-    settings, pieces = tagged.settings, len(tagged.window)
-    support = SUPPORT_PIECES * settings.neighbours if settings.adapt else 0
-    explained = INFLUENCED if settings.influences else EXPLAINED
-    return pieces * (explained if settings.explain else 1) + support
 
 
 def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:

@@ -42,7 +42,7 @@ class Progress:
     """How far a long request has come.
 
     Attributes:
-        done: how many of its windows are tagged.
+        done: how many of its parts are done.
     """
 
     done: int

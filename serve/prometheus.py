@@ -30,7 +30,11 @@ class TaggerMetrics:
         self._requests = metrics.Histogram(
             "metacross_batch_requests", description="Requests taken into a batch.", boundaries=SIZES
         )
-        self._windows = metrics.Histogram("metacross_batch_windows", description="Windows of these.", boundaries=SIZES)
+        self._windows = metrics.Histogram(
+            "metacross_batch_windows",
+            description="Windows tagged in a batch; in some, neighbours are only looked up.",
+            boundaries=SIZES,
+        )
         # The exact sum; see _spent.
         self._batched = metrics.Counter("metacross_batched_requests", description="Requests in all batches together.")
         self._waiting = metrics.Gauge("metacross_queue", description="Requests that wait for the next batch.")

@@ -101,7 +101,7 @@ class Tagger:
             request.future.cancel()  # whoever asked has gone, or it is done and this does nothing
 
     def _do(self, batch: list[Parts[Tagging | Labelling]]) -> None:
-        windows = sum(parts.end - parts.start for parts in batch)
+        windows = sum(part.tags for parts in batch for part in parts.work.parts[parts.start : parts.end])
         self._metrics.batch(len(batch), windows, waiting=len(self._batches))
         self._engine.do(batch)
         figures = self._engine.cache_figures

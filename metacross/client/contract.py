@@ -284,6 +284,8 @@ class AddedExample(Example):
 
     outcome: str = "added"
     """added; or replaced: the sentence was there with other labels; or unchanged: it was there with these labels."""
+    before: Annotated[Example | None, OMITTED] = None
+    """What was replaced; missing where nothing was, and where the request came again (Idempotency-Key)."""
 
 
 @dataclass(frozen=True)

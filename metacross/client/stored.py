@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 from metacross.client import example_calls as calls
 from metacross.client.contract import AddedExample, AddedTexts, DeletedExamples, Entity, Example, ImportedExamples
-from metacross.client.example_calls import ExampleFilters, NewExample
+from metacross.client.example_calls import ExampleFilters, NewExample, Pages
 from metacross.client.wire import Call, T
 
 State = Literal["queued", "labelled", "failed"]
+PageCall = Callable[[int | None], Call[Pages[T]]]  # the call for the page after an id; None: for the first one
 
 
 class StoredThings(ABC):
@@ -47,12 +48,7 @@ class StoredThings(ABC):
 
     def examples(self, *, newest: bool = False, **filters: Unpack[ExampleFilters]) -> Iterator[Example]:
         """The examples that match, by ascending id or the newest first, page after page; see `ExampleFilters`."""
-        after: int | None = None
-        while True:
-            page, after = self._send(calls.page_call(after, newest, filters))
-            yield from page
-            if after is None:
-                return
+        return self._all(lambda after: calls.page_call(after, newest, filters))
 
     def example(self, number: int) -> Example:
         """The example with this id; `RequestRefused` with status 404 where there is none."""
@@ -99,12 +95,7 @@ class StoredThings(ABC):
         self, *, state: State | None = None, language: str | None = None, newest: bool = False
     ) -> Iterator[AddedTexts]:
         """The texts in this state and language, by ascending id or the newest first, page after page."""
-        after: int | None = None
-        while True:
-            page, after = self._send(calls.text_page_call(after, newest, {"state": state, "language": language}))
-            yield from page
-            if after is None:
-                return
+        return self._all(lambda after: calls.text_page_call(after, newest, {"state": state, "language": language}))
 
     def text(self, number: int) -> AddedTexts:
         """What became of the text with this id; `RequestRefused` with status 404 where there is none."""
@@ -113,6 +104,15 @@ class StoredThings(ABC):
     def delete_text(self, number: int, *, examples: bool = False) -> None:
         """Deletes the text with this id, and with `examples` those that come from it and that nobody corrected."""
         self._send(calls.delete_text_call(number, examples=examples))
+
+    def _all(self, page_call: PageCall[T]) -> Iterator[T]:
+        """What is on all pages, each asked for when it is needed."""
+        after: int | None = None
+        while True:
+            page, after = self._send(page_call(after))
+            yield from page
+            if after is None:
+                return
 
     @abstractmethod
     def _send(self, call: Call[T]) -> T:
@@ -134,15 +134,9 @@ class AsyncStoredThings(ABC):
         """As `Client.export_examples`."""
         return await self._send(calls.export_call(form, filters))
 
-    async def examples(self, *, newest: bool = False, **filters: Unpack[ExampleFilters]) -> AsyncGenerator[Example]:
+    def examples(self, *, newest: bool = False, **filters: Unpack[ExampleFilters]) -> AsyncGenerator[Example]:
         """As `Client.examples`."""
-        after: int | None = None
-        while True:
-            page, after = await self._send(calls.page_call(after, newest, filters))
-            for example in page:
-                yield example
-            if after is None:
-                return
+        return self._all(lambda after: calls.page_call(after, newest, filters))
 
     async def example(self, number: int) -> Example:
         """As `Client.example`."""
@@ -177,17 +171,11 @@ class AsyncStoredThings(ABC):
         """As `Client.add_texts`."""
         return await self._send(calls.add_texts_call(texts, language, wait=wait))
 
-    async def texts(
+    def texts(
         self, *, state: State | None = None, language: str | None = None, newest: bool = False
     ) -> AsyncGenerator[AddedTexts]:
         """As `Client.texts`."""
-        after: int | None = None
-        while True:
-            page, after = await self._send(calls.text_page_call(after, newest, {"state": state, "language": language}))
-            for text in page:
-                yield text
-            if after is None:
-                return
+        return self._all(lambda after: calls.text_page_call(after, newest, {"state": state, "language": language}))
 
     async def text(self, number: int) -> AddedTexts:
         """As `Client.text`."""
@@ -196,6 +184,16 @@ class AsyncStoredThings(ABC):
     async def delete_text(self, number: int, *, examples: bool = False) -> None:
         """As `Client.delete_text`."""
         await self._send(calls.delete_text_call(number, examples=examples))
+
+    async def _all(self, page_call: PageCall[T]) -> AsyncGenerator[T]:
+        """As `StoredThings._all`."""
+        after: int | None = None
+        while True:
+            page, after = await self._send(page_call(after))
+            for one in page:
+                yield one
+            if after is None:
+                return
 
     @abstractmethod
     async def _send(self, call: Call[T]) -> T:

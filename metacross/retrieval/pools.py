@@ -82,13 +82,16 @@ class SourcePool:
                 f"{place}: the index holds {len(index)} vectors but the source sentences make {count} windows that may "
                 "be support; the bundle was written by another version. Train it again."
             )
+        of_window = [sentences[window.sentence] for window in self.windows]
+        adopted = [i for i, sentence in enumerate(of_window) if sentence.example_of]
+        self._words = {i: compared_words(self.windows[i], of_window[i]) for i in adopted}
 
     def __len__(self) -> int:
         return len(self._index)
 
     def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
-        """See `Pool`."""
-        return _neighbours(self._index, vectors_BH, k, lambda number: len(self.windows[number]))
+        """See `Pool`. Of adopted examples that say nearly the same only the most similar one is found."""
+        return _distinct_neighbours(self._index, vectors_BH, k, lambda n: len(self.windows[n]), self._words)
 
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         """See `Pool`."""
@@ -138,16 +141,7 @@ class ExamplePool:
 
     def search(self, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
         """See `Pool`. Of windows that say nearly the same only the most similar one is found, so there may be fewer."""
-        found: list[list[Neighbour]] = [[] for _ in vectors_BH]
-        open_rows = list(range(len(found)))
-        fetch = k
-        while open_rows:
-            rows = _neighbours(self._index, vectors_BH[open_rows], fetch, lambda n: len(self._examples[n].window))
-            for row, neighbours in zip(open_rows, rows, strict=True):
-                found[row] = _distinct(neighbours, self._words, k)
-            open_rows = [row for row in open_rows if len(found[row]) < k] if fetch < len(self) else []
-            fetch = min(4 * fetch, len(self))
-        return found
+        return _distinct_neighbours(self._index, vectors_BH, k, lambda n: len(self._examples[n].window), self._words)
 
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         """See `Pool`."""
@@ -172,10 +166,46 @@ def _neighbours(index: VectorIndex, vectors_BH: Vectors, k: int, pieces: Callabl
     ]
 
 
+def _distinct_neighbours(
+    index: VectorIndex,
+    vectors_BH: Vectors,
+    k: int,
+    pieces: Callable[[int], int],
+    words: Mapping[int, frozenset[str]],
+) -> list[list[Neighbour]]:
+    """The nearest K windows, and of near duplicates the nearest one alone; there may be fewer than K.
+
+    Args:
+        index: is searched.
+        vectors_BH: of the windows looked up.
+        k: how many, at most as many as are in the index.
+        pieces: the length of a window in word pieces, by its number.
+        words: compared words of the windows that may be near duplicates, by number; the others all count.
+    """
+    found: list[list[Neighbour]] = [[] for _ in vectors_BH]
+    open_rows = list(range(len(found)))
+    fetch = k
+    while open_rows:
+        rows = dict(zip(open_rows, _neighbours(index, vectors_BH[open_rows], fetch, pieces), strict=True))
+        for row, neighbours in rows.items():
+            found[row] = _distinct(neighbours, words, k)
+        # Where there were fewer than asked for, there are no more.
+        open_rows = [row for row, some in rows.items() if len(found[row]) < k and len(some) == fetch < len(index)]
+        fetch = min(4 * fetch, len(index))
+    return found
+
+
 def _distinct(neighbours: Sequence[Neighbour], words: Mapping[int, frozenset[str]], k: int) -> list[Neighbour]:
     """The first K windows that are no near duplicates of one before them."""
     kept: list[Neighbour] = []
+    compared: list[frozenset[str]] = []  # words of those among them that may be near duplicates
     for neighbour in neighbours:
-        if len(kept) < k and not any(near_duplicates(words[neighbour.number], words[n.number]) for n in kept):
-            kept.append(neighbour)
+        if len(kept) == k:
+            break
+        own = words.get(neighbour.number)
+        if own is not None:
+            if any(near_duplicates(own, others) for others in compared):
+                continue
+            compared.append(own)
+        kept.append(neighbour)
     return kept

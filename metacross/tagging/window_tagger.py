@@ -59,13 +59,28 @@ class Settings:
     influences: bool = True
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What a window's neighbours are looked up by, and what it is tagged from.
+
+    Attributes:
+        states_TH: its trunk states.
+        vector_H: its unit vector.
+    """
+
+    states_TH: Tensor
+    vector_H: Vectors
+
+
 @dataclass
 class TaggedWindow:
-    """A window, how it is to be tagged, and what `WindowTagger.tag` fills in.
+    """A window, how it is to be tagged, and what `WindowTagger` fills in.
 
     Attributes:
         window: of a sentence.
         settings: how to tag it.
+        encoded: from when its neighbours are looked up until it is tagged.
+        looked_up_in: the version of the labelled windows in which its neighbours were looked up.
         adapted_WC: tag probabilities of its scored words by adapted weights; None where it was not adapted.
         plain_WC: the same by theta; None where that was not asked for.
         neighbours: what the weights were adapted to, most similar first.
@@ -78,6 +93,8 @@ class TaggedWindow:
 
     window: Window
     settings: Settings
+    encoded: Encoded | None = None
+    looked_up_in: int | None = None
     adapted_WC: Tensor | None = None
     plain_WC: Tensor | None = None
     neighbours: Sequence[Neighbour] = field(default_factory=tuple)
@@ -155,6 +172,7 @@ class WindowTagger:
         self._tag_index = {tag: i for i, tag in enumerate(tags)}
         self._words = LabelledWords(model.classifier.config.hidden_size, **config.words.model_dump())
         self._words_of: dict[int, list[int]] = {}  # an example window's number -> its words' numbers
+        self._version = 0  # of the labelled windows: how often examples came or went
         # Cached trunk states and factors, and the model's hooks, are shared by all threads.
         self._lock = threading.Lock()
 
@@ -162,6 +180,19 @@ class WindowTagger:
     def cache_figures(self) -> CacheFigures:
         """How often support sentences' factors were at hand, and the memory they take."""
         return replace(self._cache.figures)
+
+    def look_up(self, windows: Sequence[TaggedWindow]) -> None:
+        """Finds the neighbours of windows that are to be adapted, ahead of `tag`, in fewer forwards and searches.
+
+        If examples come or go before they are tagged, `tag` searches again.
+
+        Raises:
+            UserError: more neighbours than there are labelled windows.
+        """
+        adapted = [tagged for tagged in windows if tagged.settings.adapt]
+        for group in groups(adapted, size=lambda tagged: len(tagged.window), most=GROUP_PIECES):
+            with self._lock, self.precision():
+                self._look_up(group)
 
     def tag(self, windows: Sequence[TaggedWindow]) -> None:
         """Fills in what was found in each window.
@@ -193,6 +224,7 @@ class WindowTagger:
         """Lets labelled windows be support, and their words vote, from now on; returns the windows' numbers."""
         with self._lock:
             which = self._config.retrieval.candidates
+            self._version += 1
             numbers = self._support.examples.add(examples.candidates, examples.vectors_BH, which)
             for number, words in zip(numbers, examples.words, strict=True):
                 numbered = words._replace(windows_M=np.full_like(words.windows_M, number))
@@ -202,6 +234,7 @@ class WindowTagger:
     def remove_examples(self, numbers: Sequence[int]) -> None:
         """Forgets labelled windows that `add_examples` took in."""
         with self._lock:
+            self._version += 1
             self._support.examples.remove(numbers)
             self._words.remove([word for number in numbers for word in self._words_of.pop(number)])
 
@@ -213,9 +246,7 @@ class WindowTagger:
     def _tag_adapted(self, windows: Sequence[TaggedWindow]) -> None:
         if not windows:
             return
-        states, vectors_BH = self.encode([tagged.window for tagged in windows])
-        with self._timed("search"):
-            self._search(windows, vectors_BH)
+        states = [encoded.states_TH for encoded in self._look_up(windows)]
         explained = [i for i, tagged in enumerate(windows) if tagged.settings.explain]
         plain = self._probabilities([windows[i] for i in explained], [states[i] for i in explained])
         for i, found_WC in zip(explained, plain, strict=True):
@@ -227,6 +258,22 @@ class WindowTagger:
             for i, found_WC in zip(same, found, strict=True):
                 windows[i].adapted_WC = found_WC
         self._find_voters([windows[i] for i in explained])
+        for tagged in windows:
+            tagged.encoded = None
+
+    def _look_up(self, windows: Sequence[TaggedWindow]) -> list[Encoded]:
+        """Encodes the windows that are not yet, and finds neighbours where that was not done among those of now."""
+        new = [tagged for tagged in windows if tagged.encoded is None]
+        if new:
+            states, vectors_BH = self.encode([tagged.window for tagged in new])
+            for tagged, states_TH, vector_H in zip(new, states, vectors_BH, strict=True):
+                tagged.encoded, tagged.looked_up_in = Encoded(states_TH, vector_H), None
+        encoded = [tagged.encoded for tagged in windows if tagged.encoded is not None]
+        open_ = [i for i, tagged in enumerate(windows) if tagged.looked_up_in != self._version]
+        if open_:
+            with self._timed("search"):
+                self._search([windows[i] for i in open_], np.stack([encoded[i].vector_H for i in open_]))
+        return encoded
 
     def _tag_plain(self, windows: Sequence[TaggedWindow]) -> None:
         if not windows:
@@ -254,6 +301,7 @@ class WindowTagger:
         most = max(tagged.settings.neighbours for tagged in windows)
         for tagged, row in zip(windows, self._support.search(vectors_BH, most), strict=True):
             tagged.neighbours = row[: tagged.settings.neighbours]
+            tagged.looked_up_in = self._version
         explained = [tagged for tagged in windows if tagged.settings.explain]
         found = iter(self._support.candidates([n.number for tagged in explained for n in tagged.neighbours]))
         for tagged in explained:

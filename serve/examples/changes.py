@@ -38,8 +38,9 @@ def put_by_people(
         elif there[key].says(sentence, language):
             additions.append(Addition(there[key], "unchanged"))
         else:
-            there[key] = there[key].corrected(sentence, language or there[key].language)
-            additions.append(Addition(there[key], "replaced"))
+            old = there[key]
+            there[key] = old.corrected(sentence, language or old.language)
+            additions.append(Addition(there[key], "replaced", before=old))
     write_new(connection, [example for key, example in there.items() if key not in before])
     write_corrected(connection, [there[key] for key in before if there[key] is not before[key]], version)
     return additions

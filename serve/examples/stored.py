@@ -110,14 +110,17 @@ class Addition:
     Attributes:
         example: the one that is stored for this sentence now.
         outcome: whether it was added, its labels replaced others, or it was there.
+        before: what was replaced; None where nothing was, and where it is not known any more.
     """
 
     example: StoredExample
     outcome: Outcome
+    before: StoredExample | None = None
 
     def as_answer(self) -> AddedExample:
         """The same as the service answers it."""
-        return AddedExample(**self.example.answer_fields(), outcome=self.outcome)
+        before = self.before.as_answer() if self.before else None
+        return AddedExample(**self.example.answer_fields(), outcome=self.outcome, before=before)
 
 
 @dataclass(frozen=True)

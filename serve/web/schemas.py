@@ -115,7 +115,7 @@ OTHER_NAMES = {"entity_group": "label", "word": "text"}  # of an entity's keys, 
 NOT_OF_LABELS = {
     *("plain_entities", "support"),  # metacross tag
     *("windows", "adapted", "plain"),  # a result
-    *("id", "created", "changed", "uses", "last_used", "outcome"),  # an example
+    *("id", "created", "changed", "uses", "last_used", "outcome", "before"),  # an example
     *("confidence", "uncertain", "labelled_by", "from_text"),  # a machine-labelled example
 }
 

@@ -12,11 +12,9 @@ from metacross.client.contract import Entity
 from metacross.corpora.sentence import sentence_from_words
 from serve.examples import ExampleStore
 from serve.web.routes import make_app
-from tests.client.test_client import Asked, Service, ask, service
+from tests.helpers.client_service import Asked, Service
 from tests.serve.web.test_example_routes import Capitals, Exchanged
 from tests.serve.web.test_routes import LIMITS
-
-__all__ = ["ask", "service"]  # fixtures
 
 
 @pytest.fixture(scope="module")

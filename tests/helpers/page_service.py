@@ -95,6 +95,13 @@ class PageService:
         """Stores an example that a machine labelled."""
         self.add(text, entities, "de").update(confidence=0.93, uncertain=[], labelled_by="5f0c2a91be77")
 
+    def put(self, example: Json) -> Json:
+        """Stores an example, or corrects that of the same sentence; the contract's ADDEDEXAMPLE."""
+        before = next((one for one in self.examples.values() if one["text"] == example["text"]), None)
+        if before is None:
+            return {**self.store(example), "outcome": "added"}
+        return {**self.store(example, before["id"]), "outcome": "replaced", "before": before}
+
     def store(self, example: Json, number: int | None = None) -> Json:
         text = example["text"]
         entities = [{**e, "text": text[e["start"] : e["end"]]} for e in example["entities"]]
@@ -237,7 +244,7 @@ def make_app(service: PageService) -> FastAPI:
         for i, example in enumerate(body["examples"]):
             if not re.fullmatch("([a-z]{2})?", example.get("language", "")):
                 raise Refusal(422, "A language is no code.", (f"examples.{i}.language", "two letters, such as pt"))
-        return {"examples": [service.store(example) for example in body["examples"]]}
+        return {"examples": [service.put(example) for example in body["examples"]]}
 
     @app.get("/v1/examples")
     def listed(request: Request, after: int | None = None, limit: int = 10, text: str = "", label: str = "") -> Json:

@@ -1,15 +1,18 @@
-"""Examples that say nearly the same take one place among the neighbours, and give it to others when they go."""
+"""Examples that say nearly the same take one place among the neighbours, added ones and those of a bundle."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from metacross.corpora.sentence import Sentence, sentence_from_text, sentence_from_words
 from metacross.encoder.windows import Window
-from metacross.retrieval.index import Vectors
+from metacross.retrieval.index import VectorIndex, Vectors
 from metacross.retrieval.near_duplicates import compared_words, near_duplicates
-from metacross.retrieval.pools import Candidate, ExamplePool
+from metacross.retrieval.pools import Candidate, ExamplePool, SourcePool
 
 SIZE = 8
 
@@ -81,3 +84,29 @@ def test_it_is_found_as_by_comparing_with_all(k: int) -> None:
             if all(len(words & (o := set(texts[j].split()))) < 0.8 * len(words | o) for j in expected):
                 expected.append(int(i))
         assert [n.number for n in row] == [numbers[i] for i in expected[:k]]
+
+
+class Whole:
+    """A PieceEncoder that makes every sentence one window."""
+
+    def windows(self, sentences: Sequence[Sentence]) -> list[Window]:
+        return [whole(sentence, number) for number, sentence in enumerate(sentences)]
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 60])
+def test_of_a_bundles_sentences_the_adopted_examples_count_once(k: int) -> None:
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.choice(["a", "b", "c", "d"], size=3)) for _ in range(90)]
+    sentences = [replace(candidate(text).sentence, example_of="es" * (i >= 30)) for i, text in enumerate(texts)]
+    vectors, queries = unit(rng, 90), unit(rng, 20)
+    index = VectorIndex(vectors, use_gpu=False)
+    pool = SourcePool(sentences, index, pieces=Whole(), which="all", place="")  # type: ignore[arg-type]
+    for query, row in zip(queries, pool.search(queries, k), strict=True):
+        expected: list[int] = []
+        for i in np.argsort(-(vectors @ query), kind="stable").tolist():
+            words = set(texts[i].split())
+            before = [set(texts[j].split()) for j in expected if j >= 30] if i >= 30 else []
+            if all(len(words & others) < 0.8 * len(words | others) for others in before):
+                expected.append(i)
+        assert [n.number for n in row] == expected[:k]
+        assert k < 60 or len(row) < k, "there are no more"

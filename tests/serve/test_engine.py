@@ -14,6 +14,8 @@ from metacross import AdaptiveTagger
 from metacross.adoption.by_confidence import label_by_confidence
 from metacross.client.contract import EntitiesAnswer, Result
 from metacross.corpora.sentence import sentence_from_text, sentence_from_words
+from metacross.retrieval.index import Vectors
+from metacross.retrieval.pools import Neighbour, SourcePool
 from serve.batcher import Parts
 from serve.engine import Engine, Labelling, Tagging
 from serve.examples import ExampleStore, Said
@@ -49,9 +51,10 @@ def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
 def test_windows_of_like_length_are_tagged_together(engine: Engine) -> None:
     works = (engine.begin(JOBS), engine.begin_labels([sentence_from_text(text) for text in (LONG, TEXT)], "en"))
     for work in works:
-        lengths = [(tagged.settings.adapt, len(tagged.window)) for tagged in work.windows]
+        windows = [tagged for part in work.parts if part.tags for tagged in part.windows]
+        lengths = [(tagged.settings.adapt, len(tagged.window)) for tagged in windows]
         assert lengths == sorted(lengths) and len(set(lengths)) > 1
-        assert sorted(map(id, work.windows)) == sorted(map(id, work.texts.windows))
+        assert sorted(map(id, windows)) == sorted(map(id, work.texts.windows))
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -109,6 +112,38 @@ def test_neighbours_that_were_deleted_meanwhile_refuse_their_request_alone(engin
         engine.do([part, beside])
     refusal = work.result()
     assert isinstance(refusal, Refusal) and f"neighbours={all_of_them}" in refusal.detail
+
+
+def test_neighbours_that_were_looked_up_ahead_are_those_of_the_moment(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came meanwhile counts and what was deleted does not; without either nothing is searched again."""
+    assert engine.store is not None
+    searched: list[int] = []
+    search = SourcePool.search
+
+    def counted(pool: SourcePool, vectors_BH: Vectors, k: int) -> list[list[Neighbour]]:
+        searched.append(len(vectors_BH))
+        return search(pool, vectors_BH, k)
+
+    monkeypatch.setattr(SourcePool, "search", counted)
+    all_of_them = engine.model().source_sentences + 1
+    (old,) = engine.store.add([sentence_from_words(["Eva", "left"], ["B-PER", "O"])], [""])
+    texts = [f"Zoe Quist left place {number}." for number in range(6)]
+    work = engine.begin([Job(text, explain=True, neighbours=all_of_them) for text in texts])
+    assert [part.tags for part in work.parts] == [False, *[True] * 6]
+    first, second = Parts(work, 0, 3), slices(work, 1)[3:]
+    engine.do([first])
+    assert searched == [6]
+    engine.store.delete(old.example.id)
+    (new,) = engine.store.add([sentence_from_words(["Jan", "stayed"], ["B-PER", "O"])], [""])
+    for part in second:
+        engine.do([part])
+    assert searched == [6, *[1] * 4]
+    answer = work.result()
+    assert isinstance(answer, EntitiesAnswer)
+    examples = [{s.example for s in one.support or () if not s.voted} for one in answer.results]
+    assert examples == [{None}, {None}, *[{None, new.example.id}] * 4], "the first two had the one that is gone"
 
 
 def test_what_a_service_does_not_allow_a_tagger_does_not_do(tiny_bundle: Path) -> None:

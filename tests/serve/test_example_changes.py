@@ -43,7 +43,10 @@ def test_the_same_labels_are_stored_once_and_others_replace_them(store: ExampleS
     assert outcomes(store, words, language="it") == [(1, "replaced")], "another language does"
     assert store.changes(version).deleted == [1] and store.changes(version).added == [store.get(1)]
     corrected = said("Ana lebt in Rom.", (12, 15, "LOC"))
-    assert outcomes(store, corrected, ROME, corrected) == [(1, "replaced")] * 3, "what is said last counts"
+    old = store.get(1)
+    again = store.add([corrected, ROME, corrected], [""] * 3)
+    assert [(a.example.id, a.outcome) for a in again] == [(1, "replaced")] * 3, "what is said last counts"
+    assert [a.before for a in again] == [old, *(a.example for a in again[:2])]
     example = store.get(1)
     assert example is not None and example.changed is not None
     assert (example.sentence.tags, example.language) == (("O", "O", "O", "B-LOC", "O"), "it")

@@ -14,27 +14,29 @@ const bare = ({ text, entities, language }) => ({
 export async function keep(example) {
   const { examples } = await call("POST", "v1/examples", { examples: [bare(example)] });
   const [kept] = examples;
-  const told = {
-    replaced: `Example ${kept.id} has these labels now.`,
-    unchanged: `This was known: it is example ${kept.id}.`,
-  };
-  const undo = button("Undo", () => remove(kept.id));
-  tell(told[kept.outcome] ?? `Kept as example ${kept.id}.`, ...(kept.outcome in told ? [] : [undo]));
+  if (kept.outcome === "unchanged") tell(`This was known: it is example ${kept.id}.`);
+  else if (kept.outcome === "replaced") tell(`Example ${kept.id} has these labels now.`, ...undoing(kept.before, kept));
+  else tell(`Kept as example ${kept.id}.`, button("Undo", () => remove(kept.id)));
   await changed("With the new example, the tagger");
   return kept;
 }
 
 /** Gives a stored example another text, other labels or another language. */
 export async function replace(id, example) {
-  const before = await call("GET", `v1/examples/${id}`); // to be able to undo it
-  await call("PUT", `v1/examples/${id}`, bare(example));
-  // Undone, a machine's labels would become a person's.
-  const undo = before.confidence === undefined ? [button("Undo", () => replaceOrTell(id, before))] : [];
-  tell(`Example ${id} is changed.`, ...undo);
+  await put(await call("GET", `v1/examples/${id}`), { ...example, id });
+}
+
+async function put(before, after) {
+  await call("PUT", `v1/examples/${after.id}`, bare(after));
+  tell(`Example ${after.id} is changed.`, ...undoing(before, after));
   await changed("With the changed example, the tagger");
 }
 
-const replaceOrTell = (id, example) => attempt($("examples-problem"), () => replace(id, example));
+/** The button that takes a change of an example back. A machine's labels have none: they would become a person's. */
+function undoing(before, after) {
+  const undo = () => attempt($("examples-problem"), () => put(after, before));
+  return before.confidence === undefined ? [button("Undo", undo)] : [];
+}
 
 /** Deletes an example; people's can be brought back. */
 export function remove(id) {

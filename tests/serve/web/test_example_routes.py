@@ -112,7 +112,12 @@ def test_the_answer_says_what_became_of_each_sentence(client: TestClient) -> Non
     answer = add(client, {**ROME, "entities": []}, LIMA)
     assert answer.status_code == 200 and "location" not in answer.headers, "nothing was created"
     assert [e["outcome"] for e in answer.json()["examples"]] == ["replaced", "unchanged"]
-    assert answer.json()["examples"][0]["changed"]
+    replaced, unchanged = answer.json()["examples"]
+    assert replaced["changed"] and replaced["before"] == {
+        k: v for k, v in told["examples"][2].items() if k != "outcome"
+    }
+    assert "before" not in unchanged
+    assert add(client, replaced).json()["unchanged"] == 1, "it can be sent as it was answered"
 
 
 def test_a_request_with_a_key_is_done_once(client: TestClient) -> None:

@@ -51,10 +51,11 @@ def test_an_entity_is_corrected_where_it_stands(open_page: OpenPage, service: Pa
     expect(page.locator("#after mark", has_text="Quito")).to_be_focused()
     page.keyboard.press("Enter")
     page.get_by_role("dialog", name="Quito").get_by_role("button", name="no name").click()
-    expect(page.locator("#news")).to_have_text(re.compile("Kept as example 2."))
-    assert [e["text"] for e in service.examples[2]["entities"]] == ["Amazon"]
+    expect(page.locator("#news")).to_contain_text("Example 1 has these labels now.")
+    assert [e["text"] for e in service.examples[1]["entities"]] == ["Amazon"], "there is one example for a sentence"
     page.locator("#news").get_by_role("button", name="Undo").click()
-    expect(page.locator("#news")).to_contain_text("Example 2 is deleted.")
+    expect(page.locator("#news")).to_contain_text("Example 1 is changed.")
+    assert [e["text"] for e in service.examples[1]["entities"]] == ["Amazon", "Quito"]
     page.locator("#after mark", has_text="Amazon").click()
     page.get_by_role("dialog", name="Amazon").get_by_role("button", name="Other words").click()
     expect(page.locator("#words")).to_have_text(re.compile("^Amazon"))
@@ -206,6 +207,31 @@ def test_a_stored_example_is_changed_and_that_can_be_undone(open_page: OpenPage,
     page.locator("#news").get_by_role("button", name="Undo").click()
     expect(page.locator("#summary")).to_contain_text(f"dropped 1 entity: {named('Nordwind', 'person')}")
     assert [e["text"] for e in service.examples[1]["entities"]] == ["Ida Holm"]
+
+
+def test_a_correction_that_replaced_labels_can_be_undone(open_page: OpenPage, service: PageService) -> None:
+    service.add("The laboratory hired Ida Holm.", {"Ida Holm": "PER"})
+    page = open_page()
+    tag(page, "The laboratory hired Ida Holm.")
+    page.locator("#after mark").click()
+    page.locator("#correction").get_by_role("button", name="organisation").click()
+    expect(page.locator("#news")).to_contain_text("Example 1 has these labels now.")
+    assert (service.examples[1]["entities"][0]["label"], service.examples[1]["language"]) == ("ORG", "en")
+    page.locator("#news").get_by_role("button", name="Undo").click()
+    expect(page.locator("#summary")).to_contain_text(
+        f"changed 1 entity: {named('Ida Holm', 'organisation')} became person"
+    )
+    assert (service.examples[1]["entities"][0]["label"], service.examples[1]["language"]) == ("PER", "")
+
+
+def test_a_machines_labels_that_were_corrected_do_not_come_back(open_page: OpenPage, service: PageService) -> None:
+    service.add_by_machine("Nordwind hired Ida Holm.", {"Ida Holm": "PER"})
+    page = open_page()
+    tag(page, "Nordwind hired Ida Holm.")
+    page.locator("#after mark").click()
+    page.locator("#correction").get_by_role("button", name="organisation").click()
+    expect(page.locator("#news")).to_contain_text("Example 1 has these labels now.")
+    expect(page.get_by_role("button", name="Undo")).to_have_count(0)
 
 
 def test_examples_go_in_and_out_as_files(open_page: OpenPage, service: PageService, tmp_path: Path) -> None:
