@@ -2,8 +2,8 @@
 
 Modules:
     build           the steps: read, encode, index, look up neighbours, measure
-    shards          sentences and vectors as Parquet files
-    window_encoder  a shard of sentences -> a shard of vectors
+    parts           sentences and vectors as Parquet files
+    window_encoder  a part of sentences -> a part of vectors
     ray_pool        the same by a pool of encoders on Ray Data
     recall          what an approximate index finds of what exact search finds
 """

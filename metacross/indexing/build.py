@@ -1,8 +1,8 @@
 """Making a prepared source (retrieval/prepared.py) without Ray: read, encode, index, look up neighbours, measure.
 
 Every step works through the source in parts of bounded size; complete in memory are the index and a few numbers per
-window. Shards are encoded by a function that the caller gives (`ray_pool`: by a pool of actors; without one, by this
-process). Shards that an interrupted call has encoded stay in a hidden directory beside `out`, and the next call
+window. Parts are encoded by a function that the caller gives (`ray_pool`: by a pool of actors; without one, by this
+process). Parts that an interrupted call has encoded stay in a hidden directory beside `out`, and the next call
 continues with them.
 
 Shapes: M windows, N of them in the index, K neighbours, H vector size, B windows of a file.
@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from metacross.config import Config
 from metacross.errors import RunError, UserError
 from metacross.events import Note, Preparation, Show
+from metacross.indexing.parts import Encoded, write_sentences
 from metacross.indexing.recall import measure_recall
-from metacross.indexing.shards import Encoded, write_sentences
 from metacross.indexing.window_encoder import WindowEncoder, encode_here
 from metacross.retrieval.index import UntrainedIndex, VectorIndex, factory_string
 from metacross.retrieval.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, Facts, encoder_digest, made_from
@@ -39,9 +39,9 @@ from metacross.storage.files import file_record
 from metacross.time_left import TimeLeft
 
 Encode = Callable[[Path, Path, int], None]
-"""Encodes the shards of sentences in the first directory into shards of vectors in the second.
+"""Encodes the parts of sentences in the first directory into parts of vectors in the second.
 
-Shards whose vectors are in the second directory already are left out. The third argument is the number of sentences.
+Parts whose vectors are in the second directory already are left out. The third argument is the number of sentences.
 """
 
 RECALL_AT = 10  # neighbours that are compared for the recall
@@ -101,7 +101,7 @@ def prepare(
 ) -> Facts:
     """Makes a prepared source at `out`, completely or not at all; replaces one that is there.
 
-    If an interrupted call left encoded shards of the same source, encoder and settings, this call continues with them;
+    If an interrupted call left encoded parts of the same source, encoder and settings, this call continues with them;
     they are in `.NAME.encoding` beside `out` until it is complete.
 
     Args:
@@ -201,16 +201,16 @@ class _Preparation:
         vectors.rename(folder / "vectors")
 
     def _vectors_directory(self, made: dict[str, Any]) -> Path:
-        """Returns the directory that vectors are encoded into, with an interrupted call's shards if they fit.
+        """Returns the directory that vectors are encoded into, with an interrupted call's parts if they fit.
 
         Args:
-            made: all that the vectors depend on; shards that were made from something else are removed.
+            made: all that the vectors depend on; parts that were made from something else are removed.
         """
         vectors, key = self.waiting / "vectors", self.waiting / "made_from.json"
         text = json.dumps(made, ensure_ascii=False)
         if key.is_file() and key.read_text(encoding="utf-8") == text:
             done = len(list(vectors.glob("*.parquet")))
-            self.show(Note(f"{done} shards were encoded by an earlier call and are used again"))
+            self.show(Note(f"{done} parts were encoded by an earlier call and are used again"))
             return vectors
         shutil.rmtree(self.waiting, ignore_errors=True)
         vectors.mkdir(parents=True)

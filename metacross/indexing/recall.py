@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metacross.indexing.shards import Encoded
+from metacross.indexing.parts import Encoded
 from metacross.retrieval.index import VectorIndex
 from metacross.sequences import spread
 

@@ -1,4 +1,4 @@
-"""Encoding shards of sentences into shards of their windows' vectors, without Ray.
+"""Encoding parts of sentences into parts of their windows' vectors, without Ray.
 
 A `WindowEncoder` turns a table of sentences into a table of vectors; `ray_pool` holds one in each of its actors.
 
@@ -20,7 +20,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast
 from metacross.encoder.loading import load_encoder
 from metacross.encoder.rows import trunk_states
-from metacross.indexing.shards import shards_to_encode
+from metacross.indexing.parts import parts_to_encode
 from metacross.retrieval.pools import may_be_support
 from metacross.storage.files import temporary_name
 
@@ -49,7 +49,7 @@ class WindowEncoder:
         self.loaded = load_encoder(config, ("O",), device=device)  # its tag head is never used
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Encodes the sentences of a table of `shards.SENTENCES`.
+        """Encodes the sentences of a table of `parts.SENTENCES`.
 
         Returns:
             A row for each window: the number of its sentence, its own number within the sentence, the sentence's owner,
@@ -82,26 +82,26 @@ class WindowEncoder:
 
 
 def _sentence(row: dict[str, Any]) -> Sentence:
-    """The sentence in a row of a shard."""
+    """The sentence in a row of a part."""
     spans = tuple(zip(row["starts"], row["ends"], strict=True))
     words = tuple(row["text"][start:end] for start, end in spans)
     return Sentence(row["text"], words, spans, tuple(row["tags"]))
 
 
-def encode_shard(encoder: WindowEncoder, shard: Path, vectors: Path) -> int:
-    """Encodes one shard into a file of the same name in `vectors`; returns how many sentences it has.
+def encode_part(encoder: WindowEncoder, part: Path, vectors: Path) -> int:
+    """Encodes one part into a file of the same name in `vectors`; returns how many sentences it has.
 
     The file is written under another name and renamed, so an interrupted call leaves none that is incomplete.
     """
-    table = pq.read_table(shard)
+    table = pq.read_table(part)
     parts = [encoder(table.slice(start, BATCH)) for start in range(0, len(table), BATCH)]
-    temporary = temporary_name(vectors / shard.name)
+    temporary = temporary_name(vectors / part.name)
     pq.write_table(pa.concat_tables(parts), temporary)
-    temporary.replace(vectors / shard.name)
+    temporary.replace(vectors / part.name)
     return len(table)
 
 
 def encode_here(encoder: WindowEncoder, sentences: Path, vectors: Path, total: int) -> None:
-    """Encodes in this process all shards that have no vectors yet; arguments as for `build.Encode`."""
-    for shard in shards_to_encode(sentences, vectors)[0]:
-        encode_shard(encoder, shard, vectors)
+    """Encodes in this process all parts that have no vectors yet; arguments as for `build.Encode`."""
+    for part in parts_to_encode(sentences, vectors)[0]:
+        encode_part(encoder, part, vectors)
