@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metacross.errors import UserError
+from metacross.retrieval.gpu_index import copy_to_gpu, gpu_options
 from metacross.sequences import spread
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
-GPU_TEMPORARY_MB = 256  # a GPU index would reserve up to 1.5 GiB by default
 FLAT_UP_TO = 1_000_000  # vectors; with more, exact search is slow and takes too much memory
 # An index that has to be trained is trained on this many vectors, or if it has inverted lists (IVF) and that is more,
 # on this many per list (FAISS wants at least 39).
@@ -54,12 +54,13 @@ class VectorIndex:
     Args:
         vectors_NH: unit vectors of windows.
         ids_N: the windows' numbers, which searches return; 0, 1, ... by default.
-        use_gpu: False keeps the index on the CPU; `auto` puts it on the GPU if FAISS sees one; True demands one.
+        use_gpu: False keeps the index on the CPU; `auto` puts it on the GPU if FAISS sees one and has this kind of index
+            for it (see `gpu_index`); True demands that.
         factory: FAISS's name of the kind of index; see `factory_string`.
         lists_searched: IVF only: inverted lists searched per query (FAISS nprobe).
 
     Raises:
-        UserError: FAISS knows no such index, there are too few vectors to train it, or there is no GPU.
+        UserError: FAISS knows no such index, there are too few vectors to train it, or it cannot be on a GPU.
     """
 
     def __init__(
@@ -172,10 +173,16 @@ class VectorIndex:
         gpus = getattr(self._faiss, "get_num_gpus", lambda: 0)()
         if use_gpu is True and gpus == 0:
             raise UserError("FAISS sees no GPU: install faiss-gpu in place of faiss-cpu, or set use_gpu to auto")
-        if use_gpu is not False and gpus > 0:
-            self._resources = self._faiss.StandardGpuResources()
-            self._resources.setTempMemory(GPU_TEMPORARY_MB << 20)
-            self._index = self._faiss.index_cpu_to_gpu(self._resources, 0, index)
+        if use_gpu is False or gpus == 0:
+            return
+        options = gpu_options(self._faiss, index.index)
+        if options is not None:
+            self._index, self._resources = copy_to_gpu(self._faiss, index, options)
+        elif use_gpu is True:
+            raise UserError(
+                f"FAISS has no {type(self._faiss.downcast_index(index.index)).__name__} of these sizes for GPUs. "
+                "Set use_gpu to auto, or choose another retrieval.index, such as IVF4096,PQ96 or IVF4096,SQ8."
+            )
 
 
 class UntrainedIndex:
@@ -205,6 +212,10 @@ class UntrainedIndex:
             ) from error
         self.wanted = 0 if self._index.is_trained else TRAINING_VECTORS
         ivf = self.faiss.try_extract_index_ivf(self._index)
+        for quantized in (ivf, self.faiss.downcast_index(self._index)):
+            # FAISS would also sort the codes for polysemous search, which nobody asks for: 1.6 s for each of them.
+            if hasattr(quantized, "do_polysemous_training"):
+                quantized.do_polysemous_training = False
         if ivf is not None:
             ivf.nprobe = min(lists_searched, ivf.nlist)
             self.wanted = max(self.wanted, TRAINING_VECTORS_PER_LIST * ivf.nlist)
