@@ -151,14 +151,21 @@ class Encoded:
 
     def batches(self, wanted: NDArray[np.int64] | None = None) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
         """Yields numbers and vectors of all windows, or of the `wanted` ones (ascending), one file at a time."""
+        for file, numbers, rows in self.files_of(wanted):
+            column = pq.read_table(file, columns=["vector"])["vector"].combine_chunks()
+            yield numbers, column.flatten().to_numpy().reshape(len(column), -1)[rows]
+
+    def files_of(
+        self, wanted: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[Path, NDArray[np.int64], NDArray[np.int64]]]:
+        """Yields the files that have all windows, or the `wanted` ones, with these windows' numbers and rows."""
         first = 0
         for file, rows in zip(self.files, self.rows, strict=True):
             numbers = np.arange(first, first + rows)
             if wanted is not None:
                 numbers = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + rows)]
             if len(numbers):
-                column = pq.read_table(file, columns=["vector"])["vector"].combine_chunks()
-                yield numbers, column.flatten().to_numpy().reshape(rows, -1)[numbers - first]
+                yield file, numbers, numbers - first
             first += rows
 
     def gather(self, wanted: NDArray[np.int64]) -> Vectors:

@@ -78,7 +78,9 @@ def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None =
     return EncoderPool(count, gpus > 0, reserved, max(1, cpus // count))
 
 
-def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show: Show) -> Facts:
+def prepare_on_ray(
+    config: Config, out: Path, *, shards: int | None = None, actors: int | None = None, show: Show
+) -> Facts:
     """`build.prepare` with the encoding on Ray, on all of the cluster's GPUs or CPUs.
 
     Uses the Ray that is initialised; else the cluster at RAY_ADDRESS, whose nodes must all see `out`; else starts Ray
@@ -89,7 +91,8 @@ def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show
     def encode(sentences: Path, vectors: Path, total: int) -> None:
         encode_on_ray(config, sentences, vectors, total, actors=actors, show=show)
 
-    return prepare(config, out, encode=encode, use_gpu="auto" if config.train.use_gpu else False, show=show)
+    use_gpu = "auto" if config.train.use_gpu else False
+    return prepare(config, out, shards=shards, encode=encode, use_gpu=use_gpu, show=show)
 
 
 def encode_on_ray(

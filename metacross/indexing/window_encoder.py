@@ -53,7 +53,7 @@ class WindowEncoder:
 
         Returns:
             A row for each window: the number of its sentence, its own number within the sentence, the sentence's owner,
-            whether there are entities among its scored words, and its unit vector (H).
+            whether there are entities among its scored words, its unit vector (H), and the other fields of `Window`.
         """
         sentences = [_sentence(row) for row in table.to_pylist()]
         windows = self.loaded.pieces.windows(sentences)
@@ -77,6 +77,11 @@ class WindowEncoder:
                 "owner": pa.array(table["owner"].to_numpy()[row_M]),
                 "with_entities": pa.array(with_entities, pa.bool_()),
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(flat.numpy()), size),
+                "piece_ids": pa.array([w.piece_ids for w in windows], pa.list_(pa.int32())),
+                "first_pieces": pa.array([w.first_pieces for w in windows], pa.list_(pa.int32())),
+                "start": pa.array([w.start for w in windows], pa.int32()),
+                "scored_start": pa.array([w.scored[0] for w in windows], pa.int32()),
+                "scored_end": pa.array([w.scored[1] for w in windows], pa.int32()),
             }
         )
 

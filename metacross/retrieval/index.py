@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,8 @@ class VectorIndex:
     Args:
         vectors_NH: unit vectors of windows.
         ids_N: the windows' numbers, which searches return; 0, 1, ... by default.
-        use_gpu: False keeps the index on the CPU; `auto` puts it on the GPU if FAISS sees one and has this kind of index
-            for it (see `gpu_index`); True demands that.
+        use_gpu: False keeps the index on the CPU; `auto` puts it on the GPU if FAISS sees one and has this kind of
+            index for it (see `gpu_index`); True demands that.
         factory: FAISS's name of the kind of index; see `factory_string`.
         lists_searched: IVF only: inverted lists searched per query (FAISS nprobe).
 
@@ -87,11 +87,17 @@ class VectorIndex:
         return self
 
     @classmethod
-    def load(cls, path: Path, *, use_gpu: bool | str = "auto") -> VectorIndex:
-        """Loads the index that `save` wrote."""
+    def load(cls, path: Path, *, use_gpu: bool | str = "auto", mapped: bool = False) -> VectorIndex:
+        """Loads the index that `save` wrote.
+
+        Args:
+            path: its file.
+            use_gpu: see `VectorIndex`.
+            mapped: leave inverted lists in the file, from which they are read in every search; nothing can be added.
+        """
         self = cls.__new__(cls)
         self._faiss = _faiss()
-        self._set(self._faiss.read_index(str(path)), use_gpu)
+        self._set(self._faiss.read_index(str(path), self._faiss.IO_FLAG_MMAP if mapped else 0), use_gpu)
         return self
 
     def add(self, vectors_NH: Vectors, ids_N: Ids) -> None:
@@ -117,6 +123,13 @@ class VectorIndex:
         inner = self._faiss.downcast_index(self._cpu.index)
         return isinstance(inner, self._faiss.IndexFlat)
 
+    @property
+    def quantized(self) -> bool:
+        """Whether it stores codes in place of vectors, so that similarities are approximate."""
+        inner = self._faiss.downcast_index(self._cpu.index)
+        whole = self._faiss.IndexFlat | self._faiss.IndexIVFFlat | self._faiss.IndexHNSWFlat
+        return not isinstance(inner, whole)
+
     def search(self, vectors_BH: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Similarities and numbers (B, K) of the K most similar vectors, best first.
 
@@ -134,39 +147,8 @@ class VectorIndex:
         return similarity_BK, number_BK
 
     def neighbours(self, vectors_BH: Vectors, k: int, *, own_B: Ids, owner_M: Ids) -> Ids:
-        """Numbers (B, K) of the most similar windows that belong to another sentence.
-
-        Args:
-            vectors_BH: unit vectors of the windows looked up.
-            k: number of neighbours of each.
-            own_B: the owner of each window looked up: an id that windows of one sentence and of its exact duplicates
-                share.
-            owner_M: the owners of all source windows, by number.
-
-        Raises:
-            UserError: some window has fewer than K such neighbours.
-        """
-        out_BK = np.full((len(vectors_BH), k), -1, dtype=np.int64)
-        open_rows = np.arange(len(vectors_BH))
-        # One more than K is enough for most; a sentence with many windows or duplicates needs more.
-        fetch = k + 1
-        while len(open_rows):
-            fetch = min(fetch, len(self))
-            _, numbers = self.search(vectors_BH[open_rows], fetch)
-            # An IVF index that finds too few in the lists it searches fills up with -1.
-            others = (numbers >= 0) & (owner_M[numbers] != own_B[open_rows, None])
-            enough = others.sum(1) >= k
-            for row, candidates, other in zip(open_rows[enough], numbers[enough], others[enough], strict=True):
-                out_BK[row] = candidates[other][:k]
-            open_rows = open_rows[~enough]
-            if len(open_rows) and fetch == len(self):
-                raise UserError(
-                    f"episodes.support_size={k} but some sentence has fewer than {k} others to be compared with among "
-                    f"the {len(self)} source sentences. Lower episodes.support_size or give more (and different) data"
-                    f"{'' if self.exact else ', or raise retrieval.lists_searched'}."
-                )
-            fetch *= 4
-        return out_BK
+        """See `nearest_others`."""
+        return nearest_others(self, vectors_BH, k, own_B=own_B, owner_M=owner_M)
 
     def _set(self, index: Any, use_gpu: bool | str) -> None:
         self._cpu = self._index = index
@@ -235,6 +217,57 @@ class UntrainedIndex:
                     f"({_complaint(error)}). Use flat, or fewer lists."
                 ) from error
         return self.faiss.IndexIDMap(self._index)
+
+
+class Searchable(Protocol):
+    """An index, complete or in shards."""
+
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether searches compare with every vector, unquantized."""
+
+    def search(self, vectors_BH: Vectors, k: int) -> tuple[Vectors, Ids]:
+        """Similarities and numbers (B, K) of the K most similar vectors, best first; the number -1 where none is."""
+
+
+def nearest_others(index: Searchable, vectors_BH: Vectors, k: int, *, own_B: Ids, owner_M: Ids) -> Ids:
+    """Numbers (B, K) of the most similar windows that belong to another sentence.
+
+    Args:
+        index: over those source windows that may be support.
+        vectors_BH: unit vectors of the windows looked up.
+        k: number of neighbours of each.
+        own_B: the owner of each window looked up: an id that windows of one sentence and of its exact duplicates
+            share.
+        owner_M: the owners of all source windows, by number.
+
+    Raises:
+        UserError: some window has fewer than K such neighbours.
+    """
+    out_BK = np.full((len(vectors_BH), k), -1, dtype=np.int64)
+    open_rows = np.arange(len(vectors_BH))
+    # One more than K is enough for most; a sentence with many windows or duplicates needs more.
+    fetch = k + 1
+    while len(open_rows):
+        fetch = min(fetch, len(index))
+        _, numbers = index.search(vectors_BH[open_rows], fetch)
+        # An IVF index that finds too few in the lists it searches fills up with -1.
+        others = (numbers >= 0) & (owner_M[numbers] != own_B[open_rows, None])
+        enough = others.sum(1) >= k
+        for row, candidates, other in zip(open_rows[enough], numbers[enough], others[enough], strict=True):
+            out_BK[row] = candidates[other][:k]
+        open_rows = open_rows[~enough]
+        if len(open_rows) and fetch == len(index):
+            raise UserError(
+                f"episodes.support_size={k} but some sentence has fewer than {k} others to be compared with among "
+                f"the {len(index)} source sentences. Lower episodes.support_size or give more (and different) data"
+                f"{'' if index.exact else ', or raise retrieval.lists_searched'}."
+            )
+        fetch *= 4
+    return out_BK
 
 
 def _complaint(error: RuntimeError) -> str:

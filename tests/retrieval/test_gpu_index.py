@@ -1,4 +1,4 @@
-"""What FAISS is told when an index goes to a GPU, with a stand-in for the part of FAISS that only its GPU builds have."""
+"""What FAISS is told when an index goes to a GPU, with a stand-in for what only its GPU builds have."""
 
 from __future__ import annotations
 
