@@ -1,10 +1,11 @@
 """The service: metacross over HTTP, on Ray Serve.
 
 Modules:
-    app             the three deployments, wired
+    app             the deployments, wired
     ingress         the deployment that takes HTTP requests
     tagger          the deployment that tags
     source_index    the deployment that holds a node's index
+    source_shards   the deployments that hold a shard of a large index each
     engine          what a tagger does with a batch
     jobs            what an Ingress sends to a Tagger
     batcher         requests take turns, in batches, long ones a part at a time

@@ -250,7 +250,7 @@ class _Preparation:
             reranked=rerank,
             shards=records,
         )
-        shards = [IndexShard(shard_folder(waiting, i), record, mapped=True) for i, record in enumerate(records)]
+        shards = [IndexShard.open(shard_folder(waiting, i), record, mapped=True) for i, record in enumerate(records)]
         plain, reranked = (ShardedIndex(whole, one_by_one(shards), rerank=count) for count in (0, rerank))
         with self._timed("recall"):
             whole["recall"] = measure_recall(encoded, candidates, plain, k=facts["recall_at"])

@@ -104,26 +104,51 @@ class IndexShard:
     """A shard, opened for searches.
 
     Args:
-        folder: its directory.
-        record: what shards.json says of it.
-        use_gpu: see `VectorIndex`.
-        mapped: see `VectorIndex.load`.
-
-    Raises:
-        UserError: a file is missing, or not as it was written.
+        index: over its windows.
+        numbers_N: their numbers among all windows, ascending.
+        pieces_N: their lengths in word pieces.
+        vectors_NH: their unit vectors in float16; may be on the disk.
+        windows: reads them and their sentences.
     """
 
-    def __init__(self, folder: Path, record: ShardRecord, *, use_gpu: bool | str = False, mapped: bool = False) -> None:
+    def __init__(
+        self,
+        index: VectorIndex,
+        numbers_N: Ids,
+        pieces_N: NDArray[np.int32],
+        vectors_NH: NDArray[np.float16],
+        windows: pa.RecordBatchFileReader,
+    ) -> None:
+        self._index, self._numbers_N, self._pieces_N, self._vectors_NH = index, numbers_N, pieces_N, vectors_NH
+        self._windows = windows
+        rows = [windows.get_batch(i).num_rows for i in range(windows.num_record_batches)]
+        self._batch_starts = np.cumsum([0, *rows])
+
+    @classmethod
+    def open(
+        cls, folder: Path, record: ShardRecord, *, use_gpu: bool | str = False, mapped: bool = False
+    ) -> IndexShard:
+        """Opens the shard in a directory.
+
+        Args:
+            folder: the directory.
+            record: what shards.json says of it.
+            use_gpu: see `VectorIndex`.
+            mapped: see `VectorIndex.load`.
+
+        Raises:
+            UserError: a file is missing, or not as it was written.
+        """
         for name, written in record["files"].items():
             if not (folder / name).is_file() or file_record(folder / name) != written:
                 raise UserError(f"{folder / name}: missing, or not as it was written. Copy the shards again.")
-        self._index = VectorIndex.load(folder / INDEX, use_gpu=use_gpu, mapped=mapped)
-        self._numbers_N: Ids = np.load(folder / NUMBERS, allow_pickle=False)
-        self._pieces_N: NDArray[np.int32] = np.load(folder / PIECES, allow_pickle=False)
-        self._vectors_NH = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-        self._windows = pa.ipc.open_file(pa.memory_map(str(folder / WINDOWS)))
-        rows = [self._windows.get_batch(i).num_rows for i in range(self._windows.num_record_batches)]
-        self._batch_starts = np.cumsum([0, *rows])
+        return cls(
+            VectorIndex.load(folder / INDEX, use_gpu=use_gpu, mapped=mapped),
+            np.load(folder / NUMBERS, allow_pickle=False),
+            np.load(folder / PIECES, allow_pickle=False),
+            np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False),
+            pa.ipc.open_file(pa.memory_map(str(folder / WINDOWS))),
+        )
 
     def __len__(self) -> int:
         return len(self._index)

@@ -50,11 +50,12 @@ class ShardedIndex:
         rerank: how many of the best are ranked anew where the index stores codes; 0: none.
 
     Attributes:
+        facts: as given.
         missing: numbers of the shards that did not answer the last search.
     """
 
     def __init__(self, facts: ShardsFacts, ask: Ask, *, rerank: int) -> None:
-        self._facts, self._ask = facts, ask
+        self.facts, self._ask = facts, ask
         self._rerank = rerank if facts["quantized"] else 0
         self._firsts = np.array([shard["first"] for shard in facts["shards"]])
         self.missing: tuple[int, ...] = ()
@@ -72,16 +73,16 @@ class ShardedIndex:
             UserError: there are none, or one is not complete.
         """
         facts = read_shards(path)
-        shards = [IndexShard(shard_folder(path, i), one, mapped=mapped) for i, one in enumerate(facts["shards"])]
+        shards = [IndexShard.open(shard_folder(path, i), one, mapped=mapped) for i, one in enumerate(facts["shards"])]
         return cls(facts, one_by_one(shards), rerank=rerank)
 
     def __len__(self) -> int:
-        return self._facts["indexed"]
+        return self.facts["indexed"]
 
     @property
     def exact(self) -> bool:
         """Whether searches compare with every vector, unquantized."""
-        return self._facts["index"] == "Flat"
+        return self.facts["index"] == "Flat"
 
     def find(self, vectors_BH: Vectors, k: int) -> Found:
         """The K most similar windows of all shards.
@@ -122,6 +123,12 @@ class ShardedIndex:
         answers = self._ask("candidates", {shard: (own,) for shard, own in asked.items()})
         found = {n: one for shard, some in answers.items() for n, one in zip(asked[shard], some, strict=True)}
         return [found[number] for number in numbers]
+
+    def similarities(self, vectors_BH: Vectors, row_P: Ids, number_P: Ids) -> Vectors:
+        """Similarities (P,) by the vectors on the disk, as `IndexShard.similarities` has them; one shard's pairs."""
+        (shard,) = {*self._shards_of(number_P).tolist()}
+        found: Vectors = self._ask("similarities", {shard: (vectors_BH, row_P, number_P)})[shard]
+        return found
 
     def _reranked(self, vectors_BH: Vectors, found: Found, k: int) -> Found:
         """The K best of those found, by the vectors on the disk."""

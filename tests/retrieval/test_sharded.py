@@ -96,7 +96,7 @@ def test_windows_come_from_the_disk(places: dict[int, Path]) -> None:
 def test_a_shard_that_does_not_answer(places: dict[int, Path]) -> None:
     """Once it is missing from the search, once only when the best are to be re-ranked."""
     facts = read_shards(places[3])
-    shards = [IndexShard(shard_folder(places[3], i), record) for i, record in enumerate(facts["shards"])]
+    shards = [IndexShard.open(shard_folder(places[3], i), record) for i, record in enumerate(facts["shards"])]
     gone_for = ""
 
     def ask(method: str, arguments: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
