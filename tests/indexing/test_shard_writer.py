@@ -85,6 +85,7 @@ def test_an_interrupted_call_goes_on_with_its_shards(
         filled.append(folder)
         real(self, folder, own)
 
+    monkeypatch.setattr(parts, "PART", 7)
     monkeypatch.setattr(shard_writer.ShardWriter, "_fill", fill)
     with pytest.raises(KeyboardInterrupt):
         prepare(tiny_config(tiny_folder), tmp_path / "out", shards=3)
