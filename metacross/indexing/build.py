@@ -241,15 +241,16 @@ class _Preparation:
         with self._timed("shards"):
             records, tags = writer.write()
         rerank = self.config.serve.rerank
-        whole = ShardsFacts(
-            **{**facts, "format": SHARDS_FORMAT},
-            vector_size=self.vector_size,
-            quantized=VectorIndex.load(waiting / TRAINED, use_gpu=False).quantized,
-            tags=tags,
-            recall_reranked=0.0,
-            reranked=rerank,
-            shards=records,
-        )
+        whole: ShardsFacts = {
+            **facts,
+            "format": SHARDS_FORMAT,
+            "vector_size": self.vector_size,
+            "quantized": VectorIndex.load(waiting / TRAINED, use_gpu=False).quantized,
+            "tags": tags,
+            "recall_reranked": 0.0,
+            "reranked": rerank,
+            "shards": records,
+        }
         shards = [IndexShard.open(shard_folder(waiting, i), record, mapped=True) for i, record in enumerate(records)]
         plain, reranked = (ShardedIndex(whole, one_by_one(shards), rerank=count) for count in (0, rerank))
         with self._timed("recall"):
