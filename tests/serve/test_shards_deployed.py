@@ -12,14 +12,16 @@ from pathlib import Path
 import httpx
 import pytest
 import ray
+import yaml
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
+from ray.serve.schema import ServeDeploySchema
 
 from metacross import AdaptiveTagger, Client
 from metacross.indexing.build import prepare
 from metacross.ray_session import start_ray
-from serve.app import build
-from tests.helpers.ray_service import TEXT, Load, replica_processes
+from serve.check import check
+from tests.helpers.ray_service import TEXT, Load, deploy, replica_processes
 from tests.helpers.tiny_bundle import tiny_config, train_bundle, write_corpus, write_inputs
 
 PORT = 8137
@@ -27,25 +29,40 @@ URL = f"http://127.0.0.1:{PORT}"
 
 
 class Service:
-    """The service with two shards of two replicas each, and two bundles."""
+    """The service that a file describes, with two shards of two replicas each, and two bundles."""
 
-    def __init__(self, place: Path, bundle: Path, folder: Path) -> None:
-        self.folder, self.shards = folder, place / "shards"
+    def __init__(self, place: Path, bundle: Path, folder: Path, shipped: Path) -> None:
+        self.folder, self.shards, self._place = folder, place / "shards", place
         self.bundles = [bundle, train_bundle(write_inputs(place / "inputs"), "train.seed=7")]
         self.digests = [AdaptiveTagger.from_pretrained(one, device="cpu").bundle.digest for one in self.bundles]
         prepare(tiny_config(folder), self.shards, shards=2)
+        self._data = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+        self._data["http_options"]["port"] = PORT
+        (application,) = self._data["applications"]
+        settings = {"serve.examples": "", "serve.device": "cpu", "serve.timeout_s": 120}  # the machine may be busy
+        application["args"] = {"serve.index_shards": str(self.shards), **settings}
+        kept = [d for d in application["deployments"] if d["name"] != "SourceIndex"]
+        application["deployments"] = [{**d, "graceful_shutdown_timeout_s": 130.0} for d in kept]
 
-    def run(self, bundle: Path) -> None:
-        settings = {"serve.index_shards": str(self.shards), "serve.examples": "", "serve.device": "cpu"}
-        ray_serve.run(build({"bundle": str(bundle), **settings, "serve.timeout_s": "120"}))
+    def deploy(self, bundle: Path) -> None:
+        deployments = self._data["applications"][0]["deployments"]
+        next(d for d in deployments if d["name"] == "Tagger")["user_config"] = {"bundle": str(bundle)}
+        file = self._place / "config.yaml"
+        file.write_text(yaml.safe_dump(self._data), encoding="utf-8")
+        assert check(file) == []
+        deploy(ServeDeploySchema.model_validate(self._data))
+        until(lambda: [a.status.value for a in ray_serve.status().applications.values()] == ["RUNNING"])
 
 
 @pytest.fixture(scope="module")
-def service(tiny_bundle: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("shards"), tiny_bundle, tiny_folder)
+def service(
+    root: Path, tiny_bundle: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    shipped = root / "serve" / "config.yaml"
+    service = Service(tmp_path_factory.mktemp("shards"), tiny_bundle, tiny_folder, shipped)
     start_ray(cpus=4)
     ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
-    service.run(service.bundles[0])
+    service.deploy(service.bundles[0])
     yield service
     ray_serve.shutdown()
     ray.shutdown()
@@ -108,7 +125,7 @@ def test_a_new_bundle_takes_all_shards_along_to_the_version_that_is_there(servic
             prepare(config, service.shards, shards=2)
             load.wait_for(old, load.told[old] + 10)
             assert client.model().source_sentences == sentences, "the version of before until the bundle changes"
-            service.run(service.bundles[1])
+            service.deploy(service.bundles[1])
             load.wait_for(new, 20)
         assert load.told.keys() == {old, new}, "none failed"
         assert client.model().source_sentences > sentences
