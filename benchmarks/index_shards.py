@@ -143,8 +143,11 @@ class Index:
             index.save(file)
             print(f"  {self.factory}: {own[-1] + 1} vectors are in", flush=True)
         for shards in (2, 1):
-            pairs = zip(*[iter(self.files[2 * shards])] * 2, strict=True)
-            self.files[shards] = [joined(*pair, self.folder / f"{pair[0].name}-{shards}") for pair in pairs]
+            halves = self.files[2 * shards]
+            self.files[shards] = [
+                joined(halves[2 * i], halves[2 * i + 1], self.folder / f"{self.factory.replace(',', '_')}-{shards}-{i}")
+                for i in range(shards)
+            ]
 
     def shards(self, count: int) -> list[IndexShard]:
         """The index in so many shards."""
@@ -180,7 +183,8 @@ def joined(one: Path, other: Path, out: Path) -> Path:
     """Two indexes of the same training in one file. FAISS joins the parts of IndexIDMap, but not IndexIDMap itself."""
     import faiss
 
-    index, more = faiss.read_index(str(one)), faiss.read_index(str(other))
+    index: Any = faiss.read_index(str(one))
+    more: Any = faiss.read_index(str(other))
     numbers = np.concatenate([faiss.vector_to_array(part.id_map) for part in (index, more)])
     ivf = faiss.try_extract_index_ivf(index.index) is not None
     index.index.merge_from(more.index, index.ntotal if ivf else 0)

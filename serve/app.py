@@ -112,7 +112,7 @@ def _source(config: Config, common: Mapping[str, Any]) -> Any:
         index = SourceIndex.options(**options, num_replicas=settings.index_replicas)  # type: ignore[attr-defined]
         return index.bind(config)
     replicas = settings.shard_replicas
-    known = ray.nodes() if ray.is_initialized() else []
+    known = ray.nodes() if ray.is_initialized() else []  # type: ignore[no-untyped-call]
     # A head without processors has no replicas.
     nodes = sum(bool(node["Alive"] and node["Resources"].get("CPU")) for node in known)
     options |= {"num_replicas": replicas, "max_replicas_per_node": most_on_a_node(replicas, nodes)}

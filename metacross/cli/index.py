@@ -41,6 +41,7 @@ def index(
     from metacross.cli.display import Display
     from metacross.config import load_config
     from metacross.indexing.ray_pool import prepare_on_ray
+    from metacross.retrieval.index_shard import read_shards
 
     settings = load_config(config, overrides or ())
     with Display(Console(stderr=True)) as show:
@@ -51,6 +52,6 @@ def index(
         f"index {facts['index']} over {facts['indexed']} windows: recall@{facts['recall_at']} against exact search "
         f"{facts['recall']:.3f}"
     )
-    if "shards" in facts and facts["quantized"]:
-        say(f"with the best {facts['reranked']} re-ranked by their vectors: {facts['recall_reranked']:.3f}")
+    if shards is not None and (whole := read_shards(out))["quantized"]:
+        say(f"with the best {whole['reranked']} re-ranked by their vectors: {whole['recall_reranked']:.3f}")
     print(out)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -107,7 +108,7 @@ class ShardWriter:
     def _fill(self, folder: Path, own: NDArray[np.int64]) -> None:
         """Writes all files of a shard of the windows with these numbers."""
         index = VectorIndex.load(self._folder / TRAINED, use_gpu=False)
-        halves_NH: NDArray[np.float16] | None = None
+        halves_NH: np.memmap[Any, np.dtype[np.float16]] | None = None
         pieces: list[NDArray[np.int32]] = []
         tags: set[str] = set()
         with pa.OSFile(str(folder / WINDOWS), "wb") as sink, pa.ipc.new_file(sink, WINDOW_SCHEMA) as windows:
