@@ -37,9 +37,9 @@ from metacross.corpora.sentence import Sentence, entities
 from metacross.errors import UserError
 from metacross.events import Event, Preparation
 from metacross.indexing.build import build_index
+from metacross.indexing.parts import PART, Encoded
 from metacross.indexing.ray_pool import prepare_on_ray
 from metacross.indexing.recall import measure_recall
-from metacross.indexing.shards import SHARD, Encoded
 from metacross.retrieval.index import UntrainedIndex
 
 ROOT = Path(__file__).parent.parent
@@ -142,8 +142,8 @@ def stand_in(encoded: Encoded, count: int, folder: Path, *, seed: int) -> Encode
     similarity[encoded.owner_M[some][:, None] == encoded.owner_M] = -1
     length = float(np.sqrt(np.maximum(2 - 2 * similarity.max(1), 0)).mean())
     size = real_MH.shape[1]
-    for first in range(0, count, SHARD):
-        number = np.arange(first, min(first + SHARD, count))
+    for first in range(0, count, PART):
+        number = np.arange(first, min(first + PART, count))
         moved = real_MH[number % len(real_MH)]
         step = draw.normal(size=moved.shape).astype(np.float32)
         moved = moved + length * step / np.linalg.norm(step, axis=1, keepdims=True)

@@ -223,6 +223,10 @@ class ServeConfig(Section):
     factor_cache_mb: CountOrZero
     replicas: Count
     index_replicas: Count
+    index_shards: Annotated[str, Field(description='"", or a directory that `metacross index --shards N` made')]
+    shard_replicas: Count
+    rerank: CountOrZero
+    partial_answers: Switch
     tagger_gpus: NonNegative
     index_gpus: NonNegative
     batch_requests: Count

@@ -1,10 +1,11 @@
 """The service: metacross over HTTP, on Ray Serve.
 
 Modules:
-    app             the three deployments, wired
+    app             the deployments, wired
     ingress         the deployment that takes HTTP requests
     tagger          the deployment that tags
     source_index    the deployment that holds a node's index
+    source_shards   the deployments that hold a shard of a large index each
     engine          what a tagger does with a batch
     window_parts    a request's windows as parts that a batch may have
     jobs            what an Ingress sends to a Tagger

@@ -2,8 +2,9 @@
 
     Ingress      HTTP (serve/web)                   as many as there are Taggers
     Tagger       engine.py around AdaptiveTagger    a model and its cache each; requests are tagged in batches
-    SourceIndex  retrieval.support.SourcePool       one per node, shared by the Taggers there
+    SourceIndex  retrieval.pools.SourcePool         one per node, shared by the Taggers there
 
+With serve.index_shards there are SourceShard0, SourceShard1, ... in place of SourceIndex (serve/source_shards.py).
 `serve run serve.app:build bundle=DIR` starts the service; further arguments are settings, such as serve.replicas=2.
 `serve deploy serve/config.yaml` starts it from a file, and changes a service that runs.
 """
@@ -18,11 +19,13 @@ import ray
 from ray import serve as ray_serve
 from ray.serve.config import BackpressureConfig
 
-from metacross.config import ServeConfig, load_config
+from metacross.config import Config, ServeConfig, load_config
 from metacross.errors import UserError
 from metacross.ray_session import cluster_resources
+from metacross.retrieval.index_shard import read_shards
 from serve.ingress import Ingress
 from serve.source_index import SourceIndex
+from serve.source_shards import SourceShard, shard_name
 from serve.tagger import Tagger
 from serve.web.auth import read_tokens
 
@@ -61,7 +64,7 @@ def from_config(arguments: dict[str, Any]) -> ray_serve.Application:
 
 
 def _application(arguments: Mapping[str, Any], bundle: str) -> ray_serve.Application:
-    """The three deployments, bound to each other.
+    """The deployments, bound to each other.
 
     Args:
         arguments: settings over those of ray_config.yaml.
@@ -69,18 +72,17 @@ def _application(arguments: Mapping[str, Any], bundle: str) -> ray_serve.Applica
     """
     overrides = [f"{key}={value}" for key, value in arguments.items()]
     config = load_config(None, overrides)
+    # Replicas run in directories of their own, so a relative path would mean another file there.
     if config.serve.examples and "://" not in config.serve.examples:
-        # Replicas run in directories of their own, so a relative path would mean another file there.
         overrides.append(f"serve.examples={Path(config.serve.examples).absolute()}")
-        config = load_config(None, overrides)
+    if config.serve.index_shards:
+        overrides.append(f"serve.index_shards={Path(config.serve.index_shards).absolute()}")
+    config = load_config(None, overrides)
     settings = config.serve
     read_tokens(settings.auth)  # its mistakes show here, and not in a replica that Serve starts again and again
     # Serve ends a replica after this time. It is longer than a request may take, so what has begun is answered.
     common: dict[str, Any] = {"graceful_shutdown_timeout_s": settings.timeout_s + 10}
     # mypy does not see that the decorators made deployments of these classes.
-    index = SourceIndex.options(  # type: ignore[attr-defined]
-        **common, num_replicas=settings.index_replicas, ray_actor_options=_actor_options(settings, settings.index_gpus)
-    ).bind(config)
     tagger = Tagger.options(  # type: ignore[attr-defined]
         **common,
         num_replicas=settings.replicas,
@@ -88,7 +90,7 @@ def _application(arguments: Mapping[str, Any], bundle: str) -> ray_serve.Applica
         max_ongoing_requests=2 * settings.batch_requests,  # one batch is tagged, the next one waits
         max_queued_requests=settings.queue,
         user_config={"bundle": bundle},
-    ).bind(index, config, overrides)
+    ).bind(_source(config, common), config, overrides)
     # Far more than Taggers and their queue hold: an Ingress refuses with a reason, Serve behind it without one.
     room = 4 * (settings.queue + 2 * settings.batch_requests)
     app: ray_serve.Application = Ingress.options(  # type: ignore[attr-defined]
@@ -100,6 +102,32 @@ def _application(arguments: Mapping[str, Any], bundle: str) -> ray_serve.Applica
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
     ).bind(tagger, config)
     return app
+
+
+def _source(config: Config, common: Mapping[str, Any]) -> Any:
+    """What Taggers search: SourceIndex, or a list of the shards' deployments in order."""
+    settings = config.serve
+    options = {**common, "ray_actor_options": _actor_options(settings, settings.index_gpus)}
+    if not settings.index_shards:
+        index = SourceIndex.options(**options, num_replicas=settings.index_replicas)  # type: ignore[attr-defined]
+        return index.bind(config)
+    replicas = settings.shard_replicas
+    known = ray.nodes() if ray.is_initialized() else []  # type: ignore[no-untyped-call]
+    # A head without processors has no replicas.
+    nodes = sum(bool(node["Alive"] and node["Resources"].get("CPU")) for node in known)
+    options |= {"num_replicas": replicas, "max_replicas_per_node": most_on_a_node(replicas, nodes)}
+    count = len(read_shards(Path(settings.index_shards))["shards"])
+    shards = [SourceShard.options(name=shard_name(i), **options) for i in range(count)]  # type: ignore[attr-defined]
+    return [shard.bind(config, i) for i, shard in enumerate(shards)]
+
+
+def most_on_a_node(replicas: int, nodes: int) -> int:
+    """How many replicas of a shard a node may have: as few as possible, so that a lost node costs no more.
+
+    >>> most_on_a_node(2, nodes=1), most_on_a_node(2, nodes=5), most_on_a_node(4, nodes=3)
+    (2, 1, 2)
+    """
+    return -(-replicas // max(1, nodes))
 
 
 def _actor_options(settings: ServeConfig, gpus: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ fit together. Each mistake is reported with its place in the file and its fix, a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -39,6 +40,7 @@ REPLACED = {
     "serve.tagger_gpus": [("Tagger", "ray_actor_options")],
     "serve.index_gpus": [("SourceIndex", "ray_actor_options")],
 }
+SHARD = re.compile(r"SourceShard\d+")  # names of shards' deployments
 LOOPBACK = "127.0.0.1"  # where Serve answers unless the file says otherwise
 Place = tuple[str | int, ...]
 
@@ -203,9 +205,14 @@ def _service(application: Mapping[str, Any], *, host: str | None, open_bundle: b
 
 def _misplaced(deployments: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> Iterator[str]:
     """What would have no effect: unknown deployments, another one's user_config, settings that options replace."""
+    sharded = bool(settings.get("serve.index_shards"))
+    absent = SourceIndex.name if sharded else ""  # type: ignore[attr-defined]
     for name, options in deployments.items():
-        if name not in DEPLOYMENTS:
-            yield f"deployments.{name}: unknown deployment. Did you mean {_nearest(name, DEPLOYMENTS)}?"
+        known = [one for one in DEPLOYMENTS if one != absent]
+        if name == absent:
+            yield f"deployments.{name}: with serve.index_shards there is none, but SourceShard0, SourceShard1, ..."
+        elif name not in known and not (sharded and SHARD.fullmatch(name)):
+            yield f"deployments.{name}: unknown deployment. Did you mean {_nearest(name, known)}?"
         elif name != "Tagger" and options.get("user_config") is not None:
             yield f"deployments.{name}.user_config: only Tagger takes one. Leave it out."
     for key, replacing in REPLACED.items():
@@ -239,7 +246,8 @@ def _config(settings: Mapping[str, Any]) -> Config:
         if value is None:
             raise UserError(f'{key} has no value. Give one ("" for an empty text), or leave the key out.')
     config = load_config(None, _overrides(settings))
-    for key, file in (("serve.examples", config.serve.examples), ("serve.auth", config.serve.auth)):
+    for key in ("serve.examples", "serve.auth", "serve.index_shards"):
+        file = getattr(config.serve, key.removeprefix("serve."))
         if file not in ("", "environment", "none") and "://" not in file and not Path(file).is_absolute():
             raise UserError(f"{key} is {file}, which depends on where a replica runs. Give the whole path.")
     return config

@@ -266,6 +266,7 @@ class _Loaded:
             adapted=any(sentence.adapted for sentence in tagged.sentences),
             support=support,
             plain=plain,
+            missing_shards=tuple(sorted({n for one in tagged.sentences for n in one.missing_shards})) or None,
         )
 
     def _support(self, support: SupportSentence) -> Support:

@@ -21,7 +21,7 @@ from serve.logs import log_with_serve
 from serve.node_metrics import read_metrics
 from serve.prometheus import request_metrics
 from serve.ray_internals import LateAppDeployment, http_host, listen_where_ray_does, metric_addresses
-from serve.replicas import is_lost, retried_async
+from serve.replicas import is_lost, retried_async, shards_gone
 from serve.web.auth import is_loopback, read_tokens, refuse_open_door
 from serve.web.browsers import Browsers
 from serve.web.draining import Draining
@@ -155,6 +155,8 @@ class TaggerBackend:
         except BackPressureError as error:
             raise busy(_FULL) from error
         except Exception as error:
+            if (gone := shards_gone(error)) is not None:
+                raise busy(f"{gone} Try again.", seconds=5) from error
             if not is_lost(error):
                 raise
             raise busy(_NOBODY, seconds=5) from error

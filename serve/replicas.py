@@ -14,6 +14,15 @@ from typing import TypeVar
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 
+
+class OtherVersionError(Exception):
+    """A replica does not have what a call is about; another one may still have it."""
+
+
+class ShardsGoneError(Exception):
+    """Shards of the source index do not answer, and there is no answer without them. The message names them."""
+
+
 ATTEMPTS = 4
 LONGEST_PAUSE_SECONDS = 1.6  # before the last attempt; half as long before each earlier one
 T = TypeVar("T")
@@ -23,7 +32,13 @@ def is_lost(error: BaseException) -> bool:
     """Whether a call failed because its replica was lost, or because there was none: another one may answer it."""
     # What the replica raised arrives as the cause of a RayTaskError; it may itself have called a replica that was lost.
     cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, (RayActorError, ReplicaUnavailableError, DeploymentUnavailableError))
+    return isinstance(cause, (RayActorError, ReplicaUnavailableError, DeploymentUnavailableError, OtherVersionError))
+
+
+def shards_gone(error: BaseException) -> ShardsGoneError | None:
+    """The reason of a failed call, if it is that shards are gone."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return cause if isinstance(cause, ShardsGoneError) else None
 
 
 def retried(call: Callable[[], T]) -> T:

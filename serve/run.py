@@ -25,6 +25,7 @@ from metacross.config import FILE_NAME, ServeConfig, load_config
 from metacross.errors import RunError, UserError, first_line
 from metacross.ray_internals import signals_kept
 from metacross.ray_session import ray_session
+from metacross.retrieval.index_shard import read_shards
 from metacross.storage.addresses import is_address
 from serve.app import build
 from serve.examples.database import shown
@@ -151,6 +152,8 @@ def _check(bundle: str, overrides: Sequence[str], host: str, port: int) -> Serve
     """The settings. UserError for what a replica would refuse again and again, with the reason in a log alone."""
     settings = load_config(None, overrides).serve
     refuse_open_door(settings.auth, host)
+    if settings.index_shards:
+        read_shards(Path(settings.index_shards))
     if not is_address(bundle):
         check_bundle(Path(bundle))
         trained = load_config([Path(bundle) / FILE_NAME], alone=True)

@@ -118,5 +118,9 @@ class RemotePool:
         found: list[Candidate] = self._ask(self._index.candidates, list(numbers)) if numbers else []
         return found
 
+    def missing(self) -> tuple[int, ...]:
+        """See `metacross.retrieval.pools.Pool`."""
+        return ()
+
     def _ask(self, method: DeploymentHandle[Any], *arguments: Any) -> Any:
         return retried(lambda: method.remote(self._bundle, *arguments).result(timeout_s=LOADING_SECONDS))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 
+from metacross.bundle import Bundle
 from metacross.client.contract import EntitiesAnswer, Model, Readiness
 from metacross.config import Config
 from metacross.corpora.sentence import Sentence
+from metacross.retrieval.index_shard import read_shards
+from metacross.retrieval.pools import Pool
+from metacross.retrieval.sharded import ShardedIndex, ShardedPool
 from metacross.tagging.tagger import AdaptiveTagger
 from serve.batcher import Batcher, Parts
 from serve.changeover import Changeover
@@ -24,6 +29,7 @@ from serve.pace import Pace
 from serve.prometheus import TaggerMetrics
 from serve.ray_internals import listen_where_ray_does, prefer_same_node
 from serve.source_index import BundleVersion, RemotePool
+from serve.source_shards import open_shards, refuse_other_tags, refuse_other_vectors
 
 SHORT = 96  # cost of a short request, see `serve.engine`; one that costs more counts for several in a batch
 QUANTUM = 512  # cost of what is done of a new request in its first batch
@@ -36,19 +42,22 @@ class Tagger:
     """A model and its cache. `user_config` names the bundle: a new one goes live between two batches.
 
     Args:
-        index: handle of SourceIndex.
+        source: handle of SourceIndex; or the handles of the shards, in order.
         config: the service's settings.
         overrides: the settings that differ from the bundle's, `key=value`.
     """
 
-    def __init__(self, index: DeploymentHandle[Any], config: Config, overrides: Sequence[str]) -> None:
+    def __init__(
+        self, source: DeploymentHandle[Any] | list[DeploymentHandle[Any]], config: Config, overrides: Sequence[str]
+    ) -> None:
         log_with_serve()
         listen_where_ray_does()
-        self._index, self._settings = index, config.serve
+        self._source, self._settings = source, config.serve
         # These are the service's, and not those that the bundle was trained with.
         own = {name: getattr(config.serve, name) for name in ("factor_cache_mb", "max_neighbours")}
         self._overrides = [*overrides, *(f"serve.{name}={value}" for name, value in own.items())]
-        prefer_same_node(index)
+        for handle in source if isinstance(source, list) else [source]:
+            prefer_same_node(handle)
         store = ExampleStore(config.serve.examples) if config.serve.examples else None
         self._engine = Engine(store, self._open)
         if self._engine.uses is not None:
@@ -111,10 +120,20 @@ class Tagger:
             return_freed_memory()
 
     def _open(self, path: str) -> AdaptiveTagger:
-        return AdaptiveTagger.from_pretrained(
-            path,
-            device=self._settings.device,
-            overrides=self._overrides,
-            pool=lambda bundle: RemotePool(self._index, BundleVersion(path, bundle.digest)),
-            timed=self._metrics.stage,
+        shards: list[ShardedIndex] = []
+        directory = self._settings.index_shards
+
+        def pool(bundle: Bundle) -> Pool:
+            if not isinstance(self._source, list):
+                return RemotePool(self._source, BundleVersion(path, bundle.digest))
+            refuse_other_tags(bundle, read_shards(Path(directory)), directory)
+            rerank, partial = self._settings.rerank, self._settings.partial_answers
+            shards.append(open_shards(self._source, directory, rerank=rerank, partial=partial))
+            return ShardedPool(shards[0])
+
+        tagger = AdaptiveTagger.from_pretrained(
+            path, device=self._settings.device, overrides=self._overrides, pool=pool, timed=self._metrics.stage
         )
+        for index in shards:
+            refuse_other_vectors(tagger, index, directory)
+        return tagger

@@ -147,6 +147,8 @@ class Result:
     """What the weights were adapted to; missing unless the request asks for an explanation."""
     plain: Annotated[tuple[FoundEntity, ...] | None, OMITTED] = None
     """The entities found without adaptation; missing unless the request asks for an explanation."""
+    missing_shards: Annotated[tuple[int, ...] | None, OMITTED] = None
+    """A partial answer: numbers of the source index's shards that did not answer; missing where all of them did."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Making a prepared source (retrieval/prepared.py) without Ray: read, encode, index, look up neighbours, measure.
 
 Every step works through the source in parts of bounded size; complete in memory are the index and a few numbers per
-window. Shards are encoded by a function that the caller gives (`ray_pool`: by a pool of actors; without one, by this
-process). Shards that an interrupted call has encoded stay in a hidden directory beside `out`, and the next call
-continues with them.
+window. Parts are encoded by a function that the caller gives (`ray_pool`: by a pool of actors; without one, by this
+process). Parts that an interrupted call has encoded stay in a hidden directory beside `out`, and the next call
+continues with them. With `shards` the result is an index in shards (retrieval/index_shard.py) in place of a prepared
+source, and never more than one shard's index is in memory.
 
 Shapes: M windows, N of them in the index, K neighbours, H vector size, B windows of a file.
 """
@@ -28,22 +29,28 @@ from numpy.typing import NDArray
 from metacross.config import Config
 from metacross.errors import RunError, UserError
 from metacross.events import Note, Preparation, Show
+from metacross.indexing.parts import Encoded, write_sentences
 from metacross.indexing.recall import measure_recall
-from metacross.indexing.shards import Encoded, write_sentences
+from metacross.indexing.shard_writer import TRAINED, ShardWriter
 from metacross.indexing.window_encoder import WindowEncoder, encode_here
 from metacross.retrieval.index import UntrainedIndex, VectorIndex, factory_string
+from metacross.retrieval.index_shard import FILE as SHARDS_FILE
+from metacross.retrieval.index_shard import FORMAT as SHARDS_FORMAT
+from metacross.retrieval.index_shard import IndexShard, ShardsFacts, shard_folder
 from metacross.retrieval.prepared import FILE, FORMAT, INDEX, NEIGHBOURS, Facts, encoder_digest, made_from
+from metacross.retrieval.sharded import ShardedIndex, one_by_one
 from metacross.sequences import spread
 from metacross.storage.directories import write_directory
 from metacross.storage.files import file_record
 from metacross.time_left import TimeLeft
 
 Encode = Callable[[Path, Path, int], None]
-"""Encodes the shards of sentences in the first directory into shards of vectors in the second.
+"""Encodes the parts of sentences in the first directory into parts of vectors in the second.
 
-Shards whose vectors are in the second directory already are left out. The third argument is the number of sentences.
+Parts whose vectors are in the second directory already are left out. The third argument is the number of sentences.
 """
 
+PARTS_FORMAT = 2  # of the columns of encoded parts
 RECALL_AT = 10  # neighbours that are compared for the recall
 
 
@@ -95,24 +102,27 @@ def prepare(
     config: Config,
     out: Path,
     *,
+    shards: int | None = None,
     encode: Encode | None = None,
     use_gpu: bool | str = False,
     show: Show = lambda event: None,
 ) -> Facts:
-    """Makes a prepared source at `out`, completely or not at all; replaces one that is there.
+    """Makes a prepared source, or an index in shards, at `out`: completely or not at all; replaces one that is there.
 
-    If an interrupted call left encoded shards of the same source, encoder and settings, this call continues with them;
-    they are in `.NAME.encoding` beside `out` until it is complete.
+    If an interrupted call left encoded parts, or shards, of the same source, encoder and settings, this call continues
+    with them; they are in `.NAME.encoding` beside `out` until it is complete.
 
     Args:
-        config: its sections data, model and retrieval; `episodes.support_size` neighbours are looked up per window.
+        config: its sections data, model and retrieval; for a prepared source `episodes.support_size` neighbours are
+            looked up per window, and of shards the `serve.rerank` best are re-ranked to measure the recall.
         out: the directory.
+        shards: how many shards; None for a prepared source.
         encode: turns sentences into vectors; without it this process does, on the CPU.
         use_gpu: for the index; see `VectorIndex`.
         show: is called with events as `display.Display` takes them.
 
     Returns:
-        What prepared.json holds.
+        What prepared.json or shards.json holds.
 
     Raises:
         UserError: corpora, encoder, settings or `out` have to be changed first.
@@ -127,6 +137,7 @@ def prepare(
         encoder=encoder_digest(loaded),
         vector_size=loaded.sentence_encoder.size,
         waiting=out.absolute().parent / f".{out.name}.encoding",
+        shards=shards,
         encode=encode or partial(encode_here, encoder),
         use_gpu=use_gpu,
         show=show,
@@ -147,10 +158,11 @@ class _Preparation:
         encoder: the encoder's digest.
         vector_size: length of a vector, H.
         waiting: the directory of what was encoded before `out` is complete.
+        shards: number of shards; None for a prepared source.
         encode: turns sentences into vectors.
         use_gpu: for the index.
         show: is called with events.
-        facts: what prepared.json holds, once the directory is filled.
+        facts: what prepared.json or shards.json holds, once the directory is filled.
         seconds: of the steps that are done.
     """
 
@@ -158,6 +170,7 @@ class _Preparation:
     encoder: str
     vector_size: int
     waiting: Path
+    shards: int | None
     encode: Encode
     use_gpu: bool | str
     show: Show
@@ -165,7 +178,7 @@ class _Preparation:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def fill(self, folder: Path) -> None:
-        """Makes all files of a prepared source in `folder`; prepared.json is the last, and the vectors move in."""
+        """Makes all files in `folder`; prepared.json or shards.json is the last."""
         with self._timed("reading"):
             source = write_sentences(self.config, folder / "sentences", show=self.show)
             made = made_from(self.config, source=source, encoder=self.encoder)
@@ -173,44 +186,96 @@ class _Preparation:
             vectors = self._vectors_directory(made)
             self.encode(folder / "sentences", vectors, source.count)
             encoded = self._read_encoded(vectors, source.count)
-        with self._timed("index"):
-            candidates = np.arange(len(encoded.owner_M))
-            if self.config.retrieval.candidates == "with_entities":
-                candidates = np.flatnonzero(encoded.with_entities_M)
-            untrained = _untrained(self.config, len(candidates), self.vector_size)
-            index = build_index(encoded, candidates, untrained, use_gpu=self.use_gpu, show=self.show)
-            index.save(folder / INDEX)
-        with self._timed("neighbours"):
-            neighbours_MK = find_neighbours(encoded, index, k=self.config.episodes.support_size, show=self.show)
-            np.save(folder / NEIGHBOURS, neighbours_MK)
-        # A sentence has at most as many neighbours as there are other owners.
-        recall_at = min(RECALL_AT, len(np.unique(encoded.owner_M[candidates])) - 1)
-        self.facts = Facts(
+        candidates = np.arange(len(encoded.owner_M))
+        if self.config.retrieval.candidates == "with_entities":
+            candidates = np.flatnonzero(encoded.with_entities_M)
+        untrained = _untrained(self.config, len(candidates), self.vector_size)
+        facts = Facts(
             format=FORMAT,
             made_from=made,
             sentences=source.count,
             windows=len(encoded.owner_M),
             indexed=len(candidates),
             index=untrained.factory,
-            recall=measure_recall(encoded, candidates, index, k=recall_at),
-            recall_at=recall_at,
+            recall=0.0,  # this one and the rest is filled in by what makes the files
+            # A sentence has at most as many neighbours as there are other owners.
+            recall_at=min(RECALL_AT, len(np.unique(encoded.owner_M[candidates])) - 1),
             seconds=self.seconds,
-            files={name: file_record(folder / name) for name in (INDEX, NEIGHBOURS)},
+            files={},
         )
-        (folder / FILE).write_text(json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        vectors.rename(folder / "vectors")
+        if self.shards is None:
+            self._fill_prepared(folder, encoded, candidates, untrained, facts)
+            vectors.rename(folder / "vectors")
+        else:
+            self._fill_shards(folder, encoded, candidates, untrained, facts)
+
+    def _fill_prepared(
+        self, folder: Path, encoded: Encoded, candidates: NDArray[np.int64], untrained: UntrainedIndex, facts: Facts
+    ) -> None:
+        """Makes index, neighbours and prepared.json."""
+        with self._timed("index"):
+            index = build_index(encoded, candidates, untrained, use_gpu=self.use_gpu, show=self.show)
+            index.save(folder / INDEX)
+        with self._timed("neighbours"):
+            neighbours_MK = find_neighbours(encoded, index, k=self.config.episodes.support_size, show=self.show)
+            np.save(folder / NEIGHBOURS, neighbours_MK)
+        facts["recall"] = measure_recall(encoded, candidates, index, k=facts["recall_at"])
+        facts["files"] = {name: file_record(folder / name) for name in (INDEX, NEIGHBOURS)}
+        self._write(folder / FILE, facts)
+
+    def _fill_shards(
+        self, folder: Path, encoded: Encoded, candidates: NDArray[np.int64], untrained: UntrainedIndex, facts: Facts
+    ) -> None:
+        """Makes the shards and shards.json; the sentences are in the shards then, and go."""
+        assert self.shards is not None
+        waiting = self.waiting / f"{self.shards} shards"
+        writer = ShardWriter(
+            encoded,
+            candidates,
+            sentences=folder / "sentences",
+            untrained=untrained,
+            count=self.shards,
+            folder=waiting,
+            show=self.show,
+        )
+        with self._timed("shards"):
+            records, tags = writer.write()
+        rerank = self.config.serve.rerank
+        whole: ShardsFacts = {
+            **facts,
+            "format": SHARDS_FORMAT,
+            "vector_size": self.vector_size,
+            "quantized": VectorIndex.load(waiting / TRAINED, use_gpu=False).quantized,
+            "tags": tags,
+            "recall_reranked": 0.0,
+            "reranked": rerank,
+            "shards": records,
+        }
+        shards = [IndexShard.open(shard_folder(waiting, i), record, mapped=True) for i, record in enumerate(records)]
+        plain, reranked = (ShardedIndex(whole, one_by_one(shards), rerank=count) for count in (0, rerank))
+        with self._timed("recall"):
+            whole["recall"] = measure_recall(encoded, candidates, plain, k=facts["recall_at"])
+            whole["recall_reranked"] = measure_recall(encoded, candidates, reranked, k=facts["recall_at"])
+        for number in range(self.shards):
+            shard_folder(waiting, number).rename(shard_folder(folder, number))
+        shutil.rmtree(folder / "sentences")
+        self._write(folder / SHARDS_FILE, whole)
+
+    def _write(self, path: Path, facts: Facts) -> None:
+        self.facts = facts
+        path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _vectors_directory(self, made: dict[str, Any]) -> Path:
-        """Returns the directory that vectors are encoded into, with an interrupted call's shards if they fit.
+        """Returns the directory that vectors are encoded into, with an interrupted call's parts if they fit.
 
         Args:
-            made: all that the vectors depend on; shards that were made from something else are removed.
+            made: all that the vectors depend on; parts that were made from something else are removed.
         """
         vectors, key = self.waiting / "vectors", self.waiting / "made_from.json"
-        text = json.dumps(made, ensure_ascii=False)
+        text = json.dumps({"parts": PARTS_FORMAT, **made}, ensure_ascii=False)
         if key.is_file() and key.read_text(encoding="utf-8") == text:
             done = len(list(vectors.glob("*.parquet")))
-            self.show(Note(f"{done} shards were encoded by an earlier call and are used again"))
+            self.show(Note(f"{done} parts were encoded by an earlier call and are used again"))
             return vectors
         shutil.rmtree(self.waiting, ignore_errors=True)
         vectors.mkdir(parents=True)
@@ -246,7 +311,8 @@ def _untrained(config: Config, count: int, size: int) -> UntrainedIndex:
 
 def _make_room(out: Path) -> None:
     """Refuses a directory that holds something else, and removes what calls that were killed left beside it."""
-    if out.exists() and not (out / FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
+    ours = any((out / file).is_file() for file in (FILE, SHARDS_FILE))
+    if out.exists() and not ours and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists and is no prepared source. Choose another place: --out DIR")
     for left in out.absolute().parent.glob(f".{out.name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Encoding on Ray Data: a pool of actors turns shards of sentences into shards of vectors.
+"""Encoding on Ray Data: a pool of actors turns parts of sentences into parts of vectors.
 
 A thin wrapper around `window_encoder.WindowEncoder`, which does the work in every actor. At any time each actor holds
-one shard, so memory does not depend on the size of the source.
+one part, so memory does not depend on the size of the source.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from metacross.encoder.device import pick_device
 from metacross.errors import RunError, UserError
 from metacross.events import Note, Show
 from metacross.indexing.build import Clock, prepare
-from metacross.indexing.shards import shards_to_encode
-from metacross.indexing.window_encoder import WindowEncoder, encode_shard
+from metacross.indexing.parts import parts_to_encode
+from metacross.indexing.window_encoder import WindowEncoder, encode_part
 from metacross.ray_session import cluster_resources, ray_session
 from metacross.retrieval.prepared import Facts
 
@@ -78,7 +78,9 @@ def pool(use_gpu: bool | str, cluster: dict[str, float], *, actors: int | None =
     return EncoderPool(count, gpus > 0, reserved, max(1, cpus // count))
 
 
-def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show: Show) -> Facts:
+def prepare_on_ray(
+    config: Config, out: Path, *, shards: int | None = None, actors: int | None = None, show: Show
+) -> Facts:
     """`build.prepare` with the encoding on Ray, on all of the cluster's GPUs or CPUs.
 
     Uses the Ray that is initialised; else the cluster at RAY_ADDRESS, whose nodes must all see `out`; else starts Ray
@@ -89,18 +91,19 @@ def prepare_on_ray(config: Config, out: Path, *, actors: int | None = None, show
     def encode(sentences: Path, vectors: Path, total: int) -> None:
         encode_on_ray(config, sentences, vectors, total, actors=actors, show=show)
 
-    return prepare(config, out, encode=encode, use_gpu="auto" if config.train.use_gpu else False, show=show)
+    use_gpu = "auto" if config.train.use_gpu else False
+    return prepare(config, out, shards=shards, encode=encode, use_gpu=use_gpu, show=show)
 
 
 def encode_on_ray(
     config: Config, sentences: Path, vectors: Path, total: int, *, actors: int | None = None, show: Show
 ) -> None:
-    """Encodes the shards in `sentences` into files in `vectors`, except those that are there already.
+    """Encodes the parts in `sentences` into files in `vectors`, except those that are there already.
 
     Args:
         config: see `build.prepare`.
-        sentences: directory of the shards of sentences.
-        vectors: directory that the shards of vectors are written to.
+        sentences: directory of the parts of sentences.
+        vectors: directory that the parts of vectors are written to.
         total: the number of sentences, to estimate the time left.
         actors: the number of encoders; None for as many as there is room for.
         show: see `build.prepare`.
@@ -109,8 +112,8 @@ def encode_on_ray(
         UserError: there is no room for the encoders.
         RunError: an encoder failed.
     """
-    shards, done = shards_to_encode(sentences, vectors)
-    if not shards:
+    parts, done = parts_to_encode(sentences, vectors)
+    if not parts:
         return
     with ray_session() as ours, quiet():
         cluster = cluster_resources()
@@ -119,8 +122,8 @@ def encode_on_ray(
             cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
         encoders = pool(config.train.use_gpu, cluster, actors=actors)
         show(Note(f"{encoders.actors} encoders, {'a GPU' if encoders.use_gpu else 'no GPU'} each"))
-        paths = [str(path.absolute()) for path in shards]
-        # A block is a shard's path. Each shard becomes a file of its own, so their order does not matter. (Blocks of
+        paths = [str(path.absolute()) for path in parts]
+        # A block is a part's path. Each part becomes a file of its own, so their order does not matter. (Blocks of
         # rows did not do: Ray Data joined and reordered them in spite of `preserve_order`, and neighbours are counted
         # by their place.)
         encoded = ray.data.from_items(paths, override_num_blocks=len(paths)).map_batches(
@@ -162,8 +165,8 @@ class Encoder:
         self._vectors = vectors
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
-        """Encodes shards, given by their paths; returns how many sentences each has."""
-        done = [encode_shard(self._encoder, Path(shard), self._vectors) for shard in batch["item"]]
+        """Encodes parts, given by their paths; returns how many sentences each has."""
+        done = [encode_part(self._encoder, Path(part), self._vectors) for part in batch["item"]]
         return {"sentences": np.array(done)}
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metacross.indexing.shards import Encoded
+from metacross.indexing.parts import Encoded
 from metacross.retrieval.index import VectorIndex
+from metacross.retrieval.sharded import ShardedIndex
 from metacross.sequences import spread
 
 QUERIES = 500  # windows that are looked up
 ROUNDING = 1e-6  # similarities closer than this are equal
 
 
-def measure_recall(encoded: Encoded, candidates: NDArray[np.int64], index: VectorIndex, *, k: int) -> float:
+def measure_recall(
+    encoded: Encoded, candidates: NDArray[np.int64], index: VectorIndex | ShardedIndex, *, k: int
+) -> float:
     """The share of the neighbours found by the index that are as near as the K nearest by exact search, from 0 to 1.
 
     Up to QUERIES windows, spread evenly, are looked up. Exact search reads the vectors from the files, one at a time.

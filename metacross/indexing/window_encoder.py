@@ -1,4 +1,4 @@
-"""Encoding shards of sentences into shards of their windows' vectors, without Ray.
+"""Encoding parts of sentences into parts of their windows' vectors, without Ray.
 
 A `WindowEncoder` turns a table of sentences into a table of vectors; `ray_pool` holds one in each of its actors.
 
@@ -20,7 +20,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast
 from metacross.encoder.loading import load_encoder
 from metacross.encoder.rows import trunk_states
-from metacross.indexing.shards import shards_to_encode
+from metacross.indexing.parts import parts_to_encode
 from metacross.retrieval.pools import may_be_support
 from metacross.storage.files import temporary_name
 
@@ -49,11 +49,11 @@ class WindowEncoder:
         self.loaded = load_encoder(config, ("O",), device=device)  # its tag head is never used
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Encodes the sentences of a table of `shards.SENTENCES`.
+        """Encodes the sentences of a table of `parts.SENTENCES`.
 
         Returns:
             A row for each window: the number of its sentence, its own number within the sentence, the sentence's owner,
-            whether there are entities among its scored words, and its unit vector (H).
+            whether there are entities among its scored words, its unit vector (H), and the other fields of `Window`.
         """
         sentences = [_sentence(row) for row in table.to_pylist()]
         windows = self.loaded.pieces.windows(sentences)
@@ -77,31 +77,36 @@ class WindowEncoder:
                 "owner": pa.array(table["owner"].to_numpy()[row_M]),
                 "with_entities": pa.array(with_entities, pa.bool_()),
                 "vector": pa.FixedSizeListArray.from_arrays(pa.array(flat.numpy()), size),
+                "piece_ids": pa.array([w.piece_ids for w in windows], pa.list_(pa.int32())),
+                "first_pieces": pa.array([w.first_pieces for w in windows], pa.list_(pa.int32())),
+                "start": pa.array([w.start for w in windows], pa.int32()),
+                "scored_start": pa.array([w.scored[0] for w in windows], pa.int32()),
+                "scored_end": pa.array([w.scored[1] for w in windows], pa.int32()),
             }
         )
 
 
 def _sentence(row: dict[str, Any]) -> Sentence:
-    """The sentence in a row of a shard."""
+    """The sentence in a row of a part."""
     spans = tuple(zip(row["starts"], row["ends"], strict=True))
     words = tuple(row["text"][start:end] for start, end in spans)
     return Sentence(row["text"], words, spans, tuple(row["tags"]))
 
 
-def encode_shard(encoder: WindowEncoder, shard: Path, vectors: Path) -> int:
-    """Encodes one shard into a file of the same name in `vectors`; returns how many sentences it has.
+def encode_part(encoder: WindowEncoder, part: Path, vectors: Path) -> int:
+    """Encodes one part into a file of the same name in `vectors`; returns how many sentences it has.
 
     The file is written under another name and renamed, so an interrupted call leaves none that is incomplete.
     """
-    table = pq.read_table(shard)
+    table = pq.read_table(part)
     parts = [encoder(table.slice(start, BATCH)) for start in range(0, len(table), BATCH)]
-    temporary = temporary_name(vectors / shard.name)
+    temporary = temporary_name(vectors / part.name)
     pq.write_table(pa.concat_tables(parts), temporary)
-    temporary.replace(vectors / shard.name)
+    temporary.replace(vectors / part.name)
     return len(table)
 
 
 def encode_here(encoder: WindowEncoder, sentences: Path, vectors: Path, total: int) -> None:
-    """Encodes in this process all shards that have no vectors yet; arguments as for `build.Encode`."""
-    for shard in shards_to_encode(sentences, vectors)[0]:
-        encode_shard(encoder, shard, vectors)
+    """Encodes in this process all parts that have no vectors yet; arguments as for `build.Encode`."""
+    for part in parts_to_encode(sentences, vectors)[0]:
+        encode_part(encoder, part, vectors)

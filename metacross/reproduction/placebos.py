@@ -51,6 +51,10 @@ class RandomSupport:
         """See `Pool`."""
         return self._pool.candidates(numbers)
 
+    def missing(self) -> tuple[int, ...]:
+        """See `Pool`."""
+        return ()
+
 
 class ShuffledLabels:
     """A pool in which every sentence has the tags of another one.
@@ -83,6 +87,10 @@ class ShuffledLabels:
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         """The windows with these numbers, their sentences with the tags of others."""
         return [Candidate(c.window, self._relabelled(c)) for c in self._pool.candidates(numbers)]
+
+    def missing(self) -> tuple[int, ...]:
+        """See `Pool`."""
+        return ()
 
     def _relabelled(self, candidate: Candidate) -> Sentence:
         giver = self._pool.sentences[self._giver[candidate.window.sentence]]

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metacross.errors import UserError
+from metacross.retrieval.gpu_index import copy_to_gpu, gpu_options
 from metacross.sequences import spread
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
-GPU_TEMPORARY_MB = 256  # a GPU index would reserve up to 1.5 GiB by default
 FLAT_UP_TO = 1_000_000  # vectors; with more, exact search is slow and takes too much memory
 # An index that has to be trained is trained on this many vectors, or if it has inverted lists (IVF) and that is more,
 # on this many per list (FAISS wants at least 39).
@@ -54,12 +54,13 @@ class VectorIndex:
     Args:
         vectors_NH: unit vectors of windows.
         ids_N: the windows' numbers, which searches return; 0, 1, ... by default.
-        use_gpu: False keeps the index on the CPU; `auto` puts it on the GPU if FAISS sees one; True demands one.
+        use_gpu: False keeps the index on the CPU; `auto` puts it on the GPU if FAISS sees one and has this kind of
+            index for it (see `gpu_index`); True demands that.
         factory: FAISS's name of the kind of index; see `factory_string`.
         lists_searched: IVF only: inverted lists searched per query (FAISS nprobe).
 
     Raises:
-        UserError: FAISS knows no such index, there are too few vectors to train it, or there is no GPU.
+        UserError: FAISS knows no such index, there are too few vectors to train it, or it cannot be on a GPU.
     """
 
     def __init__(
@@ -86,11 +87,17 @@ class VectorIndex:
         return self
 
     @classmethod
-    def load(cls, path: Path, *, use_gpu: bool | str = "auto") -> VectorIndex:
-        """Loads the index that `save` wrote."""
+    def load(cls, path: Path, *, use_gpu: bool | str = "auto", mapped: bool = False) -> VectorIndex:
+        """Loads the index that `save` wrote.
+
+        Args:
+            path: its file.
+            use_gpu: see `VectorIndex`.
+            mapped: leave inverted lists in the file, from which they are read in every search; nothing can be added.
+        """
         self = cls.__new__(cls)
         self._faiss = _faiss()
-        self._set(self._faiss.read_index(str(path)), use_gpu)
+        self._set(self._faiss.read_index(str(path), self._faiss.IO_FLAG_MMAP if mapped else 0), use_gpu)
         return self
 
     def add(self, vectors_NH: Vectors, ids_N: Ids) -> None:
@@ -116,6 +123,13 @@ class VectorIndex:
         inner = self._faiss.downcast_index(self._cpu.index)
         return isinstance(inner, self._faiss.IndexFlat)
 
+    @property
+    def quantized(self) -> bool:
+        """Whether it stores codes in place of vectors, so that similarities are approximate."""
+        inner = self._faiss.downcast_index(self._cpu.index)
+        whole = self._faiss.IndexFlat | self._faiss.IndexIVFFlat | self._faiss.IndexHNSWFlat
+        return not isinstance(inner, whole)
+
     def search(self, vectors_BH: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Similarities and numbers (B, K) of the K most similar vectors, best first.
 
@@ -133,49 +147,24 @@ class VectorIndex:
         return similarity_BK, number_BK
 
     def neighbours(self, vectors_BH: Vectors, k: int, *, own_B: Ids, owner_M: Ids) -> Ids:
-        """Numbers (B, K) of the most similar windows that belong to another sentence.
-
-        Args:
-            vectors_BH: unit vectors of the windows looked up.
-            k: number of neighbours of each.
-            own_B: the owner of each window looked up: an id that windows of one sentence and of its exact duplicates
-                share.
-            owner_M: the owners of all source windows, by number.
-
-        Raises:
-            UserError: some window has fewer than K such neighbours.
-        """
-        out_BK = np.full((len(vectors_BH), k), -1, dtype=np.int64)
-        open_rows = np.arange(len(vectors_BH))
-        # One more than K is enough for most; a sentence with many windows or duplicates needs more.
-        fetch = k + 1
-        while len(open_rows):
-            fetch = min(fetch, len(self))
-            _, numbers = self.search(vectors_BH[open_rows], fetch)
-            # An IVF index that finds too few in the lists it searches fills up with -1.
-            others = (numbers >= 0) & (owner_M[numbers] != own_B[open_rows, None])
-            enough = others.sum(1) >= k
-            for row, candidates, other in zip(open_rows[enough], numbers[enough], others[enough], strict=True):
-                out_BK[row] = candidates[other][:k]
-            open_rows = open_rows[~enough]
-            if len(open_rows) and fetch == len(self):
-                raise UserError(
-                    f"episodes.support_size={k} but some sentence has fewer than {k} others to be compared with among "
-                    f"the {len(self)} source sentences. Lower episodes.support_size or give more (and different) data"
-                    f"{'' if self.exact else ', or raise retrieval.lists_searched'}."
-                )
-            fetch *= 4
-        return out_BK
+        """See `nearest_others`."""
+        return nearest_others(self, vectors_BH, k, own_B=own_B, owner_M=owner_M)
 
     def _set(self, index: Any, use_gpu: bool | str) -> None:
         self._cpu = self._index = index
         gpus = getattr(self._faiss, "get_num_gpus", lambda: 0)()
         if use_gpu is True and gpus == 0:
             raise UserError("FAISS sees no GPU: install faiss-gpu in place of faiss-cpu, or set use_gpu to auto")
-        if use_gpu is not False and gpus > 0:
-            self._resources = self._faiss.StandardGpuResources()
-            self._resources.setTempMemory(GPU_TEMPORARY_MB << 20)
-            self._index = self._faiss.index_cpu_to_gpu(self._resources, 0, index)
+        if use_gpu is False or gpus == 0:
+            return
+        options = gpu_options(self._faiss, index.index)
+        if options is not None:
+            self._index, self._resources = copy_to_gpu(self._faiss, index, options)
+        elif use_gpu is True:
+            raise UserError(
+                f"FAISS has no {type(self._faiss.downcast_index(index.index)).__name__} of these sizes for GPUs. "
+                "Set use_gpu to auto, or choose another retrieval.index, such as IVF4096,PQ96 or IVF4096,SQ8."
+            )
 
 
 class UntrainedIndex:
@@ -205,6 +194,10 @@ class UntrainedIndex:
             ) from error
         self.wanted = 0 if self._index.is_trained else TRAINING_VECTORS
         ivf = self.faiss.try_extract_index_ivf(self._index)
+        for quantized in (ivf, self.faiss.downcast_index(self._index)):
+            # FAISS would also sort the codes for polysemous search, which nobody asks for: 1.6 s for each of them.
+            if hasattr(quantized, "do_polysemous_training"):
+                quantized.do_polysemous_training = False
         if ivf is not None:
             ivf.nprobe = min(lists_searched, ivf.nlist)
             self.wanted = max(self.wanted, TRAINING_VECTORS_PER_LIST * ivf.nlist)
@@ -224,6 +217,57 @@ class UntrainedIndex:
                     f"({_complaint(error)}). Use flat, or fewer lists."
                 ) from error
         return self.faiss.IndexIDMap(self._index)
+
+
+class Searchable(Protocol):
+    """An index, complete or in shards."""
+
+    def __len__(self) -> int:
+        """How many vectors it holds."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether searches compare with every vector, unquantized."""
+
+    def search(self, vectors_BH: Vectors, k: int) -> tuple[Vectors, Ids]:
+        """Similarities and numbers (B, K) of the K most similar vectors, best first; the number -1 where none is."""
+
+
+def nearest_others(index: Searchable, vectors_BH: Vectors, k: int, *, own_B: Ids, owner_M: Ids) -> Ids:
+    """Numbers (B, K) of the most similar windows that belong to another sentence.
+
+    Args:
+        index: over those source windows that may be support.
+        vectors_BH: unit vectors of the windows looked up.
+        k: number of neighbours of each.
+        own_B: the owner of each window looked up: an id that windows of one sentence and of its exact duplicates
+            share.
+        owner_M: the owners of all source windows, by number.
+
+    Raises:
+        UserError: some window has fewer than K such neighbours.
+    """
+    out_BK = np.full((len(vectors_BH), k), -1, dtype=np.int64)
+    open_rows = np.arange(len(vectors_BH))
+    # One more than K is enough for most; a sentence with many windows or duplicates needs more.
+    fetch = k + 1
+    while len(open_rows):
+        fetch = min(fetch, len(index))
+        _, numbers = index.search(vectors_BH[open_rows], fetch)
+        # An IVF index that finds too few in the lists it searches fills up with -1.
+        others = (numbers >= 0) & (owner_M[numbers] != own_B[open_rows, None])
+        enough = others.sum(1) >= k
+        for row, candidates, other in zip(open_rows[enough], numbers[enough], others[enough], strict=True):
+            out_BK[row] = candidates[other][:k]
+        open_rows = open_rows[~enough]
+        if len(open_rows) and fetch == len(index):
+            raise UserError(
+                f"episodes.support_size={k} but some sentence has fewer than {k} others to be compared with among "
+                f"the {len(index)} source sentences. Lower episodes.support_size or give more (and different) data"
+                f"{'' if index.exact else ', or raise retrieval.lists_searched'}."
+            )
+        fetch *= 4
+    return out_BK
 
 
 def _complaint(error: RuntimeError) -> str:

@@ -57,6 +57,9 @@ class Pool(Protocol):
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         """The windows with these numbers, in the same order."""
 
+    def missing(self) -> tuple[int, ...]:
+        """Numbers of the shards that did not answer the last search; a pool that is whole has none."""
+
 
 class SourcePool:
     """A bundle's source sentences, searched through the bundle's index.
@@ -96,6 +99,10 @@ class SourcePool:
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         """See `Pool`."""
         return [Candidate(self.windows[i], self.sentences[self.windows[i].sentence]) for i in numbers]
+
+    def missing(self) -> tuple[int, ...]:
+        """See `Pool`."""
+        return ()
 
 
 class ExamplePool:
@@ -146,6 +153,10 @@ class ExamplePool:
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         """See `Pool`."""
         return [self._examples[number] for number in numbers]
+
+    def missing(self) -> tuple[int, ...]:
+        """See `Pool`."""
+        return ()
 
 
 def may_be_support(window: Window, sentence: Sentence, which: str) -> bool:

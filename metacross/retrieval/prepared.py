@@ -204,7 +204,10 @@ def read_facts(path: Path) -> Facts:
         facts: Facts = json.loads((path / FILE).read_text(encoding="utf-8"))
         complete = {"format", "made_from", "files"} <= facts.keys()
     except FileNotFoundError:
-        raise UserError(f"{path}: no prepared source ({FILE} is missing). {make}") from None
+        raise UserError(
+            f"{path}: no prepared source ({FILE} is missing). {make} (without --shards: only a service searches an "
+            "index in shards)"
+        ) from None
     except (ValueError, AttributeError, OSError) as error:
         raise UserError(f"{path / FILE}: cannot be read ({error}). {make}") from error
     if not complete or facts["format"] != FORMAT:

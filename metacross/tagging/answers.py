@@ -111,6 +111,7 @@ class TaggedSentence:
             first; then for every entity, found with them or without, those whose words counted most on its tags.
         plain_tags: tags without adaptation, where they were asked for.
         plain_entities: what these mark.
+        missing_shards: numbers of the index's shards in which no labelled sentences were looked up for it.
     """
 
     sentence: Sentence
@@ -121,6 +122,7 @@ class TaggedSentence:
     support: tuple[SupportSentence, ...] = ()
     plain_tags: tuple[str, ...] | None = None
     plain_entities: tuple[TaggedEntity, ...] | None = None
+    missing_shards: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

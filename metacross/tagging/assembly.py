@@ -48,7 +48,8 @@ def tagged_sentences(
     for (sentence, settings), own in zip(sentences, windows, strict=True):
         found_tags, marked = found_entities(sentence, next(chosen))
         adapted = any(tagged.neighbours for tagged in own)
-        answer = TaggedSentence(sentence, found_tags, marked, len(own), adapted)
+        missing = tuple(sorted({shard for tagged in own for shard in tagged.missing}))
+        answer = TaggedSentence(sentence, found_tags, marked, len(own), adapted, missing_shards=missing)
         yield _explained(answer, own, next(plain)) if settings.explain else answer
 
 

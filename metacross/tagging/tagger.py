@@ -23,8 +23,9 @@ from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import hold_in, named_device, product_dtype
 from metacross.encoder.rows import trunk_states
-from metacross.encoder.windows import PieceEncoder
+from metacross.encoder.windows import PieceEncoder, Window
 from metacross.errors import UserError
+from metacross.retrieval.index import Vectors
 from metacross.retrieval.pools import Candidate, ExamplePool, Pool, SourcePool
 from metacross.retrieval.support import SupportLookup
 from metacross.sequences import groups
@@ -156,6 +157,10 @@ class AdaptiveTagger:
             for candidate, number in zip(part.candidates, self._windows.add_examples(part), strict=True):
                 added[candidate.window.sentence].append(number)
         return added
+
+    def vectors(self, windows: Sequence[Window]) -> Vectors:
+        """The unit vectors (B, H) by which windows are looked up."""
+        return self._windows.encode(windows)[1]
 
     def remove_examples(self, windows: Sequence[int]) -> None:
         """Forgets examples, by the numbers that `add_examples` gave for their windows."""

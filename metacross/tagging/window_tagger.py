@@ -89,6 +89,7 @@ class TaggedWindow:
         voters: the labelled windows that these words stand in, by number: of words in entities alone, see `voters_of`.
         influences: of the neighbours on its entities, where they are to be shown.
         voting: numbers of the labelled windows whose words counted on its words in entities.
+        missing: numbers of the index's shards that its neighbours were not looked up in, because they did not answer.
     """
 
     window: Window
@@ -103,6 +104,7 @@ class TaggedWindow:
     voters: Mapping[int, Candidate] = field(default_factory=dict)
     influences: Sequence[EntityInfluence] = ()
     voting: Sequence[int] = ()
+    missing: tuple[int, ...] = ()
 
     @property
     def chosen_WC(self) -> Tensor:
@@ -302,6 +304,7 @@ class WindowTagger:
         for tagged, row in zip(windows, self._support.search(vectors_BH, most), strict=True):
             tagged.neighbours = row[: tagged.settings.neighbours]
             tagged.looked_up_in = self._version
+            tagged.missing = self._support.source.missing()
         explained = [tagged for tagged in windows if tagged.settings.explain]
         found = iter(self._support.candidates([n.number for tagged in explained for n in tagged.neighbours]))
         for tagged in explained:

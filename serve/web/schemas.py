@@ -114,7 +114,7 @@ OTHER_NAMES = {"entity_group": "label", "word": "text"}  # of an entity's keys, 
 # What an answer or `metacross tag` says besides of a text and its entities. People who post it say the rest of it anew.
 NOT_OF_LABELS = {
     *("plain_entities", "support"),  # metacross tag
-    *("windows", "adapted", "plain"),  # a result
+    *("windows", "adapted", "plain", "missing_shards"),  # a result
     *("id", "created", "changed", "uses", "last_used", "outcome", "before"),  # an example
     *("confidence", "uncertain", "labelled_by", "from_text"),  # a machine-labelled example
 }

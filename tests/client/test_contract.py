@@ -51,7 +51,7 @@ def test_the_document_says_what_is_sent(kind: type) -> None:
         AddedTexts: ["labelled", "reason"],
         Entity: ["score"],
         Example: example,
-        Result: ["support", "plain"],
+        Result: ["support", "plain", "missing_shards"],
         Support: [*machine, "language", "voted", "influences"],
     }.get(kind, [])
     assert schema["required"] == [name for name in names if name not in omitted]

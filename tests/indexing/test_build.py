@@ -15,9 +15,9 @@ import torch
 from metacross.config import Config
 from metacross.errors import RunError, UserError
 from metacross.events import Event, Note
-from metacross.indexing import shards, window_encoder
+from metacross.indexing import parts, window_encoder
 from metacross.indexing.build import prepare
-from metacross.indexing.shards import Encoded
+from metacross.indexing.parts import Encoded
 from metacross.retrieval.prepared import FILE
 from metacross.training.learner import Learner
 from metacross.training.loop import run
@@ -39,9 +39,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(place: Path) -> Iterator[Path]:
-    """Prepared in small shards and batches; not to be changed."""
+    """Prepared in small parts and batches; not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD", 7)
+        patch.setattr(parts, "PART", 7)
         patch.setattr(window_encoder, "BATCH", 3)
         facts = prepare(settings(place), place / "prepared")
     assert facts["sentences"] == 26
@@ -165,25 +165,25 @@ def test_an_interrupted_call_leaves_what_was_there(
 def test_an_interrupted_call_is_gone_on_with(
     place: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "SHARD", 7)
+    monkeypatch.setattr(parts, "PART", 7)
     monkeypatch.setattr(window_encoder, "BATCH", 3)
     encoded: list[str] = []
     events: list[Event] = []
 
-    def counted(encoder: window_encoder.WindowEncoder, shard: Path, vectors: Path) -> int:
+    def counted(encoder: window_encoder.WindowEncoder, part: Path, vectors: Path) -> int:
         if len(encoded) == 2:
             raise KeyboardInterrupt
-        encoded.append(shard.name)
-        return real(encoder, shard, vectors)
+        encoded.append(part.name)
+        return real(encoder, part, vectors)
 
-    real = window_encoder.encode_shard
-    monkeypatch.setattr(window_encoder, "encode_shard", counted)
+    real = window_encoder.encode_part
+    monkeypatch.setattr(window_encoder, "encode_part", counted)
     with pytest.raises(KeyboardInterrupt):
         prepare(settings(place), tmp_path / "out")
     first = list(encoded)
     encoded.clear()
     prepare(settings(place), tmp_path / "out", show=events.append)
-    assert Note("2 shards were encoded by an earlier call and are used again") in events
+    assert Note("2 parts were encoded by an earlier call and are used again") in events
     assert (len(first), len(encoded)) == (2, 2)
     assert first + encoded == sorted(path.name for path in (prepared / "vectors").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

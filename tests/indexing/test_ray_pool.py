@@ -13,10 +13,10 @@ import torch
 
 from metacross.errors import RunError, UserError
 from metacross.events import Event, Note, Preparation
-from metacross.indexing import shards
+from metacross.indexing import parts
 from metacross.indexing.build import prepare
+from metacross.indexing.parts import Encoded
 from metacross.indexing.ray_pool import EncoderPool, encode_on_ray, pool, prepare_on_ray
-from metacross.indexing.shards import Encoded
 from tests.helpers.local_ray import started_ray
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
@@ -46,7 +46,7 @@ def test_pools() -> None:
 
 @pytest.mark.ray
 def test_a_pool_writes_what_one_process_writes(local_ray: None, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SHARD", 3)
+    monkeypatch.setattr(parts, "PART", 3)
     torch.set_num_threads(1)
     config = tiny_config(place)
     events: list[Event] = []
@@ -74,7 +74,7 @@ def test_an_encoder_that_fails(local_ray: None, place: Path, tmp_path: Path) -> 
     (tmp_path / "sentences").mkdir()
     (tmp_path / "vectors").mkdir()
     row = {"sentence": 0, "text": "Oslo", "starts": [0, 2], "ends": [4], "tags": ["O"], "place": "", "owner": 1}
-    table = pa.Table.from_pylist([row], schema=shards.SENTENCES)
+    table = pa.Table.from_pylist([row], schema=parts.SENTENCES)
     pq.write_table(table, tmp_path / "sentences" / "part-000000.parquet")
     with pytest.raises(RunError, match=r"encoding failed: .*zip\(\) argument 2 is shorter"):
         encode_on_ray(

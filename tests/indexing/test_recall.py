@@ -10,8 +10,8 @@ import pytest
 from metacross.errors import UserError
 from metacross.indexing import recall
 from metacross.indexing.build import build_index, find_neighbours
+from metacross.indexing.parts import Encoded
 from metacross.indexing.recall import measure_recall
-from metacross.indexing.shards import Encoded
 from metacross.retrieval.index import UntrainedIndex
 from metacross.sequences import spread
 

@@ -42,6 +42,9 @@ class Elsewhere:
         self.requests.append(list(numbers))
         return [Candidate(self.windows[i], SENTENCE) for i in numbers]
 
+    def missing(self) -> tuple[int, ...]:
+        return ()
+
 
 def lookup(*, budget_mb: int, length: int = 3) -> tuple[SupportLookup, Elsewhere, list[int]]:
     ran: list[int] = []

@@ -21,6 +21,7 @@ from serve import check as module
 from serve.app import build, from_config
 from serve.changeover import bundle_named
 from serve.check import check
+from tests.helpers.shards import unit_vectors, write_parts, write_shards
 
 Data = dict[str, Any]
 
@@ -78,6 +79,20 @@ def test_the_shipped_file_has_the_options_that_build_gives(shipped: Path, tmp_pa
     assert bundle_named({"bundle": bundle}) == bundle
 
 
+def test_with_shards_each_has_a_deployment(shipped: Path, tmp_path: Path) -> None:
+    encoded = write_parts(tmp_path / "parts", unit_vectors(9, 8), rows=5)
+    place = write_shards(tmp_path / "shards", encoded, "Flat", 3)
+    options = built(build({"bundle": str(tmp_path), "serve.index_shards": str(place)}))
+    assert options.keys() == {"Ingress", "Tagger", "SourceShard0", "SourceShard1", "SourceShard2"}
+    assert (options["SourceShard2"]["num_replicas"], options["SourceShard2"]["max_replicas_per_node"]) == (2, 2)
+    data = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+    application(data)["args"]["serve.index_shards"] = str(place)
+    deployment(data, "SourceIndex")["name"] = "SourceShard1"
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert check(file) == []
+
+
 def test_a_bundle_is_named_once_and_for_every_process() -> None:
     with pytest.raises(UserError, match="user_config: there a new one needs no restart"):
         from_config({"bundle": "/srv/metacross/bundle"})
@@ -106,6 +121,11 @@ MISTAKES: dict[str, tuple[Callable[[Data], object], str]] = {
     "of an application": (
         lambda d: application(d).update(arg={}),
         "applications.metacross.arg: unknown key. Did you mean args?",
+    ),
+    "a deployment that shards stand in for": (
+        lambda d: application(d)["args"].update({"serve.index_shards": "/srv/shards"}),
+        "applications.metacross.deployments.SourceIndex: with serve.index_shards there is none, but SourceShard0, "
+        "SourceShard1, ...",
     ),
     "of a runtime environment": (
         lambda d: application(d)["runtime_env"].update(env_var={}),

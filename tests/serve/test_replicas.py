@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from serve import replicas
 from serve.ingress import TaggerBackend
-from serve.replicas import ATTEMPTS, is_lost
+from serve.replicas import ATTEMPTS, ShardsGoneError, is_lost
 from serve.web.problems import ProblemError
 
 
@@ -102,6 +102,7 @@ class Handle:
     [
         ([ReplicaUnavailableError("gone")] * ATTEMPTS, "5", "No tagger answers"),
         ([FULL], "1", "Too many requests"),
+        ([task_error(ShardsGoneError("No answer: SourceShard1."))], "5", r"SourceShard1\. Try again"),
     ],
 )
 def test_an_ingress_says_when_to_come_again(

@@ -401,6 +401,9 @@ class Distracted:
     def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
         return self.pool.candidates(numbers)
 
+    def missing(self) -> tuple[int, ...]:
+        return ()
+
 
 def test_a_search_may_find_fewer_than_it_should(tiny_bundle: Path) -> None:
     tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")

@@ -144,7 +144,12 @@ def test_examples_go_back_in_as_they_were_answered(client: TestClient) -> None:
         "text": "Bern schläft.",
         "entities": [{"start": 0, "end": 4, "text": "Bern", "label": "LOC", "score": 0.9}],
     }
-    assert add(client, {**result, "windows": 1, "adapted": True, "support": [], "plain": []}).json()["added"] == 1
+    assert (
+        add(
+            client, {**result, "windows": 1, "adapted": True, "support": [], "plain": [], "missing_shards": [1]}
+        ).json()["added"]
+        == 1
+    )
     refused(client.post("/v1/examples", json={"examples": [{**result, "colour": 1}]}), 422, "examples.0.colour")
 
 

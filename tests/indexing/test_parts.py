@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metacross.corpora.sentence import sentence_from_text
-from metacross.indexing.shards import sentence_table
+from metacross.indexing.parts import sentence_table
 
 
 def test_text_that_parquet_cannot_hold() -> None:

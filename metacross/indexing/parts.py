@@ -1,4 +1,4 @@
-"""Shards of sentences and of vectors: Parquet files, written and read in parts of bounded size.
+"""Parts of sentences and of vectors: Parquet files, written and read in parts of bounded size.
 
 Shapes: M windows, H vector size, S windows gathered.
 """
@@ -24,7 +24,7 @@ from metacross.events import Note, Preparation, Show
 from metacross.retrieval.index import Vectors
 from metacross.retrieval.prepared import SourceDigest
 
-SHARD = 4096  # sentences in one file
+PART = 4096  # sentences in one file
 
 SENTENCES = pa.schema(
     [
@@ -40,25 +40,25 @@ SENTENCES = pa.schema(
 
 
 def write_sentences(config: Config, folder: Path, *, show: Show) -> SourceDigest:
-    """Writes the source sentences in shards and returns their digest. One corpus file is in memory at a time."""
+    """Writes the source sentences in parts and returns their digest. One corpus file is in memory at a time."""
     digest = SourceDigest()
     waiting: list[Sentence] = []
-    shards = 0
+    parts = 0
 
     def write(sentences: list[Sentence]) -> None:
-        nonlocal shards
+        nonlocal parts
         table = sentence_table(sentences, first=digest.count)
-        pq.write_table(table, folder / f"part-{shards:06}.parquet", compression="zstd")
+        pq.write_table(table, folder / f"part-{parts:06}.parquet", compression="zstd")
         digest.add(sentences)
-        shards += 1
+        parts += 1
 
     folder.mkdir()
     files = [config.data.source] if isinstance(config.data.source, str) else config.data.source
     for done, corpus in enumerate(source_corpora(config, lambda oddity: show(Note(oddity)))):
         waiting += corpus.sentences
-        while len(waiting) >= SHARD:
-            write(waiting[:SHARD])
-            del waiting[:SHARD]
+        while len(waiting) >= PART:
+            write(waiting[:PART])
+            del waiting[:PART]
         show(Preparation("reading corpora", done + 1, len(files)))
     if waiting:
         write(waiting)
@@ -96,11 +96,11 @@ def _owner(text: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def shards_to_encode(sentences: Path, vectors: Path) -> tuple[list[Path], int]:
-    """The shards that have no vectors yet, and the number of sentences in the others."""
-    shards = sorted(sentences.glob("*.parquet"))
-    done = [shard for shard in shards if (vectors / shard.name).is_file()]
-    return sorted({*shards} - {*done}), sum(pq.read_metadata(shard).num_rows for shard in done)
+def parts_to_encode(sentences: Path, vectors: Path) -> tuple[list[Path], int]:
+    """The parts that have no vectors yet, and the number of sentences in the others."""
+    parts = sorted(sentences.glob("*.parquet"))
+    done = [part for part in parts if (vectors / part.name).is_file()]
+    return sorted({*parts} - {*done}), sum(pq.read_metadata(part).num_rows for part in done)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Encoded:
     """The windows' vectors on disk, in the order of the sentences. In memory are only a few numbers per window.
 
     Attributes:
-        files: the shards of vectors, in order.
+        files: the parts of vectors, in order.
         rows: number of windows in each file.
         owner_M: an id per window, the same for windows of one sentence and of sentences with the same text.
         with_entities_M: whether there are entities among a window's scored words.
@@ -121,7 +121,7 @@ class Encoded:
 
     @classmethod
     def read(cls, folder: Path, *, sentences: int) -> Encoded:
-        """Opens the shards of vectors in `folder`.
+        """Opens the parts of vectors in `folder`.
 
         Args:
             folder: their directory.
@@ -151,14 +151,21 @@ class Encoded:
 
     def batches(self, wanted: NDArray[np.int64] | None = None) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
         """Yields numbers and vectors of all windows, or of the `wanted` ones (ascending), one file at a time."""
+        for file, numbers, rows in self.files_of(wanted):
+            column = pq.read_table(file, columns=["vector"])["vector"].combine_chunks()
+            yield numbers, column.flatten().to_numpy().reshape(len(column), -1)[rows]
+
+    def files_of(
+        self, wanted: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[Path, NDArray[np.int64], NDArray[np.int64]]]:
+        """Yields the files that have all windows, or the `wanted` ones, with these windows' numbers and rows."""
         first = 0
         for file, rows in zip(self.files, self.rows, strict=True):
             numbers = np.arange(first, first + rows)
             if wanted is not None:
                 numbers = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + rows)]
             if len(numbers):
-                column = pq.read_table(file, columns=["vector"])["vector"].combine_chunks()
-                yield numbers, column.flatten().to_numpy().reshape(rows, -1)[numbers - first]
+                yield file, numbers, numbers - first
             first += rows
 
     def gather(self, wanted: NDArray[np.int64]) -> Vectors:
