@@ -10,7 +10,7 @@ position counts from its segment's start, so packing changes no result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from metacross.encoder.families import FAMILY, Family, refuse_family
-from metacross.encoder.fused import Correct, FusedLayers
+from metacross.encoder.fused import FusedLayers, Record
 from metacross.errors import UserError
-from metacross.fast_weights import FastLayers
+from metacross.fast_weights import Correction, FastLayers, FastWeights
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,11 @@ class TagModel(nn.Module):
         """Forwards without gradient take fewer operations from now on. The weights must not change any more."""
         self.stack.fuse()
 
-    @torch.no_grad()
+    @property
+    def fused(self) -> bool:
+        """Whether groups of rows that differ in length run together; otherwise one group runs after another."""
+        return self.stack.fused
+
     def trunk(self, piece_ids_BT: Tensor, segments_BT: Tensor) -> Tensor:
         """States below the adapted layers, (B, T, H).
 
@@ -105,10 +109,17 @@ class TagModel(nn.Module):
             piece_ids_BT: one sentence per row.
             segments_BT: 1 for the sentence, 0 for padding.
         """
-        positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
-        hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
-        rows = Rows(hidden_BTH, segments_BT, positions_BT, segments_BT)
-        return self.stack.states(self.layers[: self.frozen_layers], rows)[-1]
+        return self.trunks([(piece_ids_BT, segments_BT)])[0]
+
+    @torch.no_grad()
+    def trunks(self, groups: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """States below the adapted layers of several groups of rows; what a group has is given to `trunk`."""
+        embedded = []
+        for piece_ids_BT, segments_BT in groups:
+            positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
+            hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
+            embedded.append(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT))
+        return [states[-1] for states in self.stack.states(self.layers[: self.frozen_layers], embedded)]
 
     def logits(self, rows: Rows) -> Tensor:
         """Tag scores (B, T, C) from trunk states, by theta or by the fast weights set in `fast_layers`."""
@@ -118,7 +129,34 @@ class TagModel(nn.Module):
         """States (B, T, H) after each of the layers above the trunk, from trunk states, by the same weights."""
         fast = self.fast_layers
         upper = self.layers[self.frozen_layers :]
-        return self.stack.states(upper, rows, correct=fast.correction(), recorded=fast.recording)[1:]
+        (states,) = self.stack.states(upper, [rows], corrections=fast.corrections(), modules=fast.recording)
+        return states[1:]
+
+    def states_of(self, groups: Sequence[Rows], fast_weights: Sequence[FastWeights]) -> list[list[Tensor]]:
+        """The states of several groups of rows, each by fast weights of its own."""
+        if not self.fused or torch.is_grad_enabled():
+            out = []
+            for rows, weights in zip(groups, fast_weights, strict=True):
+                with self.fast_layers.running(weights):
+                    out.append(self.states(rows))
+            return out
+        upper = self.layers[self.frozen_layers :]
+        corrections = self.fast_layers.corrections(fast_weights)
+        return [states[1:] for states in self.stack.states(upper, groups, corrections=corrections)]
+
+    def recorded_logits(self, groups: Sequence[Rows]) -> list[Tensor]:
+        """The tag scores of several groups of rows by theta, to be differentiated; `fast_layers` is recording.
+
+        A model that is not fused takes one group, since its layers are recorded once.
+        """
+        if not self.fused:
+            (rows,) = groups
+            return [self.logits(rows)]
+        upper = self.layers[self.frozen_layers :]
+        last = [states[-1] for states in self.stack.states(upper, groups, record=self.fast_layers.record)]
+        logits_PC = self.head(torch.cat([hidden_BTH.flatten(0, 1) for hidden_BTH in last]).unsqueeze(0)).squeeze(0)
+        parts = torch.split_with_sizes(logits_PC, [hidden_BTH.shape[:2].numel() for hidden_BTH in last])
+        return [part.view(*hidden_BTH.shape[:2], -1) for part, hidden_BTH in zip(parts, last, strict=True)]
 
     def head(self, hidden_BTH: Tensor) -> Tensor:
         """Tag scores (B, T, C) from the last layer's states, by the same weights."""
@@ -145,19 +183,35 @@ class LayerStack:
         """Forwards without gradient run fused from now on, see `encoder.fused`, where the family is of BERT's kind."""
         self._fused = FusedLayers(self._family.parts) if self._family.parts else None
 
+    @property
+    def fused(self) -> bool:
+        """Whether layers run fused."""
+        return self._fused is not None
+
     def states(
-        self, layers: Iterable[nn.Module], rows: Rows, *, correct: Correct | None = None, recorded: bool = False
-    ) -> list[Tensor]:
-        """The states (B, T, H) that go into the first layer, and those that come out of each.
+        self,
+        layers: Iterable[nn.Module],
+        groups: Sequence[Rows],
+        *,
+        corrections: Sequence[Correction] | None = None,
+        record: Record | None = None,
+        modules: bool = False,
+    ) -> list[list[Tensor]]:
+        """For each group the states (B, T, H) that go into the first layer, and those that come out of each.
 
         Args:
             layers: that run.
-            rows: what they run on.
-            correct: what the layers' hooks do to outputs, for a forward without the modules.
-            recorded: whether hooks are to see inputs and outputs, so that the modules have to run.
+            groups: what they run on.
+            corrections: what the layers' hooks do to each group's outputs, for a forward without the modules.
+            record: called for every product and norm, for a fused forward that is differentiated.
+            modules: whether hooks are to see inputs and outputs, so that the modules have to run.
         """
-        if self._fused is not None and not torch.is_grad_enabled() and not recorded:
-            return self._fused.states(layers, rows.hidden_BTH, same_sentence(rows), correct)
+        if self._fused is not None and not modules and (record is not None or not torch.is_grad_enabled()):
+            hidden, allowed = [rows.hidden_BTH for rows in groups], [same_sentence(rows) for rows in groups]
+            return self._fused.states(layers, hidden, allowed, corrections, record)
+        return [self._states_by_modules(layers, rows) for rows in groups]
+
+    def _states_by_modules(self, layers: Iterable[nn.Module], rows: Rows) -> list[Tensor]:
         states = [rows.hidden_BTH]
         extra = layer_arguments(self._encoder, self._family, rows)
         for layer in layers:
