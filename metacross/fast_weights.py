@@ -97,6 +97,8 @@ class _Pass:
 class FastLayers:
     """The adapted layers of a model, which can run with each episode's own weights and record their factors.
 
+    All of them are followed, unless `follow` chooses some.
+
     Every parameter must belong to a linear layer or LayerNorm that is called once in a forward, on an input of
     shape (E, T, I).
 
@@ -117,10 +119,18 @@ class FastLayers:
         refuse_unfollowed(self.layers)
         # A context variable, because threads that share a model must not see each other's fast weights.
         self._pass: ContextVar[_Pass | None] = ContextVar("metacross_pass", default=None)
-        self._names = {layer: name for name, layer in self.layers.items()}
+        self._names = {layer: name for name, layer in self.layers.items()}  # of those that are followed
         for layer in self.layers.values():
             # A function, because a method would be copied with its object whenever a layer is.
             layer.register_forward_hook(lambda layer, args, output: self._hook(layer, args, output))
+
+    def follow(self, modules: Sequence[str]) -> None:
+        """Lets only the layers of some modules, by their names, have fast weights from now on."""
+        self._names = {layer: name for name, layer in self.layers.items() if name.startswith(tuple(modules))}
+
+    def followed(self) -> list[nn.Module]:
+        """The layers that have fast weights."""
+        return list(self._names)
 
     @contextmanager
     def running(self, fast_weights: FastWeights, *, record: bool = False) -> Iterator[Recording]:
@@ -131,8 +141,8 @@ class FastLayers:
             yield recording
         finally:
             self._pass.reset(token)
-        if record and len(recording.inputs) != len(self.layers):
-            missing = sorted(self.layers.keys() - recording.inputs.keys())
+        if record and len(recording.inputs) != len(self._names):
+            missing = sorted(set(self._names.values()) - recording.inputs.keys())
             raise UserError(f"layers {missing[:3]} did not run in the forward; fast weights cannot follow this encoder")
 
     @property
@@ -172,7 +182,7 @@ class FastLayers:
 
     def _hook(self, layer: nn.Module, args: tuple[Tensor, ...], y_ETO: Tensor) -> Tensor:
         now = self._pass.get()
-        if now is None:
+        if now is None or layer not in self._names:
             return y_ETO
         return self._record(now, self._names[layer], args[0], self._changed(now, layer, args[0], y_ETO))
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class TagModel(nn.Module):
 
     Attributes:
         fast_layers: the adapted layers; `logits` runs with the fast weights that are set there.
+        first_inner: index of the lowest layer that inner steps change; see `choose_inner_layers`.
 
     Raises:
         UserError: an encoder whose layers the fast weights cannot follow, or too many frozen layers.
@@ -83,6 +84,26 @@ class TagModel(nn.Module):
         for module in upper.values():
             module.requires_grad_(True)
         self.fast_layers = FastLayers(upper)
+        self.first_inner = frozen_layers
+
+    def choose_inner_layers(self, layers: int | Literal["all"]) -> None:
+        """Lets inner steps change only the uppermost layers and the tag head; theta keeps all adapted layers.
+
+        Args:
+            layers: their number, or all.
+
+        Raises:
+            UserError: not so many layers are adapted.
+        """
+        adapted = len(self.layers) - self.frozen_layers
+        if layers != "all" and layers > adapted:
+            raise UserError(
+                f"inner.layers={layers} but only {adapted} of the encoder's {len(self.layers)} layers are not frozen: "
+                f"choose 1 to {adapted}, or all"
+            )
+        self.first_inner = len(self.layers) - (adapted if layers == "all" else layers)
+        chosen = [f"layers.{i}." for i in range(self.first_inner, len(self.layers))]
+        self.fast_layers.follow([*chosen, *filter(None, [self.family.final_norm]), *self.family.head])
 
     @property
     def device(self) -> torch.device:
@@ -92,6 +113,10 @@ class TagModel(nn.Module):
     def theta(self) -> list[nn.Parameter]:
         """The adapted parameters, in a fixed order."""
         return [p for layer in self.fast_layers.layers.values() for p in layer.parameters(recurse=False)]
+
+    def inner_theta(self) -> list[nn.Parameter]:
+        """Those of them that inner steps change."""
+        return [p for layer in self.fast_layers.followed() for p in layer.parameters(recurse=False)]
 
     def fuse(self) -> None:
         """Forwards without gradient take fewer operations from now on. The weights must not change any more."""
@@ -128,9 +153,9 @@ class TagModel(nn.Module):
     def states(self, rows: Rows) -> list[Tensor]:
         """States (B, T, H) after each of the layers above the trunk, from trunk states, by the same weights."""
         fast = self.fast_layers
-        upper = self.layers[self.frozen_layers :]
-        (states,) = self.stack.states(upper, [rows], corrections=fast.corrections(), modules=fast.recording)
-        return states[1:]
+        if not self.fused or fast.recording or torch.is_grad_enabled():
+            return self.stack.states(self.layers[self.frozen_layers :], [rows], modules=True)[0][1:]
+        return self._fused_states([rows], corrections=fast.corrections())[0]
 
     def states_of(self, groups: Sequence[Rows], fast_weights: Sequence[FastWeights]) -> list[list[Tensor]]:
         """The states of several groups of rows, each by fast weights of its own."""
@@ -140,9 +165,7 @@ class TagModel(nn.Module):
                 with self.fast_layers.running(weights):
                     out.append(self.states(rows))
             return out
-        upper = self.layers[self.frozen_layers :]
-        corrections = self.fast_layers.corrections(fast_weights)
-        return [states[1:] for states in self.stack.states(upper, groups, corrections=corrections)]
+        return self._fused_states(groups, corrections=self.fast_layers.corrections(fast_weights))
 
     def recorded_logits(self, groups: Sequence[Rows]) -> list[Tensor]:
         """The tag scores of several groups of rows by theta, to be differentiated; `fast_layers` is recording.
@@ -152,11 +175,24 @@ class TagModel(nn.Module):
         if not self.fused:
             (rows,) = groups
             return [self.logits(rows)]
-        upper = self.layers[self.frozen_layers :]
-        last = [states[-1] for states in self.stack.states(upper, groups, record=self.fast_layers.record)]
+        last = [states[-1] for states in self._fused_states(groups, record=self.fast_layers.record)]
         logits_PC = self.head(torch.cat([hidden_BTH.flatten(0, 1) for hidden_BTH in last]).unsqueeze(0)).squeeze(0)
         parts = torch.split_with_sizes(logits_PC, [hidden_BTH.shape[:2].numel() for hidden_BTH in last])
         return [part.view(*hidden_BTH.shape[:2], -1) for part, hidden_BTH in zip(parts, last, strict=True)]
+
+    def _fused_states(
+        self, groups: Sequence[Rows], *, corrections: Sequence[Correction] | None = None, record: Record | None = None
+    ) -> list[list[Tensor]]:
+        """For each group the states after each of the layers above the trunk; arguments as for `LayerStack.states`."""
+        upper, below = self.layers[self.frozen_layers :], self.first_inner - self.frozen_layers
+        if not below or (corrections is None and record is None):
+            found = self.stack.states(upper, groups, corrections=corrections, record=record)
+            return [states[1:] for states in found]
+        with torch.no_grad():
+            lower = self.stack.states(upper[:below], groups)
+        raised = [replace(rows, hidden_BTH=states[-1]) for rows, states in zip(groups, lower, strict=True)]
+        found = self.stack.states(upper[below:], raised, corrections=corrections, record=record)
+        return [[*before[1:], *states[1:]] for before, states in zip(lower, found, strict=True)]
 
     def head(self, hidden_BTH: Tensor) -> Tensor:
         """Tag scores (B, T, C) from the last layer's states, by the same weights."""
