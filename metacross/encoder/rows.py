@@ -49,7 +49,7 @@ def forwards(model: TagModel, lengths: Sequence[int], order: Sequence[int], budg
 
     Arguments as for `budgeted`. A model that is not fused has one group in each forward.
     """
-    slack = padding_slack(model.device)
+    slack = padding_slack(model.device, fused=model.fused)
     if not model.fused:
         yield from ([run] for run in budgeted(lengths, order, budget, slack))
         return

@@ -175,7 +175,7 @@ class FactorCache:
         layout = self._layout
         places = _places(packed)
         # What pieces add to the norms' gradients, summed over each sentence's pieces.
-        norms_EP = torch.cat([_sums(v, places) for pair in gradient.norms.values() for v in pair if v is not None], 1)
+        norms_EP = torch.cat([_sums(v, packed) for pair in gradient.norms.values() for v in pair if v is not None], 1)
         words = [count for rows in packed for count in (rows.tag_ids_BT != IGNORED).sum(1).tolist()]
         out = []
         for e, (hidden_TH, _) in enumerate(chain.from_iterable(groups)):
@@ -394,9 +394,14 @@ def _places(groups: Sequence[Rows]) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
-def _sums(x_PO: Tensor, places: Sequence[slice]) -> Tensor:
-    """Sums (E, O) over each row's pieces."""
-    return torch.stack([x_PO[place].sum(0) for place in places])
+def _sums(x_PO: Tensor, groups: Sequence[Rows]) -> Tensor:
+    """Sums (E, O) over each row's pieces; padding adds nothing, since no loss depends on it."""
+    sums, start = [], 0
+    for rows in groups:
+        end = start + rows.tag_ids_BT.numel()
+        sums.append(x_PO[start:end].view(*rows.tag_ids_BT.shape, -1).sum(1))
+        start = end
+    return torch.cat(sums)
 
 
 def _owners(rows: Sequence[Sequence[_Gradient]], longest: int, length: int) -> Tensor:
