@@ -13,8 +13,8 @@ The same sentences are tagged in each way, from text to entities, in one process
               most (`benchmarks.plain` compares types and lists)
 
 The ways take turns at every batch, so that whatever else the machine does meets all of them. Ratios are of processor
-time within a turn over all batches; what is printed are medians with quartiles. The line below a table tells how many of
-the entities that the warm way finds the cold way finds, too.
+time within a turn over all batches; what is printed are medians with quartiles. The line below a table tells how many
+of the entities that the warm way finds the cold way finds, too.
 """
 
 from __future__ import annotations
