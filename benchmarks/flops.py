@@ -21,13 +21,17 @@ GEMM = (512, 768, 3072)  # pieces, inputs, outputs: BERT-base's first feed-forwa
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the count depends on: H, the feed-forward size, layers in all and frozen, and tags."""
+    """What the count depends on: H, the feed-forward size, layers in all and frozen, tags.
+
+    `inner` is the number of layers that inner steps change; None: of all that are not frozen.
+    """
 
     hidden: int
     feed_forward: int
     layers: int
     frozen: int
     tags: int
+    inner: int | None = None
 
     @classmethod
     def of(cls, config: Any, frozen: int) -> Sizes:
@@ -41,9 +45,11 @@ def exact_flops(batch: MetaBatch, sizes: Sizes, *, steps: int, trunk_kept: bool 
     The trunk runs forward once per sentence (never, if its states are kept). An inner step is a forward and a backward
     for the gradients at layer outputs: the weights' own gradients are not needed, nor those at the trunk's states. The
     query needs forward and full backward. Each earlier step adds two thin products per layer, both ways; query, key
-    and value layers share the first of them.
+    and value layers share the first of them. Below the layers that inner steps change, support sentences need no
+    backward, and the query's needs no thin products.
     """
     h, f, adapted = sizes.hidden, sizes.feed_forward, sizes.layers - sizes.frozen
+    inner = adapted if sizes.inner is None else sizes.inner
 
     def dense(pieces: int) -> float:  # one layer's linear parts
         return pieces * (8 * h * h + 4 * h * f)
@@ -54,10 +60,11 @@ def exact_flops(batch: MetaBatch, sizes: Sizes, *, steps: int, trunk_kept: bool 
     def first_inputs(pieces: int) -> float:  # of query, key and value in the lowest adapted layer
         return pieces * 6 * h * h
 
-    def thin(pieces: int, support: int) -> float:  # one step's factors, forward and backward
+    def thin(pieces: int, support: int, ends: bool) -> float:  # one step's factors, forward and backward
         per_layer = 2 * pieces * support * (8 * h + 2 * f)
-        lowest = 2 * pieces * support * 4 * h  # again nothing goes back from query, key and value there
-        return 2 * adapted * per_layer - lowest + 2 * 2 * pieces * support * (h + sizes.tags)
+        # Where the backward ends at the lowest of their layers, nothing goes back from query, key and value there.
+        lowest = 2 * pieces * support * 4 * h if ends else 0
+        return 2 * inner * per_layer - lowest + 2 * 2 * pieces * support * (h + sizes.tags)
 
     total = 0.0
     for sentences, query in zip(batch.support_EK, batch.query_E, strict=True):
@@ -65,10 +72,10 @@ def exact_flops(batch: MetaBatch, sizes: Sizes, *, steps: int, trunk_kept: bool 
         if not trunk_kept:
             total += sizes.frozen * (dense(n + q) + sum(attention(t) for t in [*lengths, q]))
         for step in range(steps):
-            total += adapted * (2 * dense(n) + 3 * sum(map(attention, lengths)))
-            total += 2 * 2 * n * h * sizes.tags - first_inputs(n) + step * thin(n, n)
+            total += (adapted + inner) * dense(n) + (adapted + 2 * inner) * sum(map(attention, lengths))
+            total += 2 * 2 * n * h * sizes.tags - first_inputs(n) + step * thin(n, n, ends=True)
         total += adapted * (3 * dense(q) + 3 * attention(q))
-        total += 3 * 2 * q * h * sizes.tags - first_inputs(q) + steps * thin(q, n)
+        total += 3 * 2 * q * h * sizes.tags - first_inputs(q) + steps * thin(q, n, ends=inner == adapted)
     return total
 
 

@@ -55,7 +55,7 @@ class Copied:
 
     def __init__(self, tagger: AdaptiveTagger) -> None:
         self.tagger = tagger
-        self.theta: list[Tensor] = list(tagger.bundle.model.theta())
+        self.theta: list[Tensor] = list(tagger.bundle.model.inner_theta())
 
     def __call__(self, texts: Sequence[str]) -> None:
         """Tags texts one by one."""

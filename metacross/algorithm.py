@@ -22,6 +22,7 @@ Where this departs from the paper or from its released code (microsoft/vert-pape
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -135,12 +136,22 @@ def query_losses(
 @torch.no_grad()
 def tag(model: TagModel, query: Rows, fast_weights: FastWeights = THETA) -> Tensor:
     """Tag probabilities (E, T, C) of the queries, each under its own fast weights."""
-    return tag_with_states(model, query, fast_weights)[0]
+    return tag_with_states(model, [query], [fast_weights])[0][0]
 
 
 @torch.no_grad()
-def tag_with_states(model: TagModel, query: Rows, fast_weights: FastWeights = THETA) -> tuple[Tensor, list[Tensor]]:
-    """Tag probabilities (E, T, C) of the queries, and the states (E, T, H) of each layer that they come from."""
-    with model.fast_layers.running(fast_weights):
-        states = model.states(query)
-        return model.head(states[-1]).float().softmax(2), states
+def tag_with_states(
+    model: TagModel, groups: Sequence[Rows], fast_weights: Sequence[FastWeights]
+) -> list[tuple[Tensor, list[Tensor]]]:
+    """Of several groups of queries tag probabilities (E, T, C), and the states (E, T, H) of each layer behind them.
+
+    Args:
+        model: theta.
+        groups: the queries; those of a group are padded to the same length.
+        fast_weights: of each group's queries; THETA: none.
+    """
+    out = []
+    for states, weights in zip(model.states_of(groups, fast_weights), fast_weights, strict=True):
+        with model.fast_layers.running(weights):
+            out.append((model.head(states[-1]).float().softmax(2), states))
+    return out

@@ -60,6 +60,7 @@ FREE_KEYS = frozenset(
         "data.max_words",
         "data.unlabelled",
         "episodes.support_size",
+        "inner.layers",
         "inner.steps",
         "inner.step",
         "inner.lr",

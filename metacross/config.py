@@ -30,6 +30,7 @@ BEFORE: dict[str, Any] = {
     "data.unlabelled": {},
     "train.average": 0.0,
     "model.layers": "all",
+    "inner.layers": "all",
     "train.seeds": 1,
     "adopt.sentences": 0,
     # These shape answers, not runs; an older bundle gets today's.
@@ -135,6 +136,7 @@ class InnerConfig(Section):
     """The inner loop, in meta-training and at adaptation."""
 
     steps: Count
+    layers: Annotated[Count | Literal["all"], Field(description="all, or a number of layers")]
     step: Literal["normalized", "sgd"]
     lr: Positive
     second_order: Switch

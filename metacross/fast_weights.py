@@ -19,7 +19,7 @@ The squared length of a step comes from Gram matrices of the factors alone (as i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -64,14 +64,23 @@ class FastWeights:
 
     linears: Mapping[str, tuple[Factors, ...]] = field(default_factory=dict)
     norms: Mapping[str, NormShift] = field(default_factory=dict)
+    # The same factors once more, of several layers that share an input, with their gradients side by side.
+    joined: Mapping[tuple[str, ...], Factors] = field(default_factory=dict)
 
 
 @dataclass
 class Recording:
-    """Inputs and outputs of every followed layer during one forward."""
+    """Inputs and outputs of every followed layer during one forward.
+
+    Attributes:
+        inputs: by layer.
+        outputs: by layer, of layers that ran by themselves.
+        joined: outputs side by side, of layers that ran as one product.
+    """
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
+    joined: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,6 +96,8 @@ class _Pass:
 
 class FastLayers:
     """The adapted layers of a model, which can run with each episode's own weights and record their factors.
+
+    All of them are followed, unless `follow` chooses some.
 
     Every parameter must belong to a linear layer or LayerNorm that is called once in a forward, on an input of
     shape (E, T, I).
@@ -108,10 +119,18 @@ class FastLayers:
         refuse_unfollowed(self.layers)
         # A context variable, because threads that share a model must not see each other's fast weights.
         self._pass: ContextVar[_Pass | None] = ContextVar("metacross_pass", default=None)
-        self._names = {layer: name for name, layer in self.layers.items()}
+        self._names = {layer: name for name, layer in self.layers.items()}  # of those that are followed
         for layer in self.layers.values():
             # A function, because a method would be copied with its object whenever a layer is.
             layer.register_forward_hook(lambda layer, args, output: self._hook(layer, args, output))
+
+    def follow(self, modules: Sequence[str]) -> None:
+        """Lets only the layers of some modules, by their names, have fast weights from now on."""
+        self._names = {layer: name for name, layer in self.layers.items() if name.startswith(tuple(modules))}
+
+    def followed(self) -> list[nn.Module]:
+        """The layers that have fast weights."""
+        return list(self._names)
 
     @contextmanager
     def running(self, fast_weights: FastWeights, *, record: bool = False) -> Iterator[Recording]:
@@ -122,8 +141,8 @@ class FastLayers:
             yield recording
         finally:
             self._pass.reset(token)
-        if record and len(recording.outputs) != len(self.layers):
-            missing = sorted(self.layers.keys() - recording.outputs.keys())
+        if record and len(recording.inputs) != len(self._names):
+            missing = sorted(set(self._names.values()) - recording.inputs.keys())
             raise UserError(f"layers {missing[:3]} did not run in the forward; fast weights cannot follow this encoder")
 
     @property
@@ -132,19 +151,38 @@ class FastLayers:
         now = self._pass.get()
         return now is not None and now.recording is not None
 
-    def correction(self) -> Callable[[nn.Module, Tensor, Tensor], Tensor] | None:
-        """For a forward without the modules' own: what changes a layer's output, given its input too.
+    def corrections(self, fast_weights: Sequence[FastWeights] | None = None) -> list[Correction] | None:
+        """For a forward without the modules' own: what changes layers' outputs in each group of rows.
 
         None where the layers run by theta.
+
+        Args:
+            fast_weights: of each group; by default there is one group, with those of `running`.
+        """
+        if fast_weights is None:
+            now = self._pass.get()
+            fast_weights = [FastWeights() if now is None else now.fast_weights]
+        if not any(weights.linears or weights.norms for weights in fast_weights):
+            return None
+        return [Correction(self._names, weights) for weights in fast_weights]
+
+    def record(self, layers: Sequence[nn.Module], x_PI: Tensor, y_PO: Tensor) -> None:
+        """For a forward without the modules' own: records the input that layers share, and their outputs side by side.
+
+        Pieces (P) are those of all rows.
         """
         now = self._pass.get()
-        if now is None or not (now.fast_weights.linears or now.fast_weights.norms):
-            return None
-        return lambda layer, x_ETI, y_ETO: self._changed(now, layer, x_ETI, y_ETO)
+        assert now is not None and now.recording is not None
+        names = tuple(self._names[layer] for layer in layers)
+        now.recording.inputs |= dict.fromkeys(names, x_PI)
+        if len(names) == 1:
+            now.recording.outputs[names[0]] = y_PO
+        else:
+            now.recording.joined[names] = y_PO
 
     def _hook(self, layer: nn.Module, args: tuple[Tensor, ...], y_ETO: Tensor) -> Tensor:
         now = self._pass.get()
-        if now is None:
+        if now is None or layer not in self._names:
             return y_ETO
         return self._record(now, self._names[layer], args[0], self._changed(now, layer, args[0], y_ETO))
 
@@ -198,6 +236,57 @@ class FastLayers:
             now.recording.inputs[name] = x_ETI
             now.recording.outputs[name] = y_ETO
         return y_ETO
+
+
+class Correction:
+    """What fast weights change in the outputs of layers that run without their modules; gradients are off.
+
+    Args:
+        names: of the adapted layers.
+        fast_weights: of E episodes.
+    """
+
+    def __init__(self, names: Mapping[nn.Module, str], fast_weights: FastWeights) -> None:
+        self._names, self._fast_weights = names, fast_weights
+
+    def add(self, layers: Sequence[nn.Linear], x_ETI: Tensor, y_ETO: Tensor) -> None:
+        """Adds to the outputs of linear layers that share an input, side by side, what fast weights add."""
+        names = tuple(self._names[layer] for layer in layers)
+        if (joined := self._fast_weights.joined.get(names)) is not None:
+            _add(y_ETO, _scores(x_ETI, joined, layers[0].bias is not None), joined)
+            return
+        scores: dict[tuple[int, int, bool], Tensor] = {}
+        outputs = torch.split_with_sizes(y_ETO, [layer.out_features for layer in layers], 2)
+        for layer, name, own_ETO in zip(layers, names, outputs, strict=True):
+            for factors in self._fast_weights.linears.get(name, ()):
+                key = id(factors.inputs_ENI), id(factors.step_EN), layer.bias is not None
+                if key not in scores:
+                    scores[key] = _scores(x_ETI, factors, layer.bias is not None)
+                _add(own_ETO, scores[key], factors)
+
+    def scale(self, layer: nn.LayerNorm, normalised_ETO: Tensor) -> None:
+        """Applies scale and shift to a norm's normalized input, which is overwritten."""
+        shift = self._fast_weights.norms.get(self._names[layer])
+        weight: Tensor = layer.weight
+        bias: Tensor | None = layer.bias
+        if shift is not None:
+            weight = (weight + shift.scale_EO).unsqueeze(1)
+            if shift.shift_EO is not None:
+                bias = (layer.bias + shift.shift_EO).unsqueeze(1)
+        normalised_ETO.mul_(weight)
+        if bias is not None:
+            normalised_ETO.add_(bias)
+
+
+def _scores(x_ETI: Tensor, factors: Factors, biased: bool) -> Tensor:
+    """How much of each support piece's gradient a piece gets (E, T, N)."""
+    scores_ETN = torch.bmm(x_ETI, factors.inputs_ENI.to(x_ETI.dtype).transpose(1, 2))
+    step_E1N = factors.step_EN.unsqueeze(1).to(scores_ETN.dtype)
+    return torch.addcmul(step_E1N, scores_ETN, step_E1N) if biased else scores_ETN * step_E1N
+
+
+def _add(y_ETO: Tensor, scores_ETN: Tensor, factors: Factors) -> None:
+    y_ETO.baddbmm_(scores_ETN, factors.grads_ENO.to(y_ETO.dtype))
 
 
 def take_step(
@@ -266,6 +355,44 @@ def low_rank_gradient(
     norms = {n: norm_gradient(layers.layers[n], inputs[n], grads[n]) for n in names if _is_norm(layers.layers[n])}
     linear_names = [n for n in names if n not in norms]
     return LowRankGradient({n: inputs[n] for n in linear_names}, {n: grads[n] for n in linear_names}, norms)
+
+
+@dataclass(frozen=True)
+class PieceGradients:
+    """What every piece adds to the gradient of a loss; the pieces (P) are those of all rows, one row after the other.
+
+    Attributes:
+        products: inputs (P, I) and gradients at outputs (P, O) of linear layers; of those that share an input the
+            gradients are side by side.
+        norms: what each piece adds to the gradients of a LayerNorm's scale and shift, (P, O) each; no shift: None.
+    """
+
+    products: Mapping[tuple[str, ...], tuple[Tensor, Tensor]]
+    norms: Mapping[str, tuple[Tensor, Tensor | None]]
+
+
+def piece_gradients(layers: FastLayers, recording: Recording, loss: Tensor) -> PieceGradients:
+    """The gradient of `loss`, from the recorded forward that it comes from."""
+    outputs: dict[tuple[str, ...], Tensor] = {(name,): y for name, y in recording.outputs.items()}
+    outputs |= recording.joined
+    found = torch.autograd.grad(loss, list(outputs.values()))
+    grads = {names: grad.flatten(0, -2) for names, grad in zip(outputs, found, strict=True)}
+    norms: dict[str, tuple[Tensor, Tensor | None]] = {}
+    sharing: dict[tuple[int, bool], list[tuple[str, ...]]] = {}
+    for names, grad_PO in grads.items():
+        layer, x = layers.layers[names[0]], recording.inputs[names[0]].detach()
+        if isinstance(layer, nn.LayerNorm):
+            scale_PO = normalised(layer, x).flatten(0, -2) * grad_PO
+            norms[names[0]] = scale_PO, None if layer.bias is None else grad_PO
+        else:
+            key = id(recording.inputs[names[0]]), layer.bias is not None
+            sharing.setdefault(key, []).append(names)
+    products = {}
+    for parts in sharing.values():
+        grad_PO = torch.cat([grads[names] for names in parts], 1) if len(parts) > 1 else grads[parts[0]]
+        x_PI = recording.inputs[parts[0][0]].detach().flatten(0, -2)
+        products[tuple(name for names in parts for name in names)] = x_PI, grad_PO
+    return PieceGradients(products, norms)
 
 
 def inverse_length(squared_E: Tensor) -> Tensor:

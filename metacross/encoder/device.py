@@ -12,7 +12,7 @@ from torch import nn
 
 from metacross.errors import UserError
 
-CPU_SLACK = 64.0  # word pieces; see `padding_slack`
+CPU_SLACK, FUSED_CPU_SLACK = 64.0, 32.0  # word pieces; see `padding_slack`
 
 
 def pick_device(use_gpu: bool | str = "auto", *, local_rank: int = 0) -> torch.device:
@@ -93,10 +93,16 @@ def hold_in(module: nn.Module, dtype: torch.dtype) -> None:
             layer.to(dtype)
 
 
-def padding_slack(device: torch.device) -> float:
+def padding_slack(device: torch.device, *, fused: bool) -> float:
     """Padding, in word pieces, that is accepted before another batch is started.
 
     On a CPU a forward's time grows with its pieces, padding included, and its fixed cost equals that of CPU_SLACK
     pieces (`python -m benchmarks.serving`). On a GPU padding is nearly free.
+
+    Args:
+        device: where the forward runs.
+        fused: the batches are groups of one forward through fused layers: another one costs less.
     """
-    return CPU_SLACK if device.type == "cpu" else math.inf
+    if device.type != "cpu":
+        return math.inf
+    return FUSED_CPU_SLACK if fused else CPU_SLACK

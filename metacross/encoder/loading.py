@@ -79,6 +79,7 @@ def load_encoder(
     dropped = drop_layers(classifier, layers_used(config.model, len(layers_of(classifier))))
     tokenizer = load_tokenizer(path)
     model = TagModel(classifier, frozen_layers=config.model.frozen_layers).to(device)
+    model.choose_inner_layers(config.inner.layers)
     sentence_encoder = SentenceEncoder(
         model, layer=config.pooled_layer, pooling=config.retrieval.pooling, dropped=dropped
     ).to(device)

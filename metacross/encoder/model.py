@@ -10,10 +10,10 @@ position counts from its segment's start, so packing changes no result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from metacross.encoder.families import FAMILY, Family, refuse_family
-from metacross.encoder.fused import Correct, FusedLayers
+from metacross.encoder.fused import FusedLayers, Record
 from metacross.errors import UserError
-from metacross.fast_weights import FastLayers
+from metacross.fast_weights import Correction, FastLayers, FastWeights
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class TagModel(nn.Module):
 
     Attributes:
         fast_layers: the adapted layers; `logits` runs with the fast weights that are set there.
+        first_inner: index of the lowest layer that inner steps change; see `choose_inner_layers`.
 
     Raises:
         UserError: an encoder whose layers the fast weights cannot follow, or too many frozen layers.
@@ -83,6 +84,26 @@ class TagModel(nn.Module):
         for module in upper.values():
             module.requires_grad_(True)
         self.fast_layers = FastLayers(upper)
+        self.first_inner = frozen_layers
+
+    def choose_inner_layers(self, layers: int | Literal["all"]) -> None:
+        """Lets inner steps change only the uppermost layers and the tag head; theta keeps all adapted layers.
+
+        Args:
+            layers: their number, or all.
+
+        Raises:
+            UserError: not so many layers are adapted.
+        """
+        adapted = len(self.layers) - self.frozen_layers
+        if layers != "all" and layers > adapted:
+            raise UserError(
+                f"inner.layers={layers} but only {adapted} of the encoder's {len(self.layers)} layers are not frozen: "
+                f"choose 1 to {adapted}, or all"
+            )
+        self.first_inner = len(self.layers) - (adapted if layers == "all" else layers)
+        chosen = [f"layers.{i}." for i in range(self.first_inner, len(self.layers))]
+        self.fast_layers.follow([*chosen, *filter(None, [self.family.final_norm]), *self.family.head])
 
     @property
     def device(self) -> torch.device:
@@ -93,11 +114,19 @@ class TagModel(nn.Module):
         """The adapted parameters, in a fixed order."""
         return [p for layer in self.fast_layers.layers.values() for p in layer.parameters(recurse=False)]
 
+    def inner_theta(self) -> list[nn.Parameter]:
+        """Those of them that inner steps change."""
+        return [p for layer in self.fast_layers.followed() for p in layer.parameters(recurse=False)]
+
     def fuse(self) -> None:
         """Forwards without gradient take fewer operations from now on. The weights must not change any more."""
         self.stack.fuse()
 
-    @torch.no_grad()
+    @property
+    def fused(self) -> bool:
+        """Whether groups of rows that differ in length run together; otherwise one group runs after another."""
+        return self.stack.fused
+
     def trunk(self, piece_ids_BT: Tensor, segments_BT: Tensor) -> Tensor:
         """States below the adapted layers, (B, T, H).
 
@@ -105,10 +134,17 @@ class TagModel(nn.Module):
             piece_ids_BT: one sentence per row.
             segments_BT: 1 for the sentence, 0 for padding.
         """
-        positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
-        hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
-        rows = Rows(hidden_BTH, segments_BT, positions_BT, segments_BT)
-        return self.stack.states(self.layers[: self.frozen_layers], rows)[-1]
+        return self.trunks([(piece_ids_BT, segments_BT)])[0]
+
+    @torch.no_grad()
+    def trunks(self, groups: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """States below the adapted layers of several groups of rows; what a group has is given to `trunk`."""
+        embedded = []
+        for piece_ids_BT, segments_BT in groups:
+            positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
+            hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
+            embedded.append(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT))
+        return [states[-1] for states in self.stack.states(self.layers[: self.frozen_layers], embedded)]
 
     def logits(self, rows: Rows) -> Tensor:
         """Tag scores (B, T, C) from trunk states, by theta or by the fast weights set in `fast_layers`."""
@@ -117,8 +153,46 @@ class TagModel(nn.Module):
     def states(self, rows: Rows) -> list[Tensor]:
         """States (B, T, H) after each of the layers above the trunk, from trunk states, by the same weights."""
         fast = self.fast_layers
-        upper = self.layers[self.frozen_layers :]
-        return self.stack.states(upper, rows, correct=fast.correction(), recorded=fast.recording)[1:]
+        if not self.fused or fast.recording or torch.is_grad_enabled():
+            return self.stack.states(self.layers[self.frozen_layers :], [rows], modules=True)[0][1:]
+        return self._fused_states([rows], corrections=fast.corrections())[0]
+
+    def states_of(self, groups: Sequence[Rows], fast_weights: Sequence[FastWeights]) -> list[list[Tensor]]:
+        """The states of several groups of rows, each by fast weights of its own."""
+        if not self.fused or torch.is_grad_enabled():
+            out = []
+            for rows, weights in zip(groups, fast_weights, strict=True):
+                with self.fast_layers.running(weights):
+                    out.append(self.states(rows))
+            return out
+        return self._fused_states(groups, corrections=self.fast_layers.corrections(fast_weights))
+
+    def recorded_logits(self, groups: Sequence[Rows]) -> list[Tensor]:
+        """The tag scores of several groups of rows by theta, to be differentiated; `fast_layers` is recording.
+
+        A model that is not fused takes one group, since its layers are recorded once.
+        """
+        if not self.fused:
+            (rows,) = groups
+            return [self.logits(rows)]
+        last = [states[-1] for states in self._fused_states(groups, record=self.fast_layers.record)]
+        logits_PC = self.head(torch.cat([hidden_BTH.flatten(0, 1) for hidden_BTH in last]).unsqueeze(0)).squeeze(0)
+        parts = torch.split_with_sizes(logits_PC, [hidden_BTH.shape[:2].numel() for hidden_BTH in last])
+        return [part.view(*hidden_BTH.shape[:2], -1) for part, hidden_BTH in zip(parts, last, strict=True)]
+
+    def _fused_states(
+        self, groups: Sequence[Rows], *, corrections: Sequence[Correction] | None = None, record: Record | None = None
+    ) -> list[list[Tensor]]:
+        """For each group the states after each of the layers above the trunk; arguments as for `LayerStack.states`."""
+        upper, below = self.layers[self.frozen_layers :], self.first_inner - self.frozen_layers
+        if not below or (corrections is None and record is None):
+            found = self.stack.states(upper, groups, corrections=corrections, record=record)
+            return [states[1:] for states in found]
+        with torch.no_grad():
+            lower = self.stack.states(upper[:below], groups)
+        raised = [replace(rows, hidden_BTH=states[-1]) for rows, states in zip(groups, lower, strict=True)]
+        found = self.stack.states(upper[below:], raised, corrections=corrections, record=record)
+        return [[*before[1:], *states[1:]] for before, states in zip(lower, found, strict=True)]
 
     def head(self, hidden_BTH: Tensor) -> Tensor:
         """Tag scores (B, T, C) from the last layer's states, by the same weights."""
@@ -145,19 +219,35 @@ class LayerStack:
         """Forwards without gradient run fused from now on, see `encoder.fused`, where the family is of BERT's kind."""
         self._fused = FusedLayers(self._family.parts) if self._family.parts else None
 
+    @property
+    def fused(self) -> bool:
+        """Whether layers run fused."""
+        return self._fused is not None
+
     def states(
-        self, layers: Iterable[nn.Module], rows: Rows, *, correct: Correct | None = None, recorded: bool = False
-    ) -> list[Tensor]:
-        """The states (B, T, H) that go into the first layer, and those that come out of each.
+        self,
+        layers: Iterable[nn.Module],
+        groups: Sequence[Rows],
+        *,
+        corrections: Sequence[Correction] | None = None,
+        record: Record | None = None,
+        modules: bool = False,
+    ) -> list[list[Tensor]]:
+        """For each group the states (B, T, H) that go into the first layer, and those that come out of each.
 
         Args:
             layers: that run.
-            rows: what they run on.
-            correct: what the layers' hooks do to outputs, for a forward without the modules.
-            recorded: whether hooks are to see inputs and outputs, so that the modules have to run.
+            groups: what they run on.
+            corrections: what the layers' hooks do to each group's outputs, for a forward without the modules.
+            record: called for every product and norm, for a fused forward that is differentiated.
+            modules: whether hooks are to see inputs and outputs, so that the modules have to run.
         """
-        if self._fused is not None and not torch.is_grad_enabled() and not recorded:
-            return self._fused.states(layers, rows.hidden_BTH, same_sentence(rows), correct)
+        if self._fused is not None and not modules and (record is not None or not torch.is_grad_enabled()):
+            hidden, allowed = [rows.hidden_BTH for rows in groups], [same_sentence(rows) for rows in groups]
+            return self._fused.states(layers, hidden, allowed, corrections, record)
+        return [self._states_by_modules(layers, rows) for rows in groups]
+
+    def _states_by_modules(self, layers: Iterable[nn.Module], rows: Rows) -> list[Tensor]:
         states = [rows.hidden_BTH]
         extra = layer_arguments(self._encoder, self._family, rows)
         for layer in layers:

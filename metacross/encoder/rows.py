@@ -44,6 +44,19 @@ def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int, slack: f
         yield run
 
 
+def forwards(model: TagModel, lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
+    """Cuts `order` into forwards, and each into groups of rows that are padded to the same length.
+
+    Arguments as for `budgeted`. A model that is not fused has one group in each forward.
+    """
+    slack = padding_slack(model.device, fused=model.fused)
+    if not model.fused:
+        yield from ([run] for run in budgeted(lengths, order, budget, slack))
+        return
+    for run in budgeted(lengths, order, budget):
+        yield list(budgeted(lengths, run, budget, slack))
+
+
 @torch.no_grad()
 def trunk_states(
     model: TagModel,
@@ -69,26 +82,32 @@ def trunk_states(
     vectors: list[Tensor | None] = [None] * len(windows)
     lengths = [len(window) for window in windows]
     order = sorted(range(len(windows)), key=lengths.__getitem__)
-    for run in budgeted(lengths, order, batch_pieces, padding_slack(model.device)):
-        longest = padded_length(max(lengths[i] for i in run))
-        piece_ids_BT = torch.zeros((len(run), longest), dtype=torch.long)
-        segments_BT = torch.zeros_like(piece_ids_BT)
-        for row, i in enumerate(run):
-            piece_ids_BT[row, : lengths[i]] = torch.tensor(windows[i].piece_ids)
-            segments_BT[row, : lengths[i]] = 1
-        piece_ids_BT, segments_BT = piece_ids_BT.to(model.device), segments_BT.to(model.device)
-        hidden_BTH = model.trunk(piece_ids_BT, segments_BT)
-        if sentence_encoder is not None:
-            positions_BT = torch.arange(longest, device=model.device).expand_as(piece_ids_BT) * segments_BT
-            vectors_BH = sentence_encoder.vectors(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT))
-            for row, i in enumerate(run):
-                vectors[i] = vectors_BH[row]
-        for row, i in enumerate(run):
-            states[i] = hidden_BTH[row, : lengths[i]].clone()
-        if tick is not None:
-            tick(len(run))
+    for groups in forwards(model, lengths, order, batch_pieces):
+        laid_out = [_laid_out([windows[i] for i in group], model.device) for group in groups]
+        for group, (piece_ids_BT, segments_BT), hidden_BTH in zip(
+            groups, laid_out, model.trunks(laid_out), strict=True
+        ):
+            if sentence_encoder is not None:
+                positions_BT = torch.arange(piece_ids_BT.shape[1], device=model.device) * segments_BT
+                vectors_BH = sentence_encoder.vectors(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT))
+                for row, i in enumerate(group):
+                    vectors[i] = vectors_BH[row]
+            for row, i in enumerate(group):
+                states[i] = hidden_BTH[row, : lengths[i]].clone()
+            if tick is not None:
+                tick(len(group))
     stacked = torch.stack([v for v in vectors if v is not None]) if sentence_encoder and windows else None
     return [state for state in states if state is not None], stacked
+
+
+def _laid_out(windows: Sequence[Window], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Piece ids and segments (B, T) of windows, one a row."""
+    piece_ids_BT = torch.zeros((len(windows), padded_length(max(map(len, windows)))), dtype=torch.long)
+    segments_BT = torch.zeros_like(piece_ids_BT)
+    for row, window in enumerate(windows):
+        piece_ids_BT[row, : len(window)] = torch.tensor(window.piece_ids)
+        segments_BT[row, : len(window)] = 1
+    return piece_ids_BT.to(device), segments_BT.to(device)
 
 
 def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:

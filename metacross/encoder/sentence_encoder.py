@@ -58,7 +58,7 @@ class SentenceEncoder(nn.Module):
     @torch.no_grad()
     def vectors(self, rows: Rows) -> Tensor:
         """Unit vectors (B, H) from trunk states; one sentence per row."""
-        hidden_BTH = self.norm(self._stack.states(self.layers, rows)[-1]).float()
+        hidden_BTH = self.norm(self._stack.states(self.layers, [rows])[0][-1]).float()
         if self.pooling == "cls":
             pooled_BH = hidden_BTH[:, 0]
         else:

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from metacross.algorithm import THETA, InnerLoop, tag_with_states
 from metacross.config import InnerConfig
-from metacross.encoder.device import padding_slack
 from metacross.encoder.model import TagModel
-from metacross.encoder.rows import budgeted, pack
+from metacross.encoder.rows import forwards, pack
 from metacross.encoder.windows import Window
 from metacross.fast_weights import FastWeights
 from metacross.retrieval.index import Vectors
@@ -47,13 +46,13 @@ class Adaptation:
     Attributes:
         rows: a row of support sentences a window, by number; one with an empty row is tagged by theta.
         pieces: word pieces of each row.
-        fast_weights: finds the weights of some rows, none of them empty.
+        fast_weights: finds the weights of groups of rows, none of them empty.
         observe: called with the numbers of windows, their weights and their probabilities; None: nobody looks.
     """
 
     rows: Sequence[Sequence[int]]
     pieces: Sequence[int]
-    fast_weights: Callable[[Sequence[Sequence[int]]], FastWeights]
+    fast_weights: Callable[[Sequence[Sequence[Sequence[int]]]], Sequence[FastWeights]]
     observe: Observe | None = None
 
 
@@ -90,26 +89,28 @@ def tag_windows(
     if adaptation is not None:
         lengths = [length + pieces for length, pieces in zip(lengths, adaptation.pieces, strict=True)]
     for part in (sorted(set(range(len(windows))) - set(adapted)), adapted):
-        for run in budgeted(
-            lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces, padding_slack(model.device)
-        ):
-            fast_weights = THETA
+        for groups in forwards(model, lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces):
+            fast_weights: Sequence[FastWeights] = [THETA] * len(groups)
             if adaptation is not None and part is adapted:
                 with timed("adapt"):
-                    fast_weights = adaptation.fast_weights([adaptation.rows[i] for i in run])
+                    fast_weights = adaptation.fast_weights([[adaptation.rows[i] for i in group] for group in groups])
             with timed("tag"):
-                query = pack([[(states[i], torch.empty(len(windows[i]), dtype=torch.long))] for i in run])
-                probabilities_ETC, layer_states = tag_with_states(model, query, fast_weights)
+                queries = [
+                    pack([[(states[i], torch.empty(len(windows[i]), dtype=torch.long))] for i in group])
+                    for group in groups
+                ]
+                found = tag_with_states(model, queries, fast_weights)
+            for group, weights, (probabilities_ETC, layer_states) in zip(groups, fast_weights, found, strict=True):
                 probabilities_ETC = probabilities_ETC.cpu()
-            for row, i in enumerate(run):
-                out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
-            if vote is not None:
-                with timed("words"):
-                    vectors = word_vectors(layer_states, [windows[i] for i in run])
-                    for i, voted_WC in zip(run, vote(run, [out[i] for i in run], vectors), strict=True):
-                        out[i] = voted_WC
-            if adaptation is not None and adaptation.observe is not None and part is adapted:
-                adaptation.observe(run, fast_weights, [out[i] for i in run])
-            if tick is not None:
-                tick(len(run))
+                for row, i in enumerate(group):
+                    out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
+                if vote is not None:
+                    with timed("words"):
+                        vectors = word_vectors(layer_states, [windows[i] for i in group])
+                        for i, voted_WC in zip(group, vote(group, [out[i] for i in group], vectors), strict=True):
+                            out[i] = voted_WC
+                if adaptation is not None and adaptation.observe is not None and part is adapted:
+                    adaptation.observe(group, weights, [out[i] for i in group])
+                if tick is not None:
+                    tick(len(group))
     return out

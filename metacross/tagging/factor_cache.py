@@ -20,26 +20,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import accumulate, chain, pairwise
 from typing import NamedTuple
 
 import torch
 from cachetools import LRUCache
 from torch import Tensor
-from torch.nn import functional
 
 from metacross.algorithm import THETA, InnerLoop, episode_losses
-from metacross.encoder.device import padding_slack
-from metacross.encoder.model import TagModel
-from metacross.encoder.rows import budgeted, pack, padded_length
+from metacross.encoder.model import Rows, TagModel
+from metacross.encoder.rows import forwards, pack, padded_length
 from metacross.encoder.windows import IGNORED
 from metacross.fast_weights import (
     Factors,
     FastLayers,
     FastWeights,
-    LowRankGradient,
     NormShift,
+    PieceGradients,
     inverse_length,
-    low_rank_gradient,
+    piece_gradients,
 )
 
 Fetch = Callable[[Sequence[Sequence[int]]], list[list[tuple[Tensor, Tensor]]]]
@@ -100,7 +99,20 @@ class FactorCache:
             inner_lr: alpha; with `normalized` the length of a step.
             normalized: a step of fixed length.
         """
-        used = self._gradients(sorted({i for row in rows for i in row}))
+        return self.fast_weights_of([rows], inner_lr=inner_lr, normalized=normalized)[0]
+
+    def fast_weights_of(
+        self, groups: Sequence[Sequence[Sequence[int]]], *, inner_lr: float, normalized: bool
+    ) -> list[FastWeights]:
+        """The same for several groups of rows; a sentence that several of them need is computed once."""
+        used = self._gradients(sorted({i for rows in groups for row in rows for i in row}))
+        found = [self._of_group(rows, used, inner_lr=inner_lr, normalized=normalized) for rows in groups]
+        self._keep(used)
+        return found
+
+    def _of_group(
+        self, rows: Sequence[Sequence[int]], used: Mapping[int, _Gradient], *, inner_lr: float, normalized: bool
+    ) -> FastWeights:
         layout = self._layout
         assert layout is not None  # the first gradient set it
         gradients = [[used[i] for i in row] for row in rows]
@@ -115,25 +127,11 @@ class FactorCache:
         )
         step_E = norms_EP.new_full((len(rows),), -inner_lr)
         if normalized:
-            squared = [
-                _squared_length(self._dots(row, gradients[e], inputs, grads, e), shares[e])
-                for e, row in enumerate(rows)
-            ]
+            dots = self._dots(rows, gradients, inputs, grads)
+            squared = [_squared_length(own, part) for own, part in zip(dots, shares, strict=True)]
             step_E = step_E * inverse_length(norms_EP.new_tensor(squared))
         step_EN = _by_piece(gradients, shares, next(iter(grads.values())).shape[2]).to(step_E) * step_E[:, None]
-        # One view for each factor: layers that share an input must share its tensor.
-        views = {(size, at): stack_LENI[at] for size, stack_LENI in inputs.items() for at in range(len(stack_LENI))}
-        linears = {
-            name: (Factors(views[slot.inputs], grads[slot.grads[0]][slot.grads[1]], step_EN),)
-            for name, slot in layout.slots.items()
-        }
-        norms_EP = norms_EP * step_E[:, None]
-        norms = {
-            name: NormShift(norms_EP[:, scale], None if shift is None else norms_EP[:, shift])
-            for name, (scale, shift) in layout.norms.items()
-        }
-        self._keep(used)
-        return FastWeights(linears, norms)
+        return layout.fast_weights(inputs, grads, step_EN, norms_EP * step_E[:, None])
 
     def _gradients(self, wanted: Sequence[int]) -> dict[int, _Gradient]:
         """The sentences' gradients, by number: those from the cache, and the others, computed together."""
@@ -144,9 +142,10 @@ class FactorCache:
         support = [row[0] for row in self._support([[i] for i in missing])] if missing else []
         lengths = [len(hidden_TH) for hidden_TH, _ in support]
         order = sorted(range(len(missing)), key=lambda at: (lengths[at], at))
-        for run in budgeted(lengths, order, self._batch_pieces, padding_slack(self._model.device)):
-            computed = self._computed([support[at] for at in run])
-            gradients |= {missing[at]: gradient for at, gradient in zip(run, computed, strict=True)}
+        for groups in forwards(self._model, lengths, order, self._batch_pieces):
+            computed = self._computed([[support[at] for at in group] for group in groups])
+            numbers = [missing[at] for group in groups for at in group]
+            gradients |= dict(zip(numbers, computed, strict=True))
         return gradients
 
     def _keep(self, used: Mapping[int, _Gradient]) -> None:
@@ -162,58 +161,64 @@ class FactorCache:
         self.figures.evicted += candidates - len(self._cache)
         self.figures.bytes = int(self._cache.currsize)
 
-    def _computed(self, sentences: Sequence[tuple[Tensor, Tensor]]) -> list[_Gradient]:
+    def _computed(self, groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> list[_Gradient]:
         """The gradient of each sentence's own mean word loss at theta, by one forward and one backward."""
-        rows = pack([[sentence] for sentence in sentences])
-        with torch.enable_grad(), self._model.fast_layers.running(THETA, record=True) as recording:
-            loss = episode_losses(self._model.logits(rows), rows, max_weight=0).sum()
-        gradient = low_rank_gradient(self._model.fast_layers, recording, loss)
+        layers = self._model.fast_layers
+        packed = [pack([[sentence] for sentence in group]) for group in groups]
+        with torch.enable_grad(), layers.running(THETA, record=True) as recording:
+            logits = self._model.recorded_logits(packed)
+            losses = [episode_losses(own, rows, max_weight=0) for own, rows in zip(logits, packed, strict=True)]
+            loss = torch.cat(losses).sum()
+        gradient = piece_gradients(layers, recording, loss)
         if self._layout is None:
-            self._layout = _Layout(self._model.fast_layers, gradient)
+            self._layout = _Layout(layers, gradient)
         layout = self._layout
-        norms_EP = torch.cat([v for pair in gradient.norms.values() for v in pair if v is not None], dim=1)
-        words = (rows.tag_ids_BT != IGNORED).sum(1).tolist()
+        places = _places(packed)
+        # What pieces add to the norms' gradients, summed over each sentence's pieces.
+        norms_EP = torch.cat([_sums(v, packed) for pair in gradient.norms.values() for v in pair if v is not None], 1)
+        words = [count for rows in packed for count in (rows.tag_ids_BT != IGNORED).sum(1).tolist()]
         out = []
-        for e, (hidden_TH, _) in enumerate(sentences):
-            n = len(hidden_TH)
-            inputs = {s: _stacked(gradient.inputs, names, e, n) for s, names in layout.input_names.items()}
-            grads = {s: _stacked(gradient.grads, names, e, n) for s, names in layout.grad_names.items()}
-            out.append(_Gradient(n, words[e], inputs, grads, norms_EP[e].clone()))
+        for e, (hidden_TH, _) in enumerate(chain.from_iterable(groups)):
+            pieces = slice(places[e].start, places[e].start + len(hidden_TH))
+            inputs, grads = layout.stacked(gradient, pieces)
+            out.append(_Gradient(len(hidden_TH), words[e], inputs, grads, norms_EP[e].clone()))
         return out
 
     def _dots(
         self,
-        row: Sequence[int],
-        gradients: Sequence[_Gradient],
+        rows: Sequence[Sequence[int]],
+        gradients: Sequence[Sequence[_Gradient]],
         inputs: dict[int, Tensor],
         grads: dict[int, Tensor],
-        e: int,
-    ) -> list[list[float]]:
-        """Products (K, K) of the gradients of a row's sentences. If one is not cached yet, all are computed.
+    ) -> list[list[list[float]]]:
+        """Products (K, K) of the gradients of each row's sentences. If one is not cached, all of its row are computed.
 
         Args:
-            row: the sentences' numbers.
+            rows: the sentences' numbers.
             gradients: theirs.
             inputs: all rows' inputs side by side, by size (L, E, N, I).
             grads: all rows' gradients side by side, by size (L, E, N, O).
-            e: the row's index in these.
         """
-        pairs = [(min(a, b), max(a, b)) for a in row for b in row]
-        owner = dict(zip(row, gradients, strict=True))
-        if any(high not in owner[low].dots for low, high in pairs):
-            assert self._layout is not None
-            pieces = sum(gradient.pieces for gradient in gradients)
-            dots_KK = self._layout.dots(
-                gradients,
-                {s: t_LENI[:, e, :pieces] for s, t_LENI in inputs.items()},
-                {s: t_LENO[:, e, :pieces] for s, t_LENO in grads.items()},
-            )
-            for a, line in zip(row, dots_KK, strict=True):
-                for b, dot in zip(row, line, strict=True):
-                    if a <= b:
-                        # A product that is cached stays: computed among other sentences it may differ in its last bit.
-                        owner[a].dots.setdefault(b, dot)
-        return [[owner[min(a, b)].dots[max(a, b)] for b in row] for a in row]
+        assert self._layout is not None
+        owners = [dict(zip(row, own, strict=True)) for row, own in zip(rows, gradients, strict=True)]
+        unknown = [
+            e for e, row in enumerate(rows) if any(max(a, b) not in owners[e][min(a, b)].dots for a in row for b in row)
+        ]
+        if unknown:
+            if len(unknown) < len(rows):
+                inputs = {size: t_LENI[:, unknown] for size, t_LENI in inputs.items()}
+                grads = {size: t_LENO[:, unknown] for size, t_LENO in grads.items()}
+            found = self._layout.dots([gradients[e] for e in unknown], inputs, grads)
+            for e, dots_KK in zip(unknown, found, strict=True):
+                for a, line in zip(rows[e], dots_KK, strict=False):  # behind the row's sentences there are zeros
+                    for b, dot in zip(rows[e], line, strict=False):
+                        if a <= b:
+                            # A product that is cached stays: computed among others it may differ in its last bit.
+                            owners[e][a].dots.setdefault(b, dot)
+        return [
+            [[owner[min(a, b)].dots[max(a, b)] for b in row] for a in row]
+            for owner, row in zip(owners, rows, strict=True)
+        ]
 
 
 @dataclass
@@ -234,100 +239,179 @@ class _Gradient:
 
 
 class _Slot(NamedTuple):
-    """Where a linear layer's two factors are: (size, index in the stack of tensors of that size)."""
+    """Where the two factors of a product are: (size, index in the stack of tensors of that size).
+
+    The product may be of several layers that share an input, their outputs side by side.
+    """
 
     inputs: tuple[int, int]
     grads: tuple[int, int]
+    biased: bool
+    outputs: tuple[int, ...]  # of each layer
 
 
 class _Layout:
     """How a model's factors are stacked by size: a sentence's are then a few tensors, which are copied at once."""
 
-    def __init__(self, layers: FastLayers, gradient: LowRankGradient) -> None:
-        self.slots: dict[str, _Slot] = {}
-        self.input_names: dict[int, list[str]] = {}  # by size: one layer for each distinct input
-        self.grad_names: dict[int, list[str]] = {}
-        self._biased = {name for name in gradient.grads if layers.layers[name].bias is not None}
-        seen: dict[int, tuple[int, int]] = {}
-        for name, inputs_ENI in gradient.inputs.items():
-            if id(inputs_ENI) not in seen:
-                seen[id(inputs_ENI)] = _appended(self.input_names, inputs_ENI.shape[2], name)
-            self.slots[name] = _Slot(
-                seen[id(inputs_ENI)], _appended(self.grad_names, gradient.grads[name].shape[2], name)
-            )
-        self.norms: dict[str, tuple[slice, slice | None]] = {}  # slices of norms_P: scale, shift
+    def __init__(self, layers: FastLayers, gradient: PieceGradients) -> None:
+        self._slots: dict[tuple[str, ...], _Slot] = {}
+        self._of_size: tuple[dict[int, list[tuple[str, ...]]], dict[int, list[tuple[str, ...]]]] = {}, {}
+        for names, (x_PI, grad_PO) in gradient.products.items():
+            own = [layers.layers[name] for name in names]
+            places = [
+                _appended(by_size, t.shape[1], names) for by_size, t in zip(self._of_size, (x_PI, grad_PO), strict=True)
+            ]
+            outputs = tuple(int(layer.weight.shape[0]) for layer in own)
+            self._slots[names] = _Slot(places[0], places[1], own[0].bias is not None, outputs)
+        self._norms: dict[str, tuple[slice, slice | None]] = {}  # slices of norms_P: scale, shift
         at = 0
         for name, pair in gradient.norms.items():
             scale, shift = (None if v is None else slice(at, at := at + v.shape[1]) for v in pair)
             assert scale is not None
-            self.norms[name] = scale, shift
+            self._norms[name] = scale, shift
+
+    def stacked(self, gradient: PieceGradients, pieces: slice) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """A sentence's inputs (L, n, I) and gradients (L, n, O) by size, in the type that matrix products run in.
+
+        The products would convert them anyway, so bf16 loses nothing and takes half the memory. They are copies, so
+        that the layers' own tensors, which hold all sentences and padding, can be freed.
+        """
+        out = []
+        for which, by_size in enumerate(self._of_size):
+            stacks = {
+                size: torch.stack([gradient.products[names][which][pieces] for names in of_size])
+                for size, of_size in by_size.items()
+            }
+            out.append({size: _in_type_of_products(stack) for size, stack in stacks.items()})
+        return out[0], out[1]
+
+    def fast_weights(
+        self, inputs: dict[int, Tensor], grads: dict[int, Tensor], step_EN: Tensor, norms_EP: Tensor
+    ) -> FastWeights:
+        """Theta' of E episodes.
+
+        Args:
+            inputs: by size (L, E, N, I).
+            grads: by size (L, E, N, O).
+            step_EN: by which a piece's gradient is multiplied.
+            norms_EP: what is added to the LayerNorms' scales and shifts.
+        """
+        linears, joined = {}, {}
+        for names, slot in self._slots.items():
+            # One view for each input: layers that share it must share its tensor.
+            inputs_ENI, grads_ENO = inputs[slot.inputs[0]][slot.inputs[1]], grads[slot.grads[0]][slot.grads[1]]
+            if len(names) > 1:
+                joined[names] = Factors(inputs_ENI, grads_ENO, step_EN)
+            for name, own_ENO in zip(names, torch.split_with_sizes(grads_ENO, slot.outputs, 2), strict=True):
+                linears[name] = (Factors(inputs_ENI, own_ENO, step_EN),)
+        norms = {
+            name: NormShift(norms_EP[:, scale], None if shift is None else norms_EP[:, shift])
+            for name, (scale, shift) in self._norms.items()
+        }
+        return FastWeights(linears, norms, joined)
 
     def dots(
-        self, gradients: Sequence[_Gradient], inputs: dict[int, Tensor], grads: dict[int, Tensor]
-    ) -> list[list[float]]:
-        """Products (K, K) of sentences' gradients, from Gram matrices of their factors side by side.
+        self, rows: Sequence[Sequence[_Gradient]], inputs: dict[int, Tensor], grads: dict[int, Tensor]
+    ) -> list[list[list[float]]]:
+        """Products (K, K) of the gradients of each row's sentences, from Gram matrices of their factors side by side.
 
         Args:
-            gradients: the sentences', K of them.
-            inputs: their inputs by size, (L, N, I).
-            grads: their gradients by size, (L, N, O).
+            rows: each episode's sentences, K at most.
+            inputs: their inputs by size, (L, E, N, I).
+            grads: their gradients by size, (L, E, N, O).
         """
-        norms_KP = torch.stack([gradient.norms_P for gradient in gradients])
-        norms_KP = norms_KP.to(torch.promote_types(norms_KP.dtype, torch.float32))
-        pieces_K = torch.tensor([gradient.pieces for gradient in gradients])
-        owner_N = torch.arange(len(gradients)).repeat_interleave(pieces_K)
-        owner_KN = functional.one_hot(owner_N, len(gradients)).T.to(norms_KP)
-        with torch.autocast(norms_KP.device.type, enabled=False):
-            dots_KK = norms_KP @ norms_KP.T
-            # A part of the pieces at a time: the products of all pairs would grow with the square of the support.
-            step = max(1, PAIRS // len(owner_N))
-            for start in range(0, len(owner_N), step):
-                rows = slice(start, start + step)
-                products_MN = self._products(rows, inputs, grads, norms_KP)
-                dots_KK += owner_KN[:, rows] @ products_MN @ owner_KN.T
-        dots: list[list[float]] = dots_KK.tolist()
+        length, longest = next(iter(inputs.values())).shape[2], max(map(len, rows))
+        some_P = rows[0][0].norms_P
+        norms_EKP = some_P.new_zeros((len(rows), longest, len(some_P)))
+        for e, row in enumerate(rows):
+            norms_EKP[e, : len(row)] = torch.stack([gradient.norms_P for gradient in row])
+        norms_EKP = norms_EKP.to(torch.promote_types(norms_EKP.dtype, torch.float32))
+        owner_EKN = _owners(rows, longest, length).to(norms_EKP)
+        with torch.autocast(norms_EKP.device.type, enabled=False):
+            dots_EKK = torch.bmm(norms_EKP, norms_EKP.transpose(1, 2))
+            # A part of the pairs at a time: those of all pieces would grow with the square of the support.
+            at_once = max(1, PAIRS // length**2)
+            for start in range(0, len(rows), at_once):
+                part = slice(start, start + at_once)
+                pieces = max(sum(gradient.pieces for gradient in row) for row in rows[part])
+                # Only a row that is taken apart leaves padding out, since that takes a copy.
+                kept = slice(None) if length**2 <= PAIRS else slice(pieces)
+                own_inputs, own_grads = (
+                    {size: stack[:, part, kept] for size, stack in stacks.items()} for stacks in (inputs, grads)
+                )
+                own_EKN = owner_EKN[part, :, kept]
+                step = max(1, PAIRS // own_EKN.shape[2]) if at_once == 1 else own_EKN.shape[2]
+                for first in range(0, own_EKN.shape[2], step):
+                    lines = slice(first, first + step)
+                    products_EMN = self._products(lines, own_inputs, own_grads, norms_EKP.dtype)
+                    dots_EKK[part] += own_EKN[:, :, lines] @ products_EMN @ own_EKN.transpose(1, 2)
+        dots: list[list[list[float]]] = dots_EKK.tolist()
         return dots
 
-    def _products(self, rows: slice, inputs: dict[int, Tensor], grads: dict[int, Tensor], like: Tensor) -> Tensor:
-        """Products (M, N) of some pieces' gradients with all pieces', summed over the layers.
+    def _products(
+        self, lines: slice, inputs: dict[int, Tensor], grads: dict[int, Tensor], dtype: torch.dtype
+    ) -> Tensor:
+        """Products (E, M, N) of some pieces' gradients with all pieces' of the same row, summed over the layers.
 
         Args:
-            rows: which pieces.
+            lines: which pieces.
             inputs: as for `dots`.
             grads: as for `dots`.
-            like: a tensor of the type and on the device to compute with.
+            dtype: to add in.
         """
-        grams = {size: _gram(stack_LNI, rows, like.dtype) for size, stack_LNI in inputs.items()}
-        products_MN = like.new_zeros(())
-        for size, names in self.grad_names.items():
-            slots = [self.slots[name].inputs for name in names]
-            scores_LMN = torch.stack([grams[s][at] for s, at in slots])
-            scores_LMN += like.new_tensor([float(name in self._biased) for name in names])[:, None, None]
-            products_MN = products_MN + (scores_LMN * _gram(grads[size], rows, like.dtype)).sum(0)
-        return products_MN
+        grams = {size: _gram(stack_LENI, lines, dtype) for size, stack_LENI in inputs.items()}
+        total: Tensor | None = None
+        for size, of_size in self._of_size[1].items():
+            slots = [self._slots[names] for names in of_size]
+            scores_LEMN = torch.stack([grams[slot.inputs[0]][slot.inputs[1]] for slot in slots])
+            scores_LEMN += scores_LEMN.new_tensor([float(slot.biased) for slot in slots])[:, None, None, None]
+            part_EMN = scores_LEMN.mul_(_gram(grads[size], lines, dtype)).sum(0)
+            total = part_EMN if total is None else total + part_EMN
+        assert total is not None
+        return total
 
 
-def _appended(stacks: dict[int, list[str]], size: int, name: str) -> tuple[int, int]:
+def _appended(stacks: dict[int, list[tuple[str, ...]]], size: int, names: tuple[str, ...]) -> tuple[int, int]:
     stack = stacks.setdefault(size, [])
-    stack.append(name)
+    stack.append(names)
     return size, len(stack) - 1
 
 
-def _gram(stack_LNI: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
-    """Rows (L, M, N) of Gram matrices. bf16 factors are multiplied in bf16, and only their products are widened."""
-    stack_LNI = stack_LNI if stack_LNI.dtype == torch.bfloat16 else stack_LNI.to(dtype)
-    return torch.bmm(stack_LNI[:, rows], stack_LNI.transpose(1, 2)).to(dtype)
+def _gram(stack_LENI: Tensor, lines: slice, dtype: torch.dtype) -> Tensor:
+    """Lines (L, E, M, N) of Gram matrices. bf16 factors are multiplied in bf16, and only their products are widened."""
+    stack_LENI = stack_LENI if stack_LENI.dtype == torch.bfloat16 else stack_LENI.to(dtype)
+    return torch.matmul(stack_LENI[:, :, lines], stack_LENI.transpose(2, 3)).to(dtype)
 
 
-def _stacked(tensors: Mapping[str, Tensor], names: Sequence[str], row: int, length: int) -> Tensor:
-    """One row of the named layers' tensors, (L, n, size), in the type that matrix products run in.
+def _in_type_of_products(x: Tensor) -> Tensor:
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
-    The products would convert it anyway, so bf16 loses nothing and takes half the memory. It is a copy, so that the
-    layers' own tensors, which hold all rows and padding, can be freed.
-    """
-    stack = torch.stack([tensors[name][row, :length] for name in names])
-    kind = stack.device.type
-    return stack.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else stack
+
+def _places(groups: Sequence[Rows]) -> list[slice]:
+    """Which of all groups' pieces, one row after the other, are each row's; padding included."""
+    lengths = [rows.tag_ids_BT.shape[1] for rows in groups for _ in rows.tag_ids_BT]
+    return [slice(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
+
+
+def _sums(x_PO: Tensor, groups: Sequence[Rows]) -> Tensor:
+    """Sums (E, O) over each row's pieces; padding adds nothing, since no loss depends on it."""
+    sums, start = [], 0
+    for rows in groups:
+        end = start + rows.tag_ids_BT.numel()
+        sums.append(x_PO[start:end].view(*rows.tag_ids_BT.shape, -1).sum(1))
+        start = end
+    return torch.cat(sums)
+
+
+def _owners(rows: Sequence[Sequence[_Gradient]], longest: int, length: int) -> Tensor:
+    """Whether a piece (N) is of a row's sentence (K), (E, K, N); `longest` is K and `length` N."""
+    out_EKN = torch.zeros(len(rows), longest, length, dtype=torch.bool)
+    for e, row in enumerate(rows):
+        at = 0
+        for k, gradient in enumerate(row):
+            out_EKN[e, k, at : (at := at + gradient.pieces)] = True
+    return out_EKN
 
 
 def _shares(row: Sequence[_Gradient]) -> list[float]:

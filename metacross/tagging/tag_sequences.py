@@ -144,8 +144,8 @@ class TagChains:
         ids_N, (begins_S, ends_S) = self._best_N, self._borders
         lasts_S = ends_S - 1
         logs_N = np.log(words_NC[np.arange(len(ids_N)), ids_N] / scales_N)
-        sums_N = np.append(0.0, np.cumsum(logs_N))
-        own_S = np.exp(sums_N[ends_S] - sums_N[begins_S + 1])
+        logs_N[begins_S] = 0.0
+        own_S = np.exp(np.add.reduceat(logs_N, begins_S))  # a running sum would depend on the sentences before
 
         follows_S = backward_NC[lasts_S, ids_N[lasts_S]]
         # The part of this in which the next word continues the entity belongs to a longer entity.
@@ -169,15 +169,25 @@ class TagChains:
         for position, rows in enumerate(self._by_position):
             if position:
                 before_BC = forward_NC[rows - 1]
-                reached_BC = np.where(sharing_N1[rows], before_BC @ sharing_CC.T, before_BC @ free_CC.T)
+                reached_BC = np.where(
+                    sharing_N1[rows], _product(before_BC, sharing_CC.T), _product(before_BC, free_CC.T)
+                )
             sums_BC = reached_BC * words_NC[rows]
             scales_N[rows] = sums_BC.sum(1)
             forward_NC[rows] = sums_BC / scales_N[rows, None]
         backward_NC = np.ones_like(words_NC)
         for rows in reversed(self._by_position[1:]):
             ahead_BC = words_NC[rows] * backward_NC[rows] / scales_N[rows, None]
-            backward_NC[rows - 1] = np.where(sharing_N1[rows], ahead_BC @ sharing_CC, ahead_BC @ free_CC)
+            backward_NC[rows - 1] = np.where(
+                sharing_N1[rows], _product(ahead_BC, sharing_CC), _product(ahead_BC, free_CC)
+            )
         return forward_NC, backward_NC, scales_N
+
+
+def _product(some_BC: Floats, allowed_CC: Floats) -> Floats:
+    """A matrix product whose last bits do not depend on the number of rows, as those of BLAS do."""
+    product_BC: Floats = np.einsum("bc,cd->bd", some_BC, allowed_CC)
+    return product_BC
 
 
 def _allowed(tags: Sequence[str]) -> NDArray[np.bool_]:

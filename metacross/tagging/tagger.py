@@ -116,6 +116,7 @@ class AdaptiveTagger:
         loaded = load_bundle(bundle, use_gpu="auto" if place.type == "cuda" else False, source=pool is None)
         wanted = load_config([loaded.path / FILE_NAME], overrides, alone=True)
         refuse_learned_keys(loaded.config, wanted)
+        loaded.model.choose_inner_layers(wanted.inner.layers)
         loaded.model.fuse()
         if (dtype := product_dtype(wanted.train.precision, place)) is not None:
             hold_in(loaded.model, dtype)

@@ -381,10 +381,10 @@ class WindowTagger:
                     episode=episode,
                 )
 
-    def _fast_weights(self, rows: Sequence[Sequence[int]], *, inner: InnerLoop) -> FastWeights:
+    def _fast_weights(self, groups: Sequence[Sequence[Sequence[int]]], *, inner: InnerLoop) -> Sequence[FastWeights]:
         if self._cache.serves(inner):
-            return self._cache.fast_weights(rows, inner_lr=inner.lr, normalized=inner.normalized)
-        return adapt(self._model, pack(self._support.support(rows)), inner)
+            return self._cache.fast_weights_of(groups, inner_lr=inner.lr, normalized=inner.normalized)
+        return [adapt(self._model, pack(self._support.support(rows)), inner) for rows in groups]
 
     @contextmanager
     def precision(self) -> Iterator[None]:

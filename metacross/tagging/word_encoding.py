@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,11 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from metacross.algorithm import tag_with_states
+from metacross.algorithm import THETA, tag_with_states
 from metacross.corpora.sentence import Sentence
-from metacross.encoder.device import padding_slack
 from metacross.encoder.model import TagModel
-from metacross.encoder.rows import budgeted, pack
+from metacross.encoder.rows import forwards, pack
 from metacross.encoder.windows import IGNORED, Window, tag_ids
 from metacross.retrieval.index import Ids, Vectors
 from metacross.retrieval.labelled_words import O_ID, O_WORDS, EncodedWords
@@ -49,11 +49,12 @@ def encode_words(
     found: dict[int, EncodedWords] = {}
     lengths = [len(candidate.window) for candidate in candidates]
     order = sorted(range(len(candidates)), key=lambda i: (lengths[i], i))
-    for run in budgeted(lengths, order, batch_pieces, padding_slack(model.device)):
-        rows = pack([[(states[i], torch.empty(lengths[i], dtype=torch.long))] for i in run])
-        _, layer_states = tag_with_states(model, rows)
-        vectors = word_vectors(layer_states, [candidates[i].window for i in run])
-        for i, vectors_WH in zip(run, vectors, strict=True):
+    for groups in forwards(model, lengths, order, batch_pieces):
+        rows = [pack([[(states[i], torch.empty(lengths[i], dtype=torch.long))] for i in group]) for group in groups]
+        vectors: list[Vectors] = []
+        for group, (_, layer_states) in zip(groups, tag_with_states(model, rows, [THETA] * len(rows)), strict=True):
+            vectors += word_vectors(layer_states, [candidates[i].window for i in group])
+        for i, vectors_WH in zip(chain.from_iterable(groups), vectors, strict=True):
             window, sentence = candidates[i].window, candidates[i].sentence
             tag_ids_W = tag_ids(window, sentence, tag_index)[list(window.scored_pieces())].numpy()
             chosen_W = _chosen(window, sentence, tag_ids_W)

@@ -76,7 +76,7 @@ class DevSet:
             adaptation = Adaptation(
                 self._neighbours,
                 [self._source.pieces(row) for row in self._neighbours],
-                lambda rows: adapt(self._model, pack(self._source.support(rows)), inner),
+                lambda groups: [adapt(self._model, pack(self._source.support(rows)), inner) for rows in groups],
             )
         probabilities = tag_windows(
             self._model, self._windows, self._states, batch_pieces=self._batch_pieces, adaptation=adaptation

@@ -149,6 +149,18 @@ def test_floor_is_what_ours_does(steps: int) -> None:
     assert exact_flops(batch, sizes, steps=steps) - kept == 6 * 16 * (8 * 32**2 + 4 * 32 * 64 + 4 * 16 * 32)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_floor_of_steps_on_the_upper_layers_alone(steps: int) -> None:
+    batch = random_batches(1, episodes=3, support_size=1, pieces=16, vocabulary=500, seed=1)[0]
+    ours = build(Metacross, dtype=torch.float32, inner=InnerLoop(steps, 0.1, False, 2.0))
+    assert isinstance(ours, Metacross)
+    ours.tagger.choose_inner_layers(1)
+    sizes = Sizes(32, 64, layers=3, frozen=1, tags=len(RANDOM_TAGS), inner=1)
+    _, flops = counted(lambda: ours.meta_gradient(batch, "fp32"))
+    again = 3 * (2 + steps) * 2 * 16**2 * sizes.hidden
+    assert flops - again == exact_flops(batch, sizes, steps=steps)
+
+
 def test_what_cannot_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "higher", None)
     monkeypatch.setitem(sys.modules, "torchopt", None)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metacross.encoder.fused import lays_out
 from metacross.encoder.model import Rows, TagModel
+from metacross.fast_weights import FastWeights, PieceGradients, piece_gradients
 from metacross.training.optimizer import make_optimizer
 from tests.helpers.tiny import CONFIGS, pack, random_sentence, tiny_model
 
@@ -36,6 +37,37 @@ def test_states_are_those_of_the_modules(family: str) -> None:
         fused = model.states(rows)
     assert not any(state.requires_grad for state in fused)
     torch.testing.assert_close(fused, by_modules(model, rows), rtol=1e-12, atol=1e-12)
+
+
+def test_a_group_does_not_see_other_groups() -> None:
+    model = tiny_model("bert")
+    model.fuse()
+    generator = torch.Generator().manual_seed(4)
+    groups = [pack(model, [[random_sentence(n, generator)] for n in lengths]) for lengths in ((5, 7), (30,), (9, 3, 9))]
+    with torch.no_grad():
+        together = model.states_of(groups, [FastWeights()] * 3)
+        for rows, found in zip(groups, together, strict=True):
+            torch.testing.assert_close(found, model.states(rows), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_what_a_fused_forward_records_is_what_the_modules_record(family: str) -> None:
+    model = tiny_model(family)
+    rows = some_rows(model)
+
+    def gradients() -> PieceGradients:
+        with torch.enable_grad(), model.fast_layers.running(FastWeights(), record=True) as recording:
+            (logits_BTC,) = model.recorded_logits([rows])
+            return piece_gradients(model.fast_layers, recording, logits_BTC.square().sum())
+
+    by_modules = gradients()
+    model.fuse()
+    fused = gradients()
+    assert len(by_modules.products) == 4 * 2 + 1 and by_modules.products.keys() == fused.products.keys()
+    for names, pair in by_modules.products.items():
+        torch.testing.assert_close(fused.products[names], pair, rtol=1e-10, atol=1e-12)
+    for name, sums in by_modules.norms.items():
+        torch.testing.assert_close(fused.norms[name], sums, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("family", FUSED)

@@ -10,7 +10,7 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor
 
-from metacross.algorithm import InnerLoop, adapt, tag
+from metacross.algorithm import InnerLoop, adapt, tag, tag_with_states
 from metacross.encoder.model import Rows, TagModel
 from metacross.encoder.rows import pack
 from metacross.tagging import factor_cache
@@ -58,10 +58,11 @@ def queries(sentences: Sentences, count: int) -> Rows:
     return pack([[sentences.queries[e]] for e in range(count)])
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("rows", [ROWS, [[3], [1]], [[0, 1, 2], [6, 5, 4], [2, 1, 0]], [[2, 6, 0], [3], [1, 4]]])
-def test_the_same_weights_as_adapting_finds(family: str, normalized: bool, rows: list[list[int]]) -> None:
+def test_the_same_weights_as_adapting_finds(family: str, normalized: bool, rows: list[list[int]], fused: bool) -> None:
     model = tiny_model(family)
     cache, sentences = made(model)
     inner = InnerLoop(steps=1, lr=0.3, normalized=normalized, max_weight=0)
@@ -69,9 +70,27 @@ def test_the_same_weights_as_adapting_finds(family: str, normalized: bool, rows:
     query = queries(sentences, len(rows))
     expected = tag(model, query, adapt(model, pack(sentences.support(rows)), inner))
     assert (expected - tag(model, query)).abs().max() > 1e-3, "a step that changes nothing shows nothing"
+    if fused:
+        model.fuse()
     for _ in range(2):  # computed, then kept
         found = tagged(model, cache, sentences, rows, normalized=normalized)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_groups_of_rows_get_what_each_gets_alone(fused: bool) -> None:
+    model = tiny_model("bert")
+    if fused:
+        model.fuse()
+    cache, sentences = made(model)
+    groups = [[[0, 1], [4, 0]], [[2, 6]], [[5, 3, 1]]]
+    queries_of = [pack([[query] for query in sentences.queries[:2]]), *(pack([[q]]) for q in sentences.queries[2:])]
+    found = tag_with_states(model, queries_of, cache.fast_weights_of(groups, inner_lr=0.3, normalized=True))
+    assert sorted(sentences.asked) == list(range(7)), "each once, though 0 and 1 are in two groups"
+    for rows, query, (probabilities_ETC, states) in zip(groups, queries_of, found, strict=True):
+        weights = made(model)[0].fast_weights(rows, inner_lr=0.3, normalized=True)
+        torch.testing.assert_close(probabilities_ETC, tag(model, query, weights), rtol=0, atol=1e-11)
+        assert [state.shape[:2] for state in states] == [query.tag_ids_BT.shape] * 2
 
 
 @pytest.mark.parametrize("pairs", [1, 500])

@@ -301,7 +301,9 @@ def test_kept_factors_change_no_answer(tiny_bundle: Path, overrides: tuple[str, 
     rows = tagger.bundle.index.search(vectors_BH.numpy(), k)[1].tolist()
     inner = inner_loop(tagger.config.inner, max_weight=tagger.config.inner.adapt_max_weight)
     adaptation = Adaptation(
-        rows, [0] * len(rows), lambda some: adapt(tagger.bundle.model, pack(tagger._support.support(some)), inner)
+        rows,
+        [0] * len(rows),
+        lambda groups: [adapt(tagger.bundle.model, pack(tagger._support.support(some)), inner) for some in groups],
     )
     expected = tag_windows(tagger.bundle.model, windows, states, batch_pieces=512, adaptation=adaptation)
     for _ in range(2):
