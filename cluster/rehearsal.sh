@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 PROJECT=$PWD
 
 case ${1:-} in
-    hosts) ;;
+    hosts | aws | local) ;;
     *) echo "usage: cluster/rehearsal.sh hosts [OPTIONS]" >&2; exit 2 ;;
 esac
 WORK=$(mktemp --directory --tmpdir metacross-rehearsal.XXXXXX)

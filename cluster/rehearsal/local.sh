@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# cluster/local.yaml over ssh into three hosts, which have the addresses of that file: 1 node, 3 by demand, 1 again.
+
+# shellcheck source=cluster/rehearsal/ssh_hosts.sh
+. "$PROJECT/cluster/rehearsal/ssh_hosts.sh"
+
+HEAD=192.0.2.10
+WORKERS=(192.0.2.11 192.0.2.12)
+
+local_rehearsal() {
+    needs sshd=openssh-server rsync=rsync
+    step "three machines, and the engineer's" machines
+    step "ray up: the head runs" cluster_up
+    expect "the head is the only node" nodes 1
+    step "a training whose workers fill both machines" job
+    expect "it left a bundle" test -s "$SHARED/runs/rehearsal/bundle/model.safetensors"
+    step "idle nodes leave" wait_for 300 "idle nodes to leave" nodes 1
+    step "ray down" cluster_down
+    expect "nothing of Ray runs on any machine" nothing_left
+}
+
+machines() {
+    switch_start 192.0.2.1/24
+    engineer_start 192.0.2.2
+    on engineer ssh-keygen -q -t ed25519 -N "" -f /home/engineer/.ssh/id_ed25519
+    machine_start head "$HEAD"
+    machine_start worker-1 "${WORKERS[0]}"
+    machine_start worker-2 "${WORKERS[1]}"
+    on engineer python cluster/rehearsal/overlay.py cluster/local.yaml cluster/rehearsal/local_overlay.yaml \
+        >"$SHARED/local.yaml" 2>"$WORK/overlay.log"
+    say "    changed in cluster/local.yaml: $(paste --serial --delimiters=';' "$WORK/overlay.log")"
+}
+
+machine_start() { # NAME ADDRESS
+    local profile
+    host_start "$1" "$2"
+    user_add "$1" metacross 1000
+    sshd_start "$1" metacross "$(on engineer cat /home/engineer/.ssh/id_ed25519.pub)"
+    # As docs/deploying/own-machines.md says.
+    profile="export PATH=$VENV/bin:\$PATH"
+    # Every machine has one CPU, so two training workers need two of them.
+    as_root "$1" bash -c 'printf "%s\n" "$@" >>/home/metacross/.profile' - "$profile" "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'"
+}
+
+cluster_up() {
+    on engineer ray up --yes /srv/metacross/local.yaml >"$WORK/up.log" 2>&1 &
+    wait "$!"
+    on engineer bash -c 'ray dashboard /srv/metacross/local.yaml >~/dashboard.log 2>&1 &'
+    wait_for 60 "the dashboard" on engineer bash -c '</dev/tcp/localhost/8265' 2>/dev/null
+}
+
+job() {
+    on engineer timeout 1500 env RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 --working-dir . \
+        --runtime-env cluster/runtime_env.yaml -- metacross train train.name=rehearsal train.workers=2 \
+        data.source=samples/en/train.conll data.source_dev=samples/en/dev.conll train.storage_path=/srv/metacross/runs \
+        train.use_gpu=false train.steps=10 episodes.meta_batch_size=8 train.eval_sentences=20 >"$WORK/job.log" 2>&1 &
+    wait_for 300 "three nodes" nodes 3
+    figure "three nodes after" "$(step_seconds)"
+    wait "$!"
+}
+
+# Whether the cluster has so many nodes.
+nodes() { # NUMBER
+    [[ $(alive) == "$1" ]]
+}
+
+alive() {
+    on engineer env RAY_AUTH_MODE=token ray list nodes --address http://localhost:8265 --filter state=ALIVE --format json 2>/dev/null |
+        "$VENV/bin/python" -c 'import json, sys; print(len(json.load(sys.stdin)))'
+}
+
+cluster_down() {
+    on engineer ray down --yes /srv/metacross/local.yaml >"$WORK/down.log" 2>&1 &
+    wait "$!"
+}
+
+nothing_left() {
+    local name
+    for name in head worker-1 worker-2; do
+        ! as_root "$name" pgrep --full raylet >/dev/null || return 1
+    done
+}
