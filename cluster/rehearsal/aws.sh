@@ -31,7 +31,7 @@ aws_rehearsal() {
 account() {
     local image=$WORK/image
     image_mount "$IMAGE"
-    mkdir "$image"
+    mkdir "$image" "$WORK/instances"
     # Containers are told where moto is. They have no keys.
     printf '%s\n' "${HOST_ENVIRONMENT[@]}" "AWS_ENDPOINT_URL=http://$ADDRESS" >"$image/variables"
     echo "$HOST_USER" >"$image/user"
@@ -44,7 +44,7 @@ account() {
     engineer_start 172.31.255.2
     as_root engineer ip route replace default dev eth0
     HOST_ENVIRONMENT+=(AWS_ENDPOINT_URL="http://$ADDRESS" AWS_DEFAULT_REGION="$REGION")
-    wait_for 60 moto on_moto show
+    wait_for 60 moto on engineer bash -c "</dev/tcp/$ADDRESS/80" 2>/dev/null
     on_moto prepare
     on engineer python cluster/rehearsal/overlay.py cluster/aws.yaml cluster/rehearsal/aws_overlay.yaml \
         >"$SHARED/aws.yaml" 2>"$WORK/overlay.log"
@@ -96,11 +96,11 @@ cluster_down() {
 
 # Whether so many instances run on this market.
 instances() { # NUMBER MARKET
-    [[ $(on_moto show | awk -v market="$2" '$2 == market' | wc -l) == "$1" ]]
+    [[ $(cat "$WORK"/instances/* | grep --count "^$2 ") == "$1" ]]
 }
 
 only_the_head() {
-    [[ $(on_moto show | awk '{print $3}') == head ]]
+    [[ $(cut --delimiter=" " --fields=2 "$WORK"/instances/*) == head ]]
 }
 
 same_weights() {

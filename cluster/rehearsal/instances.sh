@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a host of every instance that runs in moto's EC2, and ends those of instances that are gone. aws.sh starts it.
-# Like an instance, a host has a private and a public address, an ssh server with the instance's key, and docker.
+# Like an instance, a host has a private and a public address, an ssh server with the instance's key, and docker. The file
+# WORK/instances/ID says on which market it was bought, and which of Ray's node types it is.
 set -euo pipefail
 # shellcheck source=cluster/rehearsal/machines.sh
 . "$PROJECT/cluster/rehearsal/machines.sh"
@@ -26,12 +27,18 @@ instance_start() { # ID PRIVATE_ADDRESS PUBLIC_ADDRESS KEY
         install --mode=4755 -D /usr/bin/setpriv /mnt/root/usr/local/libexec/become-root' - "$image" "$WORK" "$here"
     user_add "$1" ubuntu 1000
     sshd_start "$1" ubuntu "$4"
-    echo "$1 runs"
 }
 
-while read -r what id private public key; do
+while read -r what id market node_type private public key; do
     case $what in
-        running) instance_start "$id" "$private" "$public" "$key" ;;
-        gone) host_kill "$id" && echo "$id is gone" ;;
+        running)
+            instance_start "$id" "$private" "$public" "$key"
+            echo "$market $node_type" >"$WORK/instances/$id"
+            ;;
+        gone)
+            host_kill "$id"
+            rm "$WORK/instances/$id"
+            ;;
     esac
+    echo "$what $id $market $node_type"
 done < <(exec nsenter --target "$SWITCH_PID" --net -- setpriv --pdeathsig KILL "$VENV/bin/python" "$here/moto_account.py" follow)

@@ -1,4 +1,4 @@
-"""An AWS account that moto plays, for the rehearsal of cluster/aws.yaml: what it has, and what happens to its instances.
+"""An AWS account in moto, for the rehearsal of cluster/aws.yaml: what it has, and what happens to its instances.
 
 AWS_ENDPOINT_URL leads to moto.
 """
@@ -45,24 +45,19 @@ def prepare() -> None:
 
 
 def follow() -> None:
-    """Print a line for every instance that has begun or ceased to run, for ever."""
+    """Print a line for every instance that has begun or ceased to run, for ever.
+
+    With "running" come its id, market, node type of Ray, private address, public address and public key.
+    """
     running: set[str] = set()
     while True:
         now = {instance["InstanceId"]: instance for instance in _instances("running")}
         for gone in sorted(running - now.keys()):
             print("gone", gone, flush=True)
         for new in sorted(now.keys() - running):
-            print("running", new, now[new]["PrivateIpAddress"], now[new]["PublicIpAddress"], _key(now[new]), flush=True)
+            print("running", new, *_described(now[new]), flush=True)
         running = set(now)
         time.sleep(1)
-
-
-def show() -> None:
-    """Print the instances that run: type, market, node type of Ray, and id."""
-    for instance in _instances("running"):
-        tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
-        market = instance.get("InstanceLifecycle", "on-demand")
-        print(instance["InstanceType"], market, tags["ray-user-node-type"], instance["InstanceId"])
 
 
 def take_spot() -> None:
@@ -97,10 +92,12 @@ def _instances(*states: str) -> Iterator[dict[str, Any]]:
             yield from reservation["Instances"]
 
 
-def _key(instance: dict[str, Any]) -> str:
-    """The public key with which the instance lets people in."""
+def _described(instance: dict[str, Any]) -> tuple[str, ...]:
+    node_type = next(tag["Value"] for tag in instance["Tags"] if tag["Key"] == "ray-user-node-type")
     pairs = boto3.client("ec2").describe_key_pairs(KeyNames=[instance["KeyName"]], IncludePublicKey=True)
-    return str(pairs["KeyPairs"][0]["PublicKey"])
+    market = instance.get("InstanceLifecycle", "on-demand")
+    key = pairs["KeyPairs"][0]["PublicKey"]
+    return market, node_type, instance["PrivateIpAddress"], instance["PublicIpAddress"], key
 
 
 def _policy(*statements: dict[str, Any]) -> str:
@@ -110,7 +107,6 @@ def _policy(*statements: dict[str, Any]) -> str:
 COMMANDS = {
     "prepare": prepare,
     "follow": follow,
-    "show": show,
     "take-spot": take_spot,
     "digests": digests,
     "left": left,

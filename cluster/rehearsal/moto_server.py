@@ -1,5 +1,8 @@
-"""moto's server on every address of its network, with one change: AWS's client in C++, which pyarrow uses, asks for the
-role of an instance without a slash at the address's end, which moto 5.2 answers with an error."""
+"""moto's server, with one change.
+
+AWS's client in C++, which pyarrow uses, asks for the role of an instance at an address without a slash at its end, which
+moto 5.2 answers with an error.
+"""
 
 from __future__ import annotations
 
