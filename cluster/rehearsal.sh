@@ -5,6 +5,7 @@
 #
 # Exit status: 0 when everything was as expected, 1 when not, 2 for wrong options, 3 when the machine lacks something.
 set -euo pipefail
+export LC_ALL=C.UTF-8 # numbers with points
 cd "$(dirname "$0")/.."
 PROJECT=$PWD
 

@@ -3,6 +3,7 @@
 # The files that hosts have: those of the built image, or those of this machine.
 #
 #   image_mount IMAGE     sets ROOT, and the user, directory and variables with which the image runs (see machines.sh)
+#   image_label NAME      a label of that image
 #   image_unmount
 #   machine_files VENV    the same for this machine's own files, with the programs of a virtual environment
 
@@ -16,6 +17,10 @@ image_mount() { # IMAGE
     HOST_DIRECTORY=$(buildah inspect --format '{{.OCIv1.Config.WorkingDir}}' "$_CONTAINER")
     HOST_USER=$(buildah inspect --format '{{.OCIv1.Config.User}}' "$_CONTAINER")
     HOST_USER=${HOST_USER%:*}
+}
+
+image_label() { # NAME
+    buildah inspect --format "{{index .OCIv1.Config.Labels \"$1\"}}" "$_CONTAINER"
 }
 
 image_unmount() {

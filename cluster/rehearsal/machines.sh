@@ -107,13 +107,19 @@ host_join() { # NAME
 host_kill() { # NAME
     local pid=${HOST_PID[$1]}
     unset "HOST_PID[$1]"
-    kill -KILL "$pid" || return 0
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    _kill "$pid"
 }
 
 machines_end() {
-    local name
-    for name in "${!HOST_PID[@]}"; do host_kill "$name"; done
-    if [[ -n $SWITCH_PID ]]; then kill -KILL "$SWITCH_PID"; fi
-    SWITCH_PID=""
+    _kill "${HOST_PID[@]}" ${SWITCH_PID:+"$SWITCH_PID"}
+    HOST_PID=() SWITCH_PID=""
+}
+
+# Ends first processes of namespaces, and with them all others there, and waits until they are gone.
+_kill() { # PID...
+    local pid
+    for pid in "$@"; do kill -KILL "$pid" 2>/dev/null || true; done
+    for pid in "$@"; do
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+    done
 }

@@ -12,9 +12,14 @@ REHEARSAL_BEGAN=0
 STEPS=()           # rows of the table: what, and the seconds or the value
 FAILED=()
 
-_milliseconds() {
+milliseconds() { # since 1970
     local now=$EPOCHREALTIME
     echo "$((${now%[.,]*} * 1000 + 10#${now#*[.,]} / 1000))"
+}
+
+# Seconds since a time in milliseconds.
+since() { # MILLISECONDS
+    _seconds $(($(milliseconds) - $1))
 }
 
 _seconds() { # MILLISECONDS
@@ -23,7 +28,7 @@ _seconds() { # MILLISECONDS
 
 say() { # TEXT
     local now
-    now=$(_milliseconds)
+    now=$(milliseconds)
     ((REHEARSAL_BEGAN)) || REHEARSAL_BEGAN=$now
     printf '%7s s  %s\n' "$(_seconds $((now - REHEARSAL_BEGAN)))" "$1"
 }
@@ -32,9 +37,9 @@ step() { # TITLE FUNCTION [ARGUMENTS]
     STEP=$1
     shift
     say "$STEP"
-    STEP_BEGAN=$(_milliseconds)
+    STEP_BEGAN=$(milliseconds)
     "$@"
-    STEPS+=("$STEP" "$(_seconds $(($(_milliseconds) - STEP_BEGAN))) s")
+    STEPS+=("$STEP" "$(_seconds $(($(milliseconds) - STEP_BEGAN))) s")
     STEP=""
 }
 
