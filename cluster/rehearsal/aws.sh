@@ -5,21 +5,23 @@
 ADDRESS=172.31.255.1             # of moto, in the network of the default VPC
 METADATA=169.254.169.254         # where instances ask for the credentials of their role
 REGION=eu-central-1
-IMAGE=${METACROSS_IMAGE:-metacross:0.1.0-cpu}
+IMAGE=metacross:rehearsal        # see build_image.sh
+# A tagger of two layers, which learns little: the rehearsal is about the cluster.
 TRAINING=(
-    data.source=samples/en/train.conll data.source_dev=samples/en/dev.conll train.storage_path=s3://my-bucket/runs
-    train.workers=2 train.use_gpu=false train.steps=40 train.checkpoint_every=5 train.eval_every=5 train.eval_sentences=20
-    episodes.meta_batch_size=8
+    train.storage_path=s3://my-bucket/runs train.workers=2 train.use_gpu=false model.layers=2 model.frozen_layers=1
+    episodes.meta_batch_size=8 train.steps=120 train.eval_every=20 train.eval_sentences=20 train.checkpoint_every=10
 )
 
+# cluster/rehearsal.sh aws [--image NAME] [--venv DIRECTORY]
 aws_rehearsal() {
-    needs buildah=buildah sshd=openssh-server rsync=rsync
-    "$VENV/bin/python" -c 'import boto3, flask_cors, moto' || { echo "This rehearsal needs Python packages: pip install -e '.[dev]'" >&2; exit 3; }
+    ssh_options "$@"
+    needs buildah=buildah sshd=openssh-server ssh=openssh-client rsync=rsync
+    needs_python ray boto3 flask_cors moto
     step "AWS's stand-in" account
     step "ray up: the head runs" cluster_up
-    step "a training of two workers, undisturbed" job_whole undisturbed
-    step "the same again, and a spot node is taken" job_with_loss
-    expect "the weights are those of the undisturbed training" same_weights
+    step "a training with 2 workers, undisturbed" job_whole undisturbed
+    step "the same training, and a spot node is taken" job_with_loss disturbed
+    expect "the weights are the same, bit by bit" same_weights
     step "idle nodes are gone" wait_for 300 "idle nodes to go" only_the_head
     step "ray down" cluster_down
     expect "no instance and no disk is left" nothing_left
@@ -49,7 +51,7 @@ account() {
     on engineer python cluster/rehearsal/overlay.py cluster/aws.yaml cluster/rehearsal/aws_overlay.yaml \
         >"$SHARED/aws.yaml" 2>"$WORK/overlay.log"
     say "    changed in cluster/aws.yaml: $(paste --serial --delimiters=';' "$WORK/overlay.log")"
-    in_background "$WORK/instances.log" env PROJECT="$PROJECT" WORK="$WORK" VIRTUAL_ENV="$VENV" AWS_DEFAULT_REGION="$REGION" \
+    in_background "$WORK/instances.log" env PROJECT="$PROJECT" WORK="$WORK" VENV="$VENV" AWS_DEFAULT_REGION="$REGION" \
         AWS_ENDPOINT_URL="http://$ADDRESS" AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none \
         setpriv --pdeathsig KILL bash "$PROJECT/cluster/rehearsal/instances.sh" "$SWITCH_PID" "$ADDRESS" "$SWITCH_BITS" "$ROOT"
 }
@@ -73,19 +75,19 @@ job() { # NAME OF THE RUN
 job_whole() { # NAME
     job "$1" &
     wait_for 300 "two spot instances" instances 2 spot
-    figure "two spot instances have started after" "$(step_seconds)"
-    wait_for 300 "the first steps" grep -q 'step 5: dev' "$WORK/$1.log"
-    figure "both have joined, and five steps are done after" "$(step_seconds)"
+    figure "two spot instances have started after" "$(since "$STEP_BEGAN") s"
+    wait_for 300 "the first steps" grep -q 'step 20: dev' "$WORK/$1.log"
+    figure "both have joined, and 20 steps are done after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }
 
-job_with_loss() {
-    job disturbed &
-    wait_for 300 "some steps" grep -q 'step 10: dev' "$WORK/disturbed.log"
+job_with_loss() { # NAME
+    job "$1" &
+    wait_for 300 "some steps" grep -q 'step 20: dev' "$WORK/$1.log"
     say "    taken: $(on_moto take-spot)"
-    figure "a spot instance is taken after" "$(step_seconds)"
-    wait_for 300 "workers to be missed" grep -q 'lost workers' "$WORK/disturbed.log"
-    figure "the run knows after" "$(step_seconds)"
+    figure "a spot instance is taken after" "$(since "$STEP_BEGAN") s"
+    wait_for 300 "workers to be missed" grep -q 'lost workers' "$WORK/$1.log"
+    figure "the run knows after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }
 

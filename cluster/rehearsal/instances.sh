@@ -19,6 +19,7 @@ instance_start() { # ID PRIVATE_ADDRESS PUBLIC_ADDRESS KEY
     as_root "$1" ip address add "$3/32" dev eth0
     # Public addresses are on the same switch, so there is no gateway on the way.
     as_root "$1" ip route replace default dev eth0 src "$2"
+    # shellcheck disable=SC2016  # for the shell there
     nsenter --target "${HOST_PID[$1]}" --mount -- bash -c '
         mkdir /mnt/root/srv/image /mnt/root/etc/image
         mount --bind "$1" /mnt/root/srv/image

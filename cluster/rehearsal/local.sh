@@ -7,7 +7,10 @@
 HEAD=192.0.2.10
 WORKERS=(192.0.2.11 192.0.2.12)
 
+# cluster/rehearsal.sh local [--venv DIRECTORY]
 local_rehearsal() {
+    ssh_options "$@"
+    needs_python ray
     needs sshd=openssh-server rsync=rsync wget=wget
     step "three machines, and the engineer's" machines
     step "ray up: the head runs" cluster_up
@@ -52,10 +55,10 @@ cluster_up() {
 job() {
     on engineer timeout 1500 env RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 --working-dir . \
         --runtime-env cluster/runtime_env.yaml -- metacross train train.name=rehearsal train.workers=2 \
-        data.source=samples/en/train.conll data.source_dev=samples/en/dev.conll train.storage_path=/srv/metacross/runs \
-        train.use_gpu=false train.steps=10 episodes.meta_batch_size=8 train.eval_sentences=20 >"$WORK/job.log" 2>&1 &
+        train.storage_path=/srv/metacross/runs train.use_gpu=false model.layers=2 model.frozen_layers=1 \
+        episodes.meta_batch_size=8 train.steps=40 train.eval_every=20 train.eval_sentences=20 >"$WORK/job.log" 2>&1 &
     wait_for 300 "three nodes" nodes 3
-    figure "three nodes after" "$(step_seconds)"
+    figure "three nodes after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }
 

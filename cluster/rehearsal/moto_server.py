@@ -22,6 +22,7 @@ def main() -> None:
     def application(request: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         if request["PATH_INFO"] == ROLE:
             request["PATH_INFO"] += "/"
+            request["RAW_URI"] = request["PATH_INFO"]
         return moto(request, respond)
 
     run_simple("0.0.0.0", 80, application, threaded=True)

@@ -1,15 +1,36 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # variables that machines.sh and the rehearsals read
 # Hosts of this machine's files that are reached over ssh, and the one at which the engineer sits who runs `ray up`.
 #
+#   ssh_options OPTIONS...                --venv DIRECTORY and --image NAME, which set VENV and IMAGE
+#   needs_python MODULE...                as `needs`, for Python's modules
 #   engineer_start ADDRESS                that host; `on engineer ray up ...` runs a command there, in PROJECT, as the engineer
 #   user_add HOST USER UID                a user who can run what is on this machine
 #   sshd_start HOST USER KEY              an ssh server that lets this user in, by the public key
-#   logged_in HOST USER COMMAND           runs it in the user's login shell
 #   in_background LOG COMMAND...          the same as COMMAND..., which ends with the script at the latest
 
 : "${PROJECT:?the project}"
-VENV=${VIRTUAL_ENV:-$PROJECT/.venv}     # the programs of the engineer, and of hosts
+: "${VENV:=$PROJECT/.venv}"             # the programs of the engineer, and of hosts
 ENGINEER=59000                          # a user id that nobody has
+
+ssh_options() { # OPTIONS...
+    while (($#)); do
+        case $1 in
+            --venv) VENV=${2:?the directory of a virtual environment} ;;
+            --image) IMAGE=${2:?a name} ;;
+            *) echo "cluster/rehearsal.sh: unknown option $1" >&2; exit 2 ;;
+        esac
+        shift 2
+    done
+}
+
+needs_python() { # MODULE...
+    local module
+    for module in "$@"; do
+        "$VENV/bin/python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$module') is None)" && continue
+        echo "This rehearsal needs $module in $VENV (pip install -e '.[cpu,dev]'; --venv names another directory)." >&2
+        exit 3
+    done
+}
 
 engineer_start() { # ADDRESS
     HOST_DIRECTORY=$PROJECT

@@ -3,7 +3,7 @@
 #
 #   step TITLE FUNCTION [ARGUMENTS]   runs it, with `set -e` in force; whatever fails in it ends the rehearsal
 #   expect TEXT COMMAND               notes whether the command succeeds, and goes on
-#   figure NAME VALUE                 notes a value for the table, such as $(step_seconds)
+#   figure NAME VALUE                 notes a value for the table
 #   steps_end STATUS                  prints the table; its status says whether the rehearsal as a whole did what it should
 
 STEP=""            # the step that is under way
@@ -52,11 +52,6 @@ expect() { # TEXT COMMAND [ARGUMENTS]
         say "    NOT AS EXPECTED: $text"
         FAILED+=("$text")
     fi
-}
-
-# The seconds that the step has taken so far.
-step_seconds() {
-    echo "$(_seconds $(($(_milliseconds) - STEP_BEGAN))) s"
 }
 
 figure() { # NAME VALUE
