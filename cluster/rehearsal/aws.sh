@@ -22,7 +22,7 @@ aws_rehearsal() {
     step "a training with 2 workers, undisturbed" job_whole undisturbed
     step "the same training, and a spot node is taken" job_with_loss disturbed
     expect "the weights are the same, bit by bit" same_weights
-    step "idle nodes are gone" wait_for 300 "idle nodes to go" only_the_head
+    step "idle nodes are gone" wait_for 900 "idle nodes to go" only_the_head
     step "ray down" cluster_down
     expect "no instance and no disk is left" nothing_left
 }
@@ -34,15 +34,15 @@ account() {
     local image=$WORK/image
     image_mount "$IMAGE"
     mkdir "$image" "$WORK/instances"
-    # Containers are told where moto is. They have no keys.
-    printf '%s\n' "${HOST_ENVIRONMENT[@]}" "AWS_ENDPOINT_URL=http://$ADDRESS" >"$image/variables"
+    # Containers are told where moto is, and that all of them share this machine. They have no keys.
+    printf "%s\n" "${HOST_ENVIRONMENT[@]}" "AWS_ENDPOINT_URL=http://$ADDRESS" RAY_worker_niceness=0 >"$image/variables"
     echo "$HOST_USER" >"$image/user"
     echo "$HOST_DIRECTORY" >"$image/directory"
 
     switch_start "$ADDRESS/16"
     on_switch ip address add "$METADATA/32" dev switch
     in_background "$WORK/moto.log" setpriv --pdeathsig KILL nsenter --target "$SWITCH_PID" --net -- \
-        env MOTO_IAM_LOAD_MANAGED_POLICIES=true "$VENV/bin/python" "$PROJECT/cluster/rehearsal/moto_server.py"
+        "$VENV/bin/python" "$PROJECT/cluster/rehearsal/moto_server.py"
     engineer_start 172.31.255.2
     as_root engineer ip route replace default dev eth0
     HOST_ENVIRONMENT+=(AWS_ENDPOINT_URL="http://$ADDRESS" AWS_DEFAULT_REGION="$REGION")
@@ -68,25 +68,25 @@ cluster_up() {
 }
 
 job() { # NAME OF THE RUN
-    on engineer timeout 1500 env RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 --working-dir . \
+    on engineer timeout 1800 env RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 --working-dir . \
         --runtime-env cluster/runtime_env.yaml -- metacross train "train.name=$1" "${TRAINING[@]}" >"$WORK/$1.log" 2>&1
 }
 
 job_whole() { # NAME
     job "$1" &
-    wait_for 300 "two spot instances" instances 2 spot
+    wait_for 900 "two spot instances" instances 2 spot
     figure "two spot instances have started after" "$(since "$STEP_BEGAN") s"
-    wait_for 300 "the first steps" grep -q 'step 20: dev' "$WORK/$1.log"
+    wait_for 900 "the first steps" grep -q 'step 20: dev' "$WORK/$1.log"
     figure "both have joined, and 20 steps are done after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }
 
 job_with_loss() { # NAME
     job "$1" &
-    wait_for 300 "some steps" grep -q 'step 20: dev' "$WORK/$1.log"
+    wait_for 900 "some steps" grep -q 'step 20: dev' "$WORK/$1.log"
     say "    taken: $(on_moto take-spot)"
     figure "a spot instance is taken after" "$(since "$STEP_BEGAN") s"
-    wait_for 300 "workers to be missed" grep -q 'lost workers' "$WORK/$1.log"
+    wait_for 900 "workers to be missed" grep -q 'lost workers' "$WORK/$1.log"
     figure "the run knows after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }

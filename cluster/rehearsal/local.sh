@@ -17,7 +17,7 @@ local_rehearsal() {
     expect "the head is the only node" nodes 1
     step "a training whose workers fill both machines" job
     expect "it left a bundle" test -s "$SHARED/runs/rehearsal/bundle/model.safetensors"
-    step "idle nodes leave" wait_for 300 "idle nodes to leave" nodes 1
+    step "idle nodes leave" wait_for 900 "idle nodes to leave" nodes 1
     step "ray down" cluster_down
     expect "nothing of Ray runs on any machine" nothing_left
 }
@@ -42,7 +42,7 @@ machine_start() { # NAME ADDRESS
     # As docs/deploying/own-machines.md says.
     profile="export PATH=$VENV/bin:\$PATH"
     # Every machine has one CPU, so two training workers need two of them.
-    as_root "$1" bash -c 'printf "%s\n" "$@" >>/home/metacross/.profile' - "$profile" "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'"
+    as_root "$1" bash -c 'printf "%s\n" "$@" >>/home/metacross/.profile' - "$profile" "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'" "export RAY_worker_niceness=0"
 }
 
 cluster_up() {
@@ -53,11 +53,11 @@ cluster_up() {
 }
 
 job() {
-    on engineer timeout 1500 env RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 --working-dir . \
+    on engineer timeout 1800 env RAY_AUTH_MODE=token ray job submit --address http://localhost:8265 --working-dir . \
         --runtime-env cluster/runtime_env.yaml -- metacross train train.name=rehearsal train.workers=2 \
         train.storage_path=/srv/metacross/runs train.use_gpu=false model.layers=2 model.frozen_layers=1 \
         episodes.meta_batch_size=8 train.steps=40 train.eval_every=20 train.eval_sentences=20 >"$WORK/job.log" 2>&1 &
-    wait_for 300 "three nodes" nodes 3
+    wait_for 900 "three nodes" nodes 3
     figure "three nodes after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }
