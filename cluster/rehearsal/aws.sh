@@ -88,6 +88,8 @@ job_with_loss() { # NAME
     figure "a spot instance is taken after" "$(since "$STEP_BEGAN") s"
     wait_for 900 "workers to be missed" grep -q 'lost workers' "$WORK/$1.log"
     figure "the run knows after" "$(since "$STEP_BEGAN") s"
+    wait_for 900 "the run to go on" grep -q 'going on after step' "$WORK/$1.log"
+    figure "it goes on, with another spot instance, after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }
 
