@@ -34,8 +34,9 @@ account() {
     local image=$WORK/image
     image_mount "$IMAGE"
     mkdir "$image" "$WORK/instances"
-    # Containers are told where moto is, and that all of them share this machine. They have no keys.
-    printf "%s\n" "${HOST_ENVIRONMENT[@]}" "AWS_ENDPOINT_URL=http://$ADDRESS" RAY_worker_niceness=0 >"$image/variables"
+    # Containers are told where moto is, and have no keys. They share one machine with everything else, so they are patient.
+    printf "%s\n" "${HOST_ENVIRONMENT[@]}" "AWS_ENDPOINT_URL=http://$ADDRESS" RAY_worker_niceness=0 \
+        AWS_METADATA_SERVICE_TIMEOUT=20 AWS_METADATA_SERVICE_NUM_ATTEMPTS=5 >"$image/variables"
     echo "$HOST_USER" >"$image/user"
     echo "$HOST_DIRECTORY" >"$image/directory"
 
@@ -45,7 +46,9 @@ account() {
         "$VENV/bin/python" "$PROJECT/cluster/rehearsal/moto_server.py"
     engineer_start 172.31.255.2
     as_root engineer ip route replace default dev eth0
-    HOST_ENVIRONMENT+=(AWS_ENDPOINT_URL="http://$ADDRESS" AWS_DEFAULT_REGION="$REGION")
+    HOST_ENVIRONMENT+=(
+        AWS_ENDPOINT_URL="http://$ADDRESS" AWS_DEFAULT_REGION="$REGION" AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none
+    )
     wait_for 60 moto on engineer bash -c "</dev/tcp/$ADDRESS/80" 2>/dev/null
     on_moto prepare
     on engineer python cluster/rehearsal/overlay.py cluster/aws.yaml cluster/rehearsal/aws_overlay.yaml \
