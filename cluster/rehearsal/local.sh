@@ -37,7 +37,7 @@ machines() {
 machine_start() { # NAME ADDRESS
     local profile
     host_start "$1" "$2"
-    user_add "$1" metacross 1000
+    user_add "$1" metacross "$((ENGINEER + 1))"
     sshd_start "$1" metacross "$(on engineer cat /home/engineer/.ssh/id_ed25519.pub)"
     # As docs/deploying/own-machines.md says.
     profile="export PATH=$VENV/bin:\$PATH"
