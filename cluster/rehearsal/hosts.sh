@@ -8,35 +8,36 @@
 
 # Hosts with the built image: a head, two nodes, and one outside of the cluster that submits jobs and calls the service.
 #
-#   cluster/rehearsal.sh hosts [--image NAME]      the image that build_image.sh has built
-#   cluster/rehearsal.sh hosts --small VENV        a head and one node with this machine's own files and a virtual
-#                                                  environment in place of the image, and one training instead of two
+#   --image NAME    the image, metacross:rehearsal unless it is given (see build_image.sh)
+#   --venv DIR      this machine's own files and a virtual environment of it, in place of an image
+#   --small         a head, which also works, and one node; only one training, which is left in peace
 hosts_rehearsal() {
-    local image=metacross:rehearsal venv=""
+    local image=metacross:rehearsal venv="" small=""
     while (($#)); do
         case $1 in
-            --image) image=${2:?a name} ;;
-            --small) venv=${2:?the directory of a virtual environment} ;;
-            *) echo "cluster/rehearsal.sh hosts: unknown option $1" >&2; exit 2 ;;
+            --image) image=${2:?a name} && shift ;;
+            --venv) venv=${2:?a directory} && shift ;;
+            --small) small=yes ;;
+            *) echo "cluster/rehearsal.sh hosts: unknown option $1" >&2 && exit 2 ;;
         esac
-        shift 2
+        shift
     done
-    needs buildah=buildah redis-server=redis-server openssl=openssl wget=wget
+    needs redis-server=redis-server wget=wget
     if [[ $venv ]]; then
-        NODES=(head one)
-        HEAD_CPUS=1
         machine_files "$venv"
     else
-        NODES=(head one two)
-        HEAD_CPUS=0 # as in cluster/kuberay: no replica on the head
+        needs buildah=buildah
         image_mount "$image"
         figure "revision of the image" "$(image_label org.opencontainers.image.revision)"
     fi
+    NODES=(head one two)
+    HEAD_CPUS=0 # as in cluster/kuberay: no replica on the head
+    [[ ! $small ]] || NODES=(head one) HEAD_CPUS=1
 
     step "hosts on a switch, and a Redis" hosts_start
     step "a Ray cluster of ${#NODES[@]} nodes" cluster_start
     step "a training with 2 workers, submitted from outside" training
-    [[ $venv ]] || step "the same training; a host is cut off, and comes back" training_with_a_cut
+    [[ $small ]] || step "the same training; a host is cut off, and comes back" training_with_a_cut
     step "the service on 2 nodes" service
     step "the page and an answer, from outside" call
     step "metrics of alerts and dashboard" metrics
@@ -70,6 +71,10 @@ is_node() { # NAME
 is_no_node() { # NAME
     local nodes
     nodes=$(cluster_state nodes 2>/dev/null) && ! grep -qx "${ADDRESSES[$1]}" <<<"$nodes"
+}
+
+service_runs() {
+    [[ $(cluster_state service 2>/dev/null) == RUNNING ]]
 }
 
 # Whether actors of a kind are on so many different hosts.
@@ -107,7 +112,8 @@ training_with_a_cut() {
 service() {
     local name kind
     service_deploy /srv/metacross/runs/calm/bundle
-    for name in "${NODES[@]: -2}"; do wait_for 300 "the service on $name" service_answers "$name"; done
+    wait_for 600 "all replicas" service_runs
+    for name in "${NODES[@]: -2}"; do wait_for 60 "the service on $name" service_answers "$name"; done
     for kind in SourceIndex Tagger Ingress; do expect "a $kind on each host" spread_over 2 "$kind"; done
 }
 
@@ -132,7 +138,7 @@ metrics() {
 }
 
 head_killed() {
-    local before since=$EPOCHREALTIME killed
+    local name before since=$EPOCHREALTIME killed
     before=$(cluster_state actors Tagger)
     killed=$(milliseconds)
     host_kill head
@@ -141,10 +147,12 @@ head_killed() {
     ray_head head --num-cpus="$HEAD_CPUS"
     for name in "${NODES[@]}"; do wait_for 180 "$name to be a node" is_node "$name"; done
     figure "until the head knows its cluster again (it was away for 20 s)" "$(since "$killed") s"
-    wait_for 180 "two Taggers" spread_over 2 Tagger
+    wait_for 300 "all replicas" service_runs
     sleep 10
-    load_count "$since" one
-    expect "no request of the host that stayed failed" test "$FAILURES" = 0
+    for name in "${NODES[@]:1}"; do
+        load_count "$since" "$name"
+        expect "no request of $name failed" test "$FAILURES" = 0
+    done
     [[ $HEAD_CPUS != 0 ]] || expect "the Taggers are the same" test "$before" = "$(cluster_state actors Tagger)"
 }
 
@@ -161,8 +169,11 @@ service_with_a_cut() {
     figure "until it has joined again" "$(since "$back") s"
     wait_for 180 "the service on it" service_answers "$host"
     figure "until the service answers there" "$(since "$back") s"
-    wait_for 180 "two Taggers" spread_over 2 Tagger
-    sleep 5
-    load_count "$since" "$other"
+    wait_for 300 "a Tagger on each host" spread_over 2 Tagger
+    wait_for 300 "all replicas" service_runs
+    figure "until all replicas run" "$(since "$back") s"
+    sleep 10
     load_count "$since" "$host"
+    load_count "$since" "$other"
+    expect "of $other no requests failed but those under way" test "$FAILURES" -le 2
 }

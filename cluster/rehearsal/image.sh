@@ -5,7 +5,7 @@
 #   image_mount IMAGE     sets ROOT, and the user, directory and variables with which the image runs (see machines.sh)
 #   image_label NAME      a label of that image
 #   image_unmount
-#   machine_files VENV    the same for this machine's own files, with the programs of a virtual environment
+#   machine_files VENV    the same for this machine's own files, with this project and the programs of a virtual environment
 
 ROOT=/
 _CONTAINER=""
@@ -32,9 +32,9 @@ image_unmount() {
 machine_files() { # VENV
     ROOT=/
     HOST_USER=0
-    HOST_DIRECTORY=/srv/metacross
+    HOST_DIRECTORY=$PROJECT
     HOST_ENVIRONMENT=(
-        PATH="$1/bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root
+        PATH="$1/bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root PYTHONPATH="$PROJECT"
         PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0 TOKENIZERS_PARALLELISM=false
     )
 }

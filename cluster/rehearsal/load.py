@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,9 @@ def ask(file: Path, hosts: list[str]) -> None:
 
 def _ask_host(host: str, write: Callable[[str], object]) -> None:
     headers = {"authorization": f"Bearer {os.environ['SERVICE_TOKEN']}"}
-    with httpx.Client(base_url=f"http://{host}:8000", headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False) as http:
+    with httpx.Client(
+        base_url=f"http://{host}:8000", headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False
+    ) as http:
         while True:
             try:
                 told = str(http.post("/v1/entities", json=BODY).status_code)
@@ -74,7 +77,7 @@ def count(asked: list[Asked], since: float) -> str:
     """What one host told since a time."""
     told = Counter(row.told for row in asked if row.ended >= since)
     answers = [since, *(row.ended for row in asked if row.told == "200" and row.ended >= since), time.time()]
-    stall = max(later - earlier for earlier, later in zip(answers, answers[1:], strict=False))
+    stall = max(later - earlier for earlier, later in pairwise(answers))
     failures = {kind: number for kind, number in told.items() if kind != "200"}
     kinds = ",".join(f"{kind}:{number}" for kind, number in sorted(failures.items())) or "-"
     return f"{told['200']} {sum(failures.values())} {stall:.1f} {kinds}"

@@ -3,6 +3,8 @@
     metrics.py watch FILE HOST...    until it is ended; reads the nodes' metrics, and FILE gets what was seen
     metrics.py service FILE HOST     reads the service's metrics once, and FILE gets what is there
     metrics.py missing FILE RULES... prints what the files RULES name and FILE lacks, one a line
+
+In FILE and in what is printed, a line is a metric, or a metric with one of its labels: `name{label}`.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import httpx
 
 NODE_PORT = 8080
 PAUSE_SECONDS = 2.0
-# Exported only by what the rehearsal does not have.
-NOT_HERE = {"ray_node_gpus_utilization": "a node has a GPU"}
+# What a rehearsal cannot have, and why.
+NOT_HERE = {"ray_node_gpus_utilization": "Ray exports it of nodes with a GPU"}
 
 
 def main() -> None:

@@ -15,4 +15,8 @@ needs() { # PROGRAM=PACKAGE...
         echo "This rehearsal needs packages that are not installed: apt-get install ${missing[*]}" >&2
         exit 3
     fi
+    if ! unshare --mount --net --uts --ipc --pid --fork true 2>/dev/null; then
+        echo "This rehearsal needs a machine that lets root make namespaces, which most containers do not." >&2
+        exit 3
+    fi
 }

@@ -7,9 +7,13 @@
 #   ray_node HOST [FLAGS]      keeps a node running there
 #   cluster_state WHAT         asks the head from outside of the cluster, see cluster_state.py
 
-REDIS_PASSWORD=$(openssl rand -hex 16)
-RAY_TOKEN=$(openssl rand -hex 32)
-SERVICE_TOKEN=$(openssl rand -hex 16)
+_random_text() {
+    od --address-radix=n --format=x1 --read-bytes=32 /dev/urandom | tr -d ' \n'
+}
+
+REDIS_PASSWORD=$(_random_text)
+RAY_TOKEN=$(_random_text)
+SERVICE_TOKEN=$(_random_text)
 
 redis_start() { # ADDRESS
     host_start redis "$1"
