@@ -11,7 +11,7 @@ PROJECT=$PWD
 
 case ${1:-} in
     hosts | aws | local) ;;
-    *) echo "usage: cluster/rehearsal.sh hosts [OPTIONS]" >&2; exit 2 ;;
+    *) echo "usage: cluster/rehearsal.sh hosts|aws|local [OPTIONS]" >&2; exit 2 ;;
 esac
 WORK=$(mktemp --directory --tmpdir metacross-rehearsal.XXXXXX)
 # shellcheck source=cluster/rehearsal/needs.sh

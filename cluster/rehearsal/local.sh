@@ -27,22 +27,22 @@ machines() {
     engineer_start 192.0.2.2
     on engineer ssh-keygen -q -t ed25519 -N "" -f /home/engineer/.ssh/id_ed25519
     machine_start head "$HEAD"
-    machine_start worker-1 "${WORKERS[0]}"
-    machine_start worker-2 "${WORKERS[1]}"
+    # A worker is told that it has one CPU, so two training workers need both.
+    machine_start worker-1 "${WORKERS[0]}" "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'"
+    machine_start worker-2 "${WORKERS[1]}" "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'"
     on engineer python cluster/rehearsal/overlay.py cluster/local.yaml cluster/rehearsal/local_overlay.yaml \
         >"$SHARED/local.yaml" 2>"$WORK/overlay.log"
     say "    changed in cluster/local.yaml: $(paste --serial --delimiters=';' "$WORK/overlay.log")"
 }
 
-machine_start() { # NAME ADDRESS
-    local profile
+machine_start() { # NAME ADDRESS LINE...
     host_start "$1" "$2"
     user_add "$1" metacross "$((ENGINEER + 1))"
     sshd_start "$1" metacross "$(on engineer cat /home/engineer/.ssh/id_ed25519.pub)"
     # As docs/deploying/own-machines.md says.
-    profile="export PATH=$VENV/bin:\$PATH"
-    # Every machine has one CPU, so two training workers need two of them.
-    as_root "$1" bash -c 'printf "%s\n" "$@" >>/home/metacross/.profile' - "$profile" "export RAY_OVERRIDE_RESOURCES='{\"CPU\": 1}'" "export RAY_worker_niceness=0"
+    # shellcheck disable=SC2016  # for the shell on the host
+    as_root "$1" bash -c 'printf "%s\n" "$@" >>/home/metacross/.profile' - \
+        "export PATH=$VENV/bin:\$PATH" "export RAY_worker_niceness=0" "${@:3}"
 }
 
 cluster_up() {
@@ -57,7 +57,7 @@ job() {
         --runtime-env cluster/runtime_env.yaml -- metacross train train.name=rehearsal train.workers=2 \
         train.storage_path=/srv/metacross/runs train.use_gpu=false model.layers=2 model.frozen_layers=1 \
         episodes.meta_batch_size=8 train.steps=40 train.eval_every=20 train.eval_sentences=20 >"$WORK/job.log" 2>&1 &
-    wait_for 900 "three nodes" nodes 3
+    wait_for 300 "three nodes" nodes 3
     figure "three nodes after" "$(since "$STEP_BEGAN") s"
     wait "$!"
 }
