@@ -1,7 +1,7 @@
 """moto's server, with one change.
 
-AWS's client in C++, which pyarrow uses, asks for the role of an instance at an address without a slash at its end, which
-moto 5.2 answers with an error.
+AWS's client in C++, which pyarrow uses, asks for the role of an instance at an address without a slash at its end. moto
+5.2 answers that with an error.
 """
 
 from __future__ import annotations
