@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test cluster chaos soak browser check format clean
+.PHONY: help demo serve test cluster chaos soak rehearsal browser check format clean
 
 # Variables that you can set: make test PYTHON=/opt/python3.12/bin/python3
 PYTHON ?= python3.11 python3# interpreters that are tried, in this order, to make .venv
@@ -17,7 +17,7 @@ TYPED := metacross serve benchmarks
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 help: ## list all targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "A target that needs .venv makes it first, with the versions of constraints.txt (minutes). demo and serve install"
 	@echo "only what running needs; the other targets also install the development tools."
@@ -25,7 +25,7 @@ help: ## list all targets
 	@echo "  PYTHON=path        Python 3.11 or newer for .venv (default: the first suitable one of $(PYTHON))"
 	@echo "  TORCH_INDEX=url    package index with CPU-only builds of torch; without it, Linux gets the CUDA build (GBs)"
 
-demo test cluster chaos soak browser serve: export RAY_USAGE_STATS_ENABLED = 0
+demo test cluster chaos soak rehearsal browser serve: export RAY_USAGE_STATS_ENABLED = 0
 
 demo: .venv/.run-stamp ## train, compare and tag on the small corpus in samples/
 	$(BIN)/python samples/demo.py
@@ -41,6 +41,9 @@ chaos: .venv/.dev-stamp ## test with repeated loss of workers, nodes, drivers an
 
 soak: .venv/.dev-stamp ## test the service with 20,000 requests, and its memory (many minutes)
 	$(BIN)/python -m pytest -m soak
+
+rehearsal: .venv/.dev-stamp ## rehearse `ray up` on hosts that this machine plays (many minutes, as root)
+	$(BIN)/python -m pytest -m rehearsal -s
 
 serve: .venv/.run-stamp ## answer over HTTP on port 8000: make serve BUNDLE=runs/NAME/bundle
 	$(BIN)/metacross serve "$(BUNDLE)"

@@ -9,6 +9,8 @@ from typing import Any
 
 from ray.serve import metrics
 
+from metacross.gauges import Gauges
+
 SECONDS: list[float] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
 SIZES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -45,6 +47,7 @@ class TaggerMetrics:
         )
         self._bytes = metrics.Gauge("metacross_cache_bytes", description="Memory of the factors kept.")
         self._hits = self._misses = 0
+        self._gauges = Gauges()
         self._pending = metrics.Gauge(
             "metacross_bundle_pending",
             description="1 while the bundle that user_config names does not answer: it is loaded, or was refused.",
@@ -52,14 +55,14 @@ class TaggerMetrics:
 
     def pending(self, yes: bool) -> None:
         """Records whether the bundle that was named last does not answer yet."""
-        self._pending.set(int(yes))
+        self._gauges.set(self._pending, int(yes))
 
     def batch(self, requests: int, windows: int, *, waiting: int) -> None:
         """Records a batch as it begins, and how many requests wait for the next one."""
         self._requests.observe(requests)
         self._windows.observe(windows)
         self._batched.inc(requests)
-        self._waiting.set(waiting)
+        self._gauges.set(self._waiting, waiting)
 
     def cache(self, *, hits: int, misses: int, size: int) -> None:
         """Records what the cache has done since it was made, and its size in bytes."""
@@ -69,7 +72,7 @@ class TaggerMetrics:
             if more > 0:
                 self._found.inc(more, tags={"found": found})
         self._hits, self._misses = hits, misses
-        self._bytes.set(size)
+        self._gauges.set(self._bytes, size)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ray.util.metrics import Gauge
 
 from metacross.events import Event, Measurement, Start, StepsDone, to_fields
+from metacross.gauges import Gauges
 from metacross.training import checkpoint
 
 
@@ -20,7 +21,7 @@ class Prometheus:
     """
 
     def __init__(self, name: str, run_dir: Path) -> None:
-        self._run, self._run_dir = {"run": name}, run_dir
+        self._run, self._run_dir, self._gauges = {"run": name}, run_dir, Gauges()
         self._step = self._gauge("step", "Meta-steps done.")
         self._steps = self._gauge("steps", "Meta-steps of the complete run.")
         self._workers = self._gauge("workers", "Workers that train together.")
@@ -34,29 +35,33 @@ class Prometheus:
         """Takes one event; those without figures change nothing."""
         match event:
             case Start():
-                self._workers.set(event.workers, tags=self._run)
+                self._set(self._workers, event.workers)
                 self._progress(event)
             case StepsDone():
                 self._progress(event)
-                self._loss.set(event.loss, tags=self._run)
-                self._pieces.set(event.pieces_per_second, tags=self._run)
-                self._checkpoint.set(self._written(), tags=self._run)
+                self._set(self._loss, event.loss)
+                self._set(self._pieces, event.pieces_per_second)
+                self._set(self._checkpoint, self._written())
             case Measurement():
                 for tagged, f1 in to_fields(event).items():
                     if tagged != "step":
-                        self._f1.set(f1, tags={**self._run, "tagged": tagged})
+                        self._set(self._f1, f1, tagged=tagged)
 
     def close(self, status: str) -> None:
-        """Does nothing: the figures go with the worker."""
+        """The figures go."""
+        self._gauges.close()
 
     def _progress(self, event: Start | StepsDone) -> None:
-        self._step.set(event.step, tags=self._run)
-        self._steps.set(event.steps, tags=self._run)
+        self._set(self._step, event.step)
+        self._set(self._steps, event.steps)
 
     def _written(self) -> float:
         """When the newest checkpoint was written; without any, when this run, or this part of it, began."""
         newest = checkpoint.paths(self._run_dir)[-1:]
         return max([self._began, *(path.stat().st_mtime for path in newest)])
+
+    def _set(self, gauge: Gauge, value: float, **tags: str) -> None:
+        self._gauges.set(gauge, value, {**self._run, **tags})
 
     def _gauge(self, name: str, description: str, *tags: str) -> Gauge:
         return Gauge(f"metacross_train_{name}", description=description, tag_keys=("run", *tags))

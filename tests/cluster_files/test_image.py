@@ -76,6 +76,13 @@ def test_the_dockerfile_is_as_kubernetes_wants_it(root: Path) -> None:
     assert f"ARG VERSION={project['version']}\n" in text
 
 
+def test_login_shells_find_the_programs(root: Path) -> None:
+    """`ray up` runs its commands in these, and Debian's /etc/profile sets PATH anew."""
+    dockerfile = (root / "cluster" / "image" / "Dockerfile").read_text(encoding="utf-8")
+    (path,) = re.findall(r"ENV PATH=(\S+):\$PATH", dockerfile.split("FROM ")[-1])
+    assert re.search(rf'echo "PATH={path}:\\\$PATH" >/etc/profile.d/\w+\.sh', dockerfile)
+
+
 def test_only_what_is_copied_is_sent(root: Path) -> None:
     dockerfile = (root / "cluster" / "image" / "Dockerfile").read_text(encoding="utf-8")
     copied = {

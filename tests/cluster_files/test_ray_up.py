@@ -37,10 +37,9 @@ def configs(root: Path) -> dict[str, Config]:
 def mistakes(config: Config) -> list[str]:
     """What Ray and the cloud refuse in a file for `ray up`, each with its place."""
     found = [f"{error.json_path}: {error.message}" for error in _ray_schema().iter_errors(config)]
-    check = {"aws": _of_ec2, "gcp": _of_compute_engine}.get(config["provider"]["type"])
-    for name, node_type in config.get("available_node_types", {}).items():
-        if check:
-            found += [f"{name}.node_config{line}" for line in check(node_type["node_config"])]
+    check = {"aws": _of_ec2, "gcp": _of_compute_engine, "local": _of_own_machines}[config["provider"]["type"]]
+    for name, node_type in config["available_node_types"].items():
+        found += [f"{name}.node_config{line}" for line in check(node_type["node_config"])]
     if config["provider"]["type"] == "aws":
         group = config["provider"].get("security_group", {})
         found += _botocore("AuthorizeSecurityGroupIngress", group)
@@ -53,13 +52,16 @@ def _ray_schema() -> Draft202012Validator:
     text = (resources.files(ray.autoscaler) / "ray-schema.json").read_text(encoding="utf-8")
     schema = closed(json.loads(text))
     schema["properties"]["provider"]["additionalProperties"] = False
-    # Keys of local clusters that Ray reads and its schema does not have.
-    schema["properties"] |= {"min_workers": {"type": "integer"}}
     return Draft202012Validator(schema)
 
 
 def _of_ec2(node_config: Config) -> list[str]:
     return _botocore("RunInstances", {"MinCount": 1, "MaxCount": 1, **node_config})
+
+
+def _of_own_machines(node_config: Config) -> list[str]:
+    """There is nothing to say about machines that exist already."""
+    return [f".{key}: unknown key" for key in node_config]
 
 
 @cache
@@ -155,6 +157,15 @@ def test_no_work_on_the_head_and_no_key_in_the_file(configs: dict[str, Config], 
     assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
     assert 0 < config["idle_timeout_minutes"] <= 10
     assert ("RAY_enable_autoscaler_v2=0" in start) == (name == "local")
+
+
+def test_own_machines_are_known_to_have_cpus(configs: dict[str, Config]) -> None:
+    """Otherwise Ray takes them for what the head is, without CPUs, and starts none."""
+    prepared = prepare_config(copy.deepcopy(configs["local"]))
+    (node_type,) = prepared["available_node_types"].values()
+    assert node_type["resources"]["CPU"] > 0
+    assert node_type["max_workers"] == prepared["max_workers"] == len(prepared["provider"]["worker_ips"])
+    assert node_type["min_workers"] == 0
 
 
 @pytest.mark.parametrize("name", CLOUDS)
