@@ -31,6 +31,10 @@ finish() {
     trap '' INT TERM
     machines_end
     image_unmount
+    if ((status == 2 || status == 3)); then # it has not begun
+        rm -rf "$WORK"
+        exit "$status"
+    fi
     steps_end "$status" || status=$((status ? status : 1))
     if ((status)); then
         echo "Logs: $WORK" >&2

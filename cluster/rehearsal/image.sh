@@ -11,6 +11,10 @@ ROOT=/
 _CONTAINER=""
 
 image_mount() { # IMAGE
+    if ! buildah inspect --type image "$1" >/dev/null 2>&1; then
+        echo "This rehearsal needs the image $1, which cluster/rehearsal/build_image.sh builds." >&2
+        exit 3
+    fi
     _CONTAINER=$(buildah from --pull-never --name "metacross-rehearsal-$$" "$1")
     ROOT=$(buildah mount "$_CONTAINER")
     mapfile -t HOST_ENVIRONMENT < <(buildah inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' "$_CONTAINER" | grep .)

@@ -1,4 +1,4 @@
-"""The rehearsal of a cluster in its small form: two hosts of namespaces with this machine's own files; and its tools."""
+"""The rehearsal of a cluster in its small form: two hosts of namespaces, and its tools."""
 
 from __future__ import annotations
 
