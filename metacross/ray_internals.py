@@ -53,6 +53,14 @@ AUTH_TOKEN_FILE = Path(".ray", "auth_token")  # below the home directory
 TUNE_STATE = "experiment_state-*"
 
 
+def started_cluster() -> str | None:
+    """The address of the cluster that `ray start` started on this machine last, which may be over; None without one.
+
+    (ray/_private/utils.py: read_ray_address)
+    """
+    return utils.read_ray_address() or None
+
+
 @contextmanager
 def on_loopback() -> Iterator[None]:
     """A Ray that starts inside the block listens on 127.0.0.1 alone, with all of its processes.

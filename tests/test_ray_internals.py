@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+from pathlib import Path
 
 import pytest
 import ray
@@ -105,6 +106,13 @@ def test_the_address_is_only_set_while_ray_starts(monkeypatch: pytest.MonkeyPatc
         port = os.environ[ray_internals.GCS_PORT]
         assert arguments["runtime_env"]["env_vars"] == {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     assert ray_internals.GCS_PORT not in os.environ
+
+
+def test_a_cluster_that_was_started_here_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_internals.started_cluster() is None
+    utils.write_ray_address("127.0.0.1:6379")
+    assert ray_internals.started_cluster() == "127.0.0.1:6379"
 
 
 def test_signals_stay_with_whoever_starts_ray() -> None:
