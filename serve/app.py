@@ -22,6 +22,7 @@ from metacross.config import ServeConfig, load_config
 from metacross.errors import UserError
 from metacross.ray_session import cluster_resources
 from serve.ingress import Ingress
+from serve.logs import logging_config
 from serve.source_index import SourceIndex
 from serve.tagger import Tagger
 from serve.web.auth import read_tokens
@@ -77,6 +78,8 @@ def _application(arguments: Mapping[str, Any], bundle: str) -> ray_serve.Applica
     read_tokens(settings.auth)  # its mistakes show here, and not in a replica that Serve starts again and again
     # Serve ends a replica after this time. It is longer than a request may take, so what has begun is answered.
     common: dict[str, Any] = {"graceful_shutdown_timeout_s": settings.timeout_s + 10}
+    if json := logging_config():
+        common["logging_config"] = json
     # mypy does not see that the decorators made deployments of these classes.
     index = SourceIndex.options(  # type: ignore[attr-defined]
         **common, num_replicas=settings.index_replicas, ray_actor_options=_actor_options(settings, settings.index_gpus)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metacross.cli.options import ConfigFiles, Overrides
-from metacross.cli.terminal import reporting, say
+from metacross.cli.terminal import print_result, reporting, say
 
 
 @reporting()
@@ -44,4 +44,4 @@ def index(
         f"index {facts['index']} over {facts['indexed']} windows: recall@{facts['recall_at']} against exact search "
         f"{facts['recall']:.3f}"
     )
-    print(out)
+    print_result(out)

@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+import typer
 
+from metacross.cli.terminal import reporting
 from metacross.ray_training.signals import sigterm_as_sigint, stop_on_signal
 
 
@@ -32,3 +34,16 @@ def test_sigterm_does_what_ctrl_c_does() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_interrupts_a_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """It clears away what it began, such as copies of what is at an address."""
+    cleared = []
+    with pytest.raises(typer.Exit) as ended, reporting():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            cleared.append(True)
+    assert (ended.value.exit_code, cleared) == (130, [True])
+    assert capsys.readouterr().err == "interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
