@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metacross.doctor.examination import Examination, NodeSummary
 
 WIDTH = 116
-# HAProxy's: its statistics and its metrics (docs/operations.md, "What listens where").
+# HAProxy's: its statistics and its metrics (docs/access.md, "What listens where").
 HAPROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
 
 

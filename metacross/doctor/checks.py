@@ -81,7 +81,7 @@ def _gpu_troubles(node: str, fact: Facts, counted: float | None) -> Iterator[Fin
         yield Finding("GPUs", "warning", seen, "Start Ray there with --num-gpus.", (node,))
     if gpus["devices"] and not gpus["torch"]:
         seen = f"the driver has {gpus['devices']}, torch sees none"
-        fix = "Install a CUDA build of torch: leave out TORCH_INDEX, in make and in the image's build arguments."
+        fix = "Install a CUDA build of torch (leave out TORCH_INDEX), and a driver that is new enough (nvidia-smi)."
         yield Finding("GPUs", "warning", seen, fix, (node,))
     if gpus["torch"] > gpus["faiss"]:
         seen = f"torch sees {gpus['torch']}, FAISS {gpus['faiss']}: searches run on the CPU"
