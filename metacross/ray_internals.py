@@ -12,9 +12,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray._private import ray_constants, utils, worker
+
+if TYPE_CHECKING:
+    from ray.train import PreemptionInfo
 
 # The environment variable in which `ray job submit` tells a job's entrypoint about the job, as JSON. Ray documents the
 # submission id only for the one who submits; a run takes it for its name.
@@ -51,6 +54,25 @@ AUTH_TOKEN_FILE = Path(".ray", "auth_token")  # below the home directory
 
 # The files that Ray Tune keeps its state in, and resumes from. (ray/tune/execution/tune_controller.py: CKPT_FILE_TMPL)
 TUNE_STATE = "experiment_state-*"
+
+
+def announced_preemption() -> PreemptionInfo | None:
+    """On a Ray Train worker: which nodes of the run will be taken away, as Ray was told (`ray drain-node`); None: none.
+
+    `ray.train.get_preemption_info` says the same, but lets all workers wait for each other at every call.
+    (ray/train/v2/_internal/execution/context.py: PreemptionContext)
+    """
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return get_train_context().preemption_context.preemption_info
+
+
+def started_cluster() -> str | None:
+    """The address of the cluster that `ray start` started on this machine last, which may be over; None without one.
+
+    (ray/_private/utils.py: read_ray_address)
+    """
+    return utils.read_ray_address() or None
 
 
 @contextmanager

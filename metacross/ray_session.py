@@ -16,7 +16,7 @@ from typing import Any
 import ray
 import ray.util
 
-from metacross import ray_internals
+from metacross import json_logs, ray_internals
 from metacross.errors import UserError
 
 # The environment variable in which whoever runs a cluster that grows by itself says how far it grows.
@@ -47,7 +47,7 @@ def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
         if ours:
             start_ray(dashboard=dashboard)
         else:
-            ray.init(logging_level=logging.WARNING)
+            ray.init(logging_level=logging.WARNING, **_json_logs())
     except ray.exceptions.AuthenticationError as error:
         raise UserError(
             f"Ray did not let us in: {error}. If the cluster wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
@@ -61,6 +61,7 @@ def ray_session(*, dashboard: bool = False) -> Iterator[bool]:
             "the cluster wants a token, set RAY_AUTH_MODE=token, too."
         )
         raise UserError(f"Ray did not start: {error}. {fix}") from error
+    _know_job()
     try:
         yield ours
     finally:
@@ -85,14 +86,29 @@ def start_ray(*, cpus: int | None = None, dashboard: bool = False) -> None:
         known_address = ray_internals.known_address()
     with ray_internals.on_loopback(), known_address as address:
         ray.init(
-            **address,
+            **{"log_to_driver": False, **address, **_json_logs()},
             address="local",
             num_cpus=cpus,
             include_dashboard=dashboard,
-            log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
         )
+
+
+def _json_logs() -> dict[str, Any]:
+    """Arguments of `ray.init` where logs are JSON: workers write such lines, and nothing of theirs is shown here."""
+    if not json_logs.wanted():
+        return {}
+    return {"logging_config": ray.LoggingConfig(encoding="JSON", log_level="WARNING"), "log_to_driver": False}
+
+
+def _know_job() -> None:
+    """Lets the lines of this process name its job, as those of its workers do."""
+    if not json_logs.wanted():
+        return
+    context = ray.get_runtime_context()
+    json_logs.set_up()  # Ray has added a handler of its own
+    json_logs.know(job_id=context.get_job_id(), node_id=context.get_node_id(), submission_id=submission_id())
 
 
 def make_token() -> None:

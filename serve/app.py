@@ -24,6 +24,7 @@ from metacross.errors import UserError
 from metacross.ray_session import cluster_resources
 from metacross.retrieval.index_shard import read_shards
 from serve.ingress import Ingress
+from serve.logs import logging_config
 from serve.source_index import SourceIndex
 from serve.source_shards import SourceShard, shard_name
 from serve.tagger import Tagger
@@ -82,6 +83,8 @@ def _application(arguments: Mapping[str, Any], bundle: str) -> ray_serve.Applica
     read_tokens(settings.auth)  # its mistakes show here, and not in a replica that Serve starts again and again
     # Serve ends a replica after this time. It is longer than a request may take, so what has begun is answered.
     common: dict[str, Any] = {"graceful_shutdown_timeout_s": settings.timeout_s + 10}
+    if json := logging_config():
+        common["logging_config"] = json
     # mypy does not see that the decorators made deployments of these classes.
     tagger = Tagger.options(  # type: ignore[attr-defined]
         **common,

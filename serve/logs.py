@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from metacross import json_logs
+
 
 class _ToServe(logging.Handler):
     """Hands records on to Serve's logger, which writes one file per replica; those of other loggers are lost there."""
@@ -17,3 +19,8 @@ def log_with_serve() -> None:
     logger = logging.getLogger("metacross")
     logger.setLevel(logging.INFO)
     logger.handlers, logger.propagate = [_ToServe()], False
+
+
+def logging_config() -> dict[str, str] | None:
+    """Serve's option for logs, of the service and of its deployments: JSON where METACROSS_LOGS says so."""
+    return {"encoding": "JSON"} if json_logs.wanted() else None

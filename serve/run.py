@@ -19,17 +19,20 @@ from ray import serve as ray_serve
 from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 
+from metacross import json_logs
 from metacross.bundle import check_bundle, refuse_learned_keys
-from metacross.cli.terminal import ENDING_SIGNALS, reporting, say
+from metacross.cli.terminal import reporting, say
 from metacross.config import FILE_NAME, ServeConfig, load_config
 from metacross.errors import RunError, UserError, first_line
 from metacross.ray_internals import signals_kept
 from metacross.ray_session import ray_session
 from metacross.retrieval.index_shard import read_shards
+from metacross.signals import ENDING_SIGNALS
 from metacross.storage.addresses import is_address
 from serve.app import build
 from serve.examples.database import shown
 from serve.http_headers import install
+from serve.logs import logging_config
 from serve.ray_internals import HTTP_CALLBACK, log_directory
 from serve.web.auth import refuse_open_door
 
@@ -70,13 +73,13 @@ def run(
         until_ray_has_ended.enter_context(_rays_output_in_its_log())
         try:
             ending.interrupts()
-            ray_serve.start(http_options={"host": host, "port": port})
+            ray_serve.start(http_options={"host": host, "port": port}, logging_config=logging_config())
             say(f"loading {bundle}")
             arguments = {"bundle": bundle, **dict(o.split("=", 1) for o in overrides or ())}
             ingress = _started(arguments)
             kept = f"examples are kept in {_place(settings.examples)}" if settings.examples else "no examples are kept"
             ready = f"ready: {address(host, port)} answers by {bundle}; {kept} (Ctrl-C ends it)"
-            print(ready, file=output, flush=True)
+            print(json_logs.line(ready) if json_logs.wanted() else ready, file=output, flush=True)
             signal.pause()
         except KeyboardInterrupt:
             say("ending: requests under way are answered first" if ingress else TOO_EARLY)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
+from pathlib import Path
 
 import pytest
 import ray
@@ -105,6 +107,22 @@ def test_the_address_is_only_set_while_ray_starts(monkeypatch: pytest.MonkeyPatc
         port = os.environ[ray_internals.GCS_PORT]
         assert arguments["runtime_env"]["env_vars"] == {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     assert ray_internals.GCS_PORT not in os.environ
+
+
+def test_a_cluster_that_was_started_here_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_internals.started_cluster() is None
+    (tmp_path / "ray").mkdir()
+    utils.write_ray_address("127.0.0.1:6379")
+    assert ray_internals.started_cluster() == "127.0.0.1:6379"
+
+
+def test_workers_are_told_of_nodes_that_will_be_taken_away() -> None:
+    context = importlib.import_module("ray.train.v2._internal.execution.context")
+    fields = {field.name for field in dataclasses.fields(context.TrainContext)}
+    preemption = importlib.import_module("ray.train.v2._internal.execution.preemption")
+    assert "preemption_context" in fields and callable(context.get_train_context)
+    assert preemption.PreemptionContext().preemption_info is None
 
 
 def test_signals_stay_with_whoever_starts_ray() -> None:

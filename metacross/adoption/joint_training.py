@@ -13,6 +13,7 @@ Shapes: N word pieces that count, C tags, B windows, T word pieces.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from metacross.encoder.rows import budgeted, pack, trunk_states
 from metacross.encoder.windows import IGNORED, PieceEncoder, Window, tag_ids
 from metacross.errors import RunError
 from metacross.events import Show, StepsDone
+from metacross.signals import first_signal
 from metacross.time_left import TimeLeft
 from metacross.training import checkpoint
 from metacross.training.averaging import ThetaAverage
@@ -203,6 +205,8 @@ def _warmup_share(train: TrainConfig) -> float:
 def train(training: JointTraining, run_dir: Path, *, tags: Sequence[str], every: int, show: Show) -> None:
     """Takes all steps, from the newest checkpoint in `run_dir` on if there is one; theta is then their average's.
 
+    The first Ctrl-C or SIGTERM ends it after the step under way, with a checkpoint; the second ends it at once.
+
     Args:
         training: what is to be done.
         run_dir: gets the checkpoints.
@@ -213,32 +217,37 @@ def train(training: JointTraining, run_dir: Path, *, tags: Sequence[str], every:
     Raises:
         UserError: a checkpoint cannot be written.
         RunError: the loss is not finite.
+        KeyboardInterrupt: it was interrupted.
     """
     progress, steps = Progress(), training.schedule.steps
+    interrupted = threading.Event()
     writer = checkpoint.RunWriter(run_dir, tags=tags, needed=lambda history: ())
     try:
         checkpoint.restore(run_dir, training.model, training.optimizer, progress, training.average, tags=tags)
         began, first, pieces = time.monotonic(), progress.step, 0
         time_left = TimeLeft(steps, done=first)
-        while progress.step < steps:
-            loss, taken = training.step(progress.step)
-            progress.step += 1
-            pieces += taken
-            seconds = time.monotonic() - began
-            show(
-                StepsDone(
-                    step=progress.step,
-                    steps=steps,
-                    loss=loss,
-                    learning_rate=training.schedule.rate(progress.step - 1),
-                    pieces_per_second=pieces / seconds,
-                    steps_per_second=(progress.step - first) / seconds,
-                    seconds_left=time_left.seconds(progress.step),
+        with first_signal(interrupted.set):
+            while progress.step < steps and not interrupted.is_set():
+                loss, taken = training.step(progress.step)
+                progress.step += 1
+                pieces += taken
+                seconds = time.monotonic() - began
+                show(
+                    StepsDone(
+                        step=progress.step,
+                        steps=steps,
+                        loss=loss,
+                        learning_rate=training.schedule.rate(progress.step - 1),
+                        pieces_per_second=pieces / seconds,
+                        steps_per_second=(progress.step - first) / seconds,
+                        seconds_left=time_left.seconds(progress.step),
+                    )
                 )
-            )
-            if progress.step % every == 0 or progress.step == steps:
-                writer.checkpoint(training.model, training.optimizer, progress, training.average)
+                if progress.step % every == 0 or progress.step == steps or interrupted.is_set():
+                    writer.checkpoint(training.model, training.optimizer, progress, training.average)
         writer.wait()
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         training.average.replace_theta()
     finally:
         writer.close()

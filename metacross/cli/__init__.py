@@ -2,7 +2,7 @@
 
 Modules:
     app                        the program `metacross`
-    train, tune, average, adopt, reproduce, evaluate, tag, data, convert, index, serve
+    train, tune, average, adopt, reproduce, evaluate, tag, data, convert, index, serve, doctor
                                one command each
     options                    arguments and options that commands share
     remote                     `metacross tag` through a service

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metacross.cli.options import BundleArgument, Overrides
-from metacross.cli.terminal import reporting, say
+from metacross.cli.terminal import print_result, reporting, say
 from metacross.errors import UserError
 
 ExampleFiles = Annotated[
@@ -91,4 +91,4 @@ def adopt(
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from where it was")
         raise typer.Exit(130) from None
-    print(target)
+    print_result(target)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from metacross.cli import adopt, average, convert, data, evaluate, index, reproduce, serve, tag, train, tune
+from metacross.cli import adopt, average, convert, data, doctor, evaluate, index, reproduce, serve, tag, train, tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +31,7 @@ app.command(short_help="Answer over HTTP, with a page to try it.")(serve.serve)
 app.command(short_help="Show what the reader makes of corpora.")(data.data)
 app.command(short_help="Write a corpus in another format.")(convert.convert)
 app.command(short_help="Encode and index a source once, for many runs.")(index.index)
+app.command(short_help="Look at the cluster, or this machine, and say what would go wrong.")(doctor.doctor)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metacross.cli.terminal import reporting, say
+from metacross.cli.terminal import print_result, reporting, say
 
 
 @reporting()
@@ -33,4 +33,4 @@ def average(
     with Display(Console(stderr=True)) as show:
         averaged = average_bundles(bundles, out, show=show)
     say(f"dev F1 {averaged.dev_f1:.2f}")
-    print(averaged.bundle)
+    print_result(averaged.bundle)

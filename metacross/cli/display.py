@@ -9,6 +9,7 @@ from typing import Any, Self, assert_never
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from metacross import json_logs
 from metacross.events import (
     Event,
     Measurement,
@@ -19,6 +20,7 @@ from metacross.events import (
     TrialEnd,
     TrialMeasurement,
     TrialStart,
+    to_json,
 )
 
 PLAIN_SECONDS = 10.0  # between two lines about work in progress, where there is no terminal
@@ -30,7 +32,7 @@ class Display:
     """Shows the events of a run, a sweep or an index build; a context manager, to be called with every event.
 
     Work in progress (`IN_PROGRESS`) moves a bar in a terminal. Elsewhere it gets a line at most every ten
-    seconds. Every other event has a line of its own in any case.
+    seconds. Every other event has a line of its own in any case. Where logs are JSON, a line also has the event itself.
 
     Args:
         console: where to; stdout by default.
@@ -38,7 +40,8 @@ class Display:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
-        self._live = self.console.is_terminal
+        self._json = json_logs.wanted()
+        self._live = self.console.is_terminal and not self._json
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -69,6 +72,9 @@ class Display:
         if isinstance(event, IN_PROGRESS) and now - self._last_line < PLAIN_SECONDS:
             return
         self._last_line = now
+        if self._json:
+            print(json_logs.line(describe(event), event=to_json(event)), file=self.console.file, flush=True)
+            return
         self.console.print(describe(event), markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self, event: Preparation | StepsDone) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metacross.cli.options import ConfigFiles, Overrides
-from metacross.cli.terminal import reporting, say
+from metacross.cli.terminal import print_result, reporting, say
 
 
 @reporting()
@@ -54,4 +54,4 @@ def index(
     )
     if shards is not None and (whole := read_shards(out))["quantized"]:
         say(f"with the best {whole['reranked']} re-ranked by their vectors: {whole['recall_reranked']:.3f}")
-    print(out)
+    print_result(out)

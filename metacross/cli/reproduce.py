@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metacross.cli.options import Overrides
-from metacross.cli.terminal import print_table, reporting, say
+from metacross.cli.terminal import print_result, print_table, reporting, say
 from metacross.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -81,4 +81,4 @@ def _report(comparison: Comparison) -> None:
             + "; ".join(f"{label}: {error}" for label, error in comparison.failed.items())
         )
     for path in files:
-        print(path)
+        print_result(path)

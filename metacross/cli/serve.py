@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from metacross.cli.options import BundleArgument, Overrides
-from metacross.cli.terminal import ENDING_SIGNALS, reporting
+from metacross.cli.terminal import reporting
+from metacross.signals import ENDING_SIGNALS
 
 
 @reporting()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metacross.cli.options import AutoResume, ConfigFiles, Overrides
-from metacross.cli.terminal import reporting, say
+from metacross.cli.terminal import print_result, reporting, say
 from metacross.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def train(
     try:
         train_it = _train_once if settings.train.seeds == 1 else _train_with_seeds
         for bundle in train_it(settings, resume, auto_resume):
-            print(bundle)
+            print_result(bundle)
     except KeyboardInterrupt:
         place = resume or f"DIR (the run's directory, below {settings.train.storage_path})"
         say(f"interrupted; if a checkpoint had been written, go on with: metacross train --resume {place}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metacross.cli.options import AutoResume, ConfigFiles, Overrides
-from metacross.cli.terminal import print_table, reporting, say
+from metacross.cli.terminal import print_result, print_table, reporting, say
 from metacross.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ def _report(sweep: Sweep) -> None:
     if all(trial.state == "failed" for trial in sweep.trials):
         raise RunError(f"every trial failed; what happened stands in {sweep.directory / 'trials'}/ID/error.log")
     for path in files:
-        print(path)
+        print_result(path)

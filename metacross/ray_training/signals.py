@@ -8,36 +8,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+
+from metacross.signals import first_signal
 
 
 @contextmanager
 def stop_on_signal(run_dir: Path) -> Iterator[list[str]]:
     """For a run: the first SIGINT or SIGTERM creates STOP in `run_dir`, the second raises KeyboardInterrupt.
 
-    Yields a list that gets what the user should be told. Does nothing outside of the main thread, which alone can
-    handle signals.
+    Yields a list that gets what the user should be told.
     """
     notes: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield notes
-        return
-    asked = False
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
+    def stop() -> None:
         (run_dir / "STOP").touch()
         notes.append("stopping after this step; once more to stop at once")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with first_signal(stop):
         yield notes
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

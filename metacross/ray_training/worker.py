@@ -15,9 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from metacross import ray_internals
 from metacross.config import Config
 from metacross.encoder.device import pick_device
-from metacross.events import Show, ignore, to_fields
+from metacross.events import Note, Show, ignore, to_fields
 from metacross.ray_training.trackers import tracked
 from metacross.storage import addresses
 from metacross.training import loop
@@ -74,12 +75,37 @@ def work(assignment: Assignment) -> loop.Outcome:
         return loop.run(
             learner,
             run_dir,
+            should_save=Announcements(report),
             should_stop=(run_dir / "STOP").exists if rank == 0 else lambda: False,
             # On every rank: Ray's report waits for all of them.
             on_eval=lambda measured: ray.train.report(to_fields(measured)),
             around_step=around_step,
             mirror=mirror,
         )
+
+
+class Announcements:
+    """Tells once of every time that Ray announces the loss of nodes: `True` asks for a checkpoint, before they go.
+
+    Args:
+        report: gets a note of it.
+    """
+
+    def __init__(self, report: Show) -> None:
+        self._report = report
+        self._known: ray.train.PreemptionInfo | None = None
+
+    def __call__(self) -> bool:
+        """Whether something was announced since the last call."""
+        announced = ray_internals.announced_preemption()
+        if announced is None or announced == self._known:
+            return False
+        self._known = announced
+        lost = len(announced.preempted_ranks)
+        self._report(
+            Note(f"{lost} of the workers will be lost with their nodes, as Ray announces: writing a checkpoint")
+        )
+        return True
 
 
 @contextmanager

@@ -42,6 +42,15 @@ def join(address: str, name: str) -> str:
     return f"{where.rstrip('/')}/{name}{question}{options}"
 
 
+def refuse_key(address: str) -> None:
+    """Raises UserError where a key stands in an address."""
+    if re.match(r"[^/]*//[^/@]*:[^/@]*@", address):
+        raise UserError(
+            "a key stands in an address of a run, which is shown and written down. Leave it out, and set the "
+            "variables of the service instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on every node."
+        )
+
+
 @contextmanager
 def working_copy(place: str | Path) -> Iterator[tuple[Path, Mirror | None]]:
     """Gives the local directory to work in for a run's directory or address.
@@ -77,11 +86,7 @@ class Mirror:
     def __init__(self, address: str, local: Path) -> None:
         from pyarrow import fs
 
-        if re.match(r"[^/]*//[^/@]*:[^/@]*@", address):
-            raise UserError(
-                "a key stands in an address of a run, which is shown and written down. Leave it out, and set the "
-                "variables of the service instead, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on every node."
-            )
+        refuse_key(address)
         self.address, self.local = address, local
         try:
             self.filesystem, root = fs.FileSystem.from_uri(address)

@@ -39,20 +39,22 @@ def run(
     run_dir: Path,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    should_save: Callable[[], bool] = lambda: False,
     on_eval: Callable[[Measurement], None] = lambda measured: None,
     around_step: AroundStep = lambda done: nullcontext(),
     mirror: Mirror | None = None,
 ) -> Outcome:
     """Trains to the end or until someone stops it; leaves `run_dir/bundle`, the best on development data.
 
-    A checkpoint is written every `train.checkpoint_every` steps, at every new best, when stopped, and before averaging
-    begins or the learning rate falls, from where a longer run could go on. A run whose `run_dir` has one goes on from
-    it. Every worker calls this; all of them read `run_dir`, and the first one writes.
+    A checkpoint is written every `train.checkpoint_every` steps, at every new best, when wished or stopped, and before
+    averaging begins or the learning rate falls, from where a longer run could go on. A run whose `run_dir` has one goes
+    on from it. Every worker calls this; all of them read `run_dir`, and the first one writes.
 
     Args:
         learner: this worker's.
         run_dir: the run's directory.
         should_stop: called before every step; True on any worker stops all of them after that step.
+        should_save: called after every step on the first worker; True if a checkpoint is to be written.
         on_eval: called with every measurement, on every worker.
         around_step: called before every step; returns a context manager that the step is taken in.
         mirror: for a run that is kept at an address, of which `run_dir` is a copy.
@@ -67,7 +69,7 @@ def run(
     )
     try:
         _restore(learner, run_dir, writer, mirror)
-        stopped = _train(learner, writer, should_stop, on_eval, around_step)
+        stopped = _train(learner, writer, should_stop, should_save, on_eval, around_step)
         writer.wait()
     finally:
         writer.close()
@@ -131,6 +133,7 @@ def _train(
     learner: Learner,
     writer: checkpoint.RunWriter,
     should_stop: Callable[[], bool],
+    should_save: Callable[[], bool],
     on_eval: Callable[[Measurement], None],
     around_step: AroundStep,
 ) -> bool:
@@ -155,7 +158,7 @@ def _train(
                     _write_bundle(learner, writer, dev_f1=measured.score)
             pace.restart()
         due = progress.step % train.checkpoint_every == 0 or progress.step in (open_steps, train.steps)
-        if writes and (due or stopped or better):
+        if writes and (should_save() or due or stopped or better):
             writer.checkpoint(learner.model, learner.optimizer, progress, learner.average)
     if writes and progress.best < 0:  # stopped before the first measurement: a bundle that was not measured
         _write_bundle(learner, writer, dev_f1=None)

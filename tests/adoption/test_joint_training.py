@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -88,22 +90,30 @@ def test_theta_comes_nearer_to_the_teacher(
     assert losses[-1] - least < 0.7 * (losses[0] - least)
 
 
+@pytest.mark.parametrize(("signal_number", "taken_again"), [(signal.SIGTERM, [6]), (None, [5, 6])])
 def test_an_interrupted_distillation_ends_with_the_same_theta(
-    other_bundle: Path, labelled: list[LabelledSentence], tmp_path: Path
+    other_bundle: Path,
+    labelled: list[LabelledSentence],
+    tmp_path: Path,
+    signal_number: int | None,
+    taken_again: list[int],
 ) -> None:
+    """A signal loses no step; what ends it otherwise, those since the last checkpoint."""
     undisturbed, disturbed = load_bundle(other_bundle), load_bundle(other_bundle)
     train(distillation_of(undisturbed, labelled), tmp_path / "a", tags=undisturbed.tags, every=2, show=ignore)
 
     def interrupt(event: Event) -> None:
         if isinstance(event, StepsDone) and event.step == 5:
-            raise KeyboardInterrupt
+            if signal_number is None:
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), signal_number)
 
     with pytest.raises(KeyboardInterrupt):
         train(distillation_of(disturbed, labelled), tmp_path / "b", tags=disturbed.tags, every=2, show=interrupt)
     again = load_bundle(other_bundle)
     steps: list[Event] = []
     train(distillation_of(again, labelled), tmp_path / "b", tags=again.tags, every=2, show=steps.append)
-    assert [event.step for event in steps if isinstance(event, StepsDone)] == [5, 6]
+    assert [event.step for event in steps if isinstance(event, StepsDone)] == taken_again
     assert torch.equal(theta(again), theta(undisturbed))
     assert not torch.equal(theta(again), theta(load_bundle(other_bundle)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,9 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.table import Table
 
+from metacross import json_logs
 from metacross.bulk import items
 from metacross.bundle import load_bundle
+from metacross.cli.terminal import print_table
 from metacross.config import Config
 from metacross.errors import RunError, UserError
 from metacross.events import Note
@@ -173,3 +177,76 @@ def test_resuming_by_name_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "train.name=NAME" in run("train", "--auto-resume").err
     assert "--name NAME" in run("tune", "--space", "tune_spaces/smoke.yaml", "--auto-resume").err
     assert "leave out one" in run("train", "--auto-resume", "--resume", "runs/x").err
+
+
+@pytest.fixture
+def json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs are JSON in this test; the loggers are as before after it."""
+    monkeypatch.setenv("METACROSS_LOGS", "json")
+    for name in ("", "ray", "transformers"):
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "handlers", logger.handlers)
+        monkeypatch.setattr(logger, "propagate", logger.propagate)
+
+
+def entries(text: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all({"asctime", "levelname", "message", "timestamp_ns"} <= entry.keys() for entry in found)
+    return found
+
+
+@pytest.mark.usefixtures("json_lines")
+def test_all_lines_are_json_where_that_is_wanted(fake_train: Callable[[Any], dict[str, Any]]) -> None:
+    fake_train(result())
+    found = run("train", "train.name=en")
+    (output,) = entries(found.out)
+    assert output["result"] == "runs/x/bundle" and found.status == 0
+    (note,) = entries(found.err)
+    assert (note["message"], note["event"]) == ("hello", {"event": "note", "text": "hello"})
+
+    fake_train(RunError("a worker failed"))
+    found = run("train", "train.name=en")
+    *_, error = entries(found.err)
+    assert (found.status, error["levelname"], error["message"]) == (1, "ERROR", "error: a worker failed")
+
+    fake_train(ZeroDivisionError("oh"))
+    found = run("train", "train.name=en")
+    *_, error = entries(found.err)
+    assert found.status == 1 and "ZeroDivisionError: oh" in error["exc_text"]
+
+
+@pytest.mark.usefixtures("json_lines")
+def test_what_libraries_log_and_tables_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    json_logs.set_up()
+    logging.getLogger("py.warnings").warning("old")
+    logging.getLogger("ray.train").error("lost %s", "a node")
+    table = Table(title="the best")
+    table.add_column("trial")
+    table.add_row("a1")
+    print_table(table)
+    captured = capsys.readouterr()
+    warning, error = entries(captured.err)
+    assert warning["levelname"] == "WARNING" and "old" in warning["message"]
+    assert (error["logger"], error["message"]) == ("ray.train", "lost a node")
+    assert [entry["row"] for entry in entries(captured.out)] == [{"trial": "a1"}]
+
+
+def test_an_unknown_form_of_logs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METACROSS_LOGS", "xml")
+    found = run("train")
+    assert found.status == 2 and "METACROSS_LOGS=xml: expected text or json" in found.err
+
+
+@pytest.mark.cluster
+def test_a_run_on_ray_says_json_only(tiny_folder: Path, tmp_path: Path, root: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(tiny_config(tiny_folder, "train.steps=4", "train.plain_steps=0").to_yaml())
+    environment = {**os.environ, "METACROSS_LOGS": "json", "PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "metacross", "train", "--config", "tiny.yaml", f"train.storage_path={tmp_path}"]
+    done = subprocess.run(
+        [*command, "train.name=en"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert entries(done.stdout)[-1]["result"] == str(tmp_path / "en" / "bundle")
+    told = entries(done.stderr)
+    assert {"start", "step", "eval"} <= {entry["event"]["event"] for entry in told if "event" in entry}
+    assert all(entry["job_id"] and entry["node_id"] for entry in told if "event" in entry)

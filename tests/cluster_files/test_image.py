@@ -56,6 +56,11 @@ def test_every_package_that_is_used_is_pinned(pinned: dict[str, str]) -> None:
     assert len(seen) > 100
 
 
+def test_nodes_with_and_without_gpus_have_one_version_of_faiss(pinned: dict[str, str]) -> None:
+    """A bundle's index is written on one and read on the other."""
+    assert pinned["faiss-gpu"] == pinned["faiss-cpu"]
+
+
 def test_the_dockerfile_is_clean(root: Path) -> None:
     program = shutil.which("hadolint", path=Path(sys.executable).parent) or shutil.which("hadolint")
     assert program is not None, "hadolint is not installed; it comes with the extra dev"

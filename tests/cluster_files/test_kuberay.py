@@ -283,6 +283,18 @@ def test_heads_do_no_work_and_have_room(manifests: list[Manifest]) -> None:
             assert group["template"]["spec"]["topologySpreadConstraints"]
 
 
+def test_a_training_hears_of_a_worker_that_goes(manifests: list[Manifest]) -> None:
+    """With time for a step and a checkpoint: Ray Train looks for drained nodes every five seconds."""
+    for manifest in manifests:
+        spec = cluster_spec(manifest)
+        for _, group in list(groups(spec))[1:] if spec and manifest["kind"] != "RayService" else []:
+            pod = group["template"]["spec"]
+            stop = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
+            deadline = int(stop.split("--deadline-remaining-seconds ")[1].split()[0])
+            assert "ray drain-node" in stop and stop.endswith(f"&& sleep {deadline}")
+            assert pod["terminationGracePeriodSeconds"] > deadline >= 20
+
+
 def test_the_service_survives_the_loss_of_a_node(standing: list[Manifest]) -> None:
     service = named(standing, "RayService")["spec"]
     assert service["excludeHeadPodFromServeSvc"] is True

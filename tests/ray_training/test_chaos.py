@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.serving_memory import family
 from metacross.errors import UserError
 from metacross.event_files import read_events
 from metacross.events import Event, Measurement, Note, Start
@@ -24,7 +25,7 @@ from metacross.training import checkpoint
 from metacross.training.learner import Learner
 from metacross.training.loop import run
 from tests.helpers.local_ray import one_thread
-from tests.helpers.machines import Machines, at_steps, machines
+from tests.helpers.machines import Machines, at_steps, machines, wait_for
 from tests.helpers.ray_inputs import ROOT, assert_same, state, theta, write_inputs
 from tests.helpers.s3 import s3_server
 from tests.ray_training.test_faults import settings, sizes
@@ -142,6 +143,28 @@ def test_the_driver_killed_and_started_again_on_ray(place: Path, alone: Path) ->
     assert done.stdout.strip() == str(place / "runs" / "driver" / "bundle")
     assert "going on after step" in done.stderr
     assert_same(state(place / "runs" / "driver"), state(alone))
+
+
+def test_the_same_command_on_a_new_cluster_goes_on_when_all_of_the_old_one_was_killed(place: Path, alone: Path) -> None:
+    """As every retry of a RayJob (backoffLimit) runs it; each command starts a Ray of its own."""
+    (place / "retried.yaml").write_text(settings("retried", train__steps=LONG).to_yaml(), encoding="utf-8")
+    command = [sys.executable, "-m", "metacross", "train", "--auto-resume", "--config", "retried.yaml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    run_dir = place / "runs" / "retried"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as first:
+        wait_for(lambda: len(checkpoint.paths(run_dir)) > 1)
+        for pid in family(first.pid):
+            os.kill(pid, signal.SIGKILL)
+    assert first.returncode == -signal.SIGKILL
+    progress = checkpoint.latest_progress(run_dir)
+    assert progress is not None and progress.step < LONG
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(run_dir / "bundle")
+    assert "going on after step" in done.stderr
+    assert_same(state(run_dir), state(alone))
 
 
 def test_a_disk_that_is_full_at_a_workers_checkpoint(cluster: Machines, alone: Path) -> None:

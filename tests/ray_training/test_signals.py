@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what they do inside the block, and that everything is as before after it."""
+"""What ends a run: Ctrl-C and SIGTERM, with everything as before after the block; nodes that Ray announces to go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
+import typer
+from ray.train import PreemptionInfo
 
+from metacross import ray_internals
+from metacross.cli.terminal import reporting
+from metacross.events import Event, Note
 from metacross.ray_training.signals import sigterm_as_sigint, stop_on_signal
+from metacross.ray_training.worker import Announcements
 
 
 def test_first_signal_asks_the_second_aborts(tmp_path: Path) -> None:
@@ -32,3 +38,33 @@ def test_sigterm_does_what_ctrl_c_does() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_interrupts_a_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """It clears away what it began, such as copies of what is at an address."""
+    cleared = []
+    with pytest.raises(typer.Exit) as ended, reporting():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            cleared.append(True)
+    assert (ended.value.exit_code, cleared) == (130, [True])
+    assert capsys.readouterr().err == "interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_an_announced_loss_asks_for_one_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    announced: list[PreemptionInfo | None] = [None]
+    monkeypatch.setattr(ray_internals, "announced_preemption", lambda: announced[0])
+    events: list[Event] = []
+    losses = Announcements(events.append)
+    assert [losses(), losses()] == [False, False]
+    announced[0] = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"a": [1]})
+    assert [losses(), losses()] == [True, False]
+    announced[0] = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"a": [1], "b": [0]})
+    assert [losses(), losses()] == [True, False]
+    texts = [event.text for event in events if isinstance(event, Note)]
+    assert [text.split(" with their nodes")[0] for text in texts] == [
+        "1 of the workers will be lost",
+        "2 of the workers will be lost",
+    ]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -82,6 +83,30 @@ def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tm
         assert service.returncode == 0, told
         assert printed == "" and told == f"loading {tiny_bundle}\nending: requests under way are answered first\n"
         assert not [pid for pid in processes if command_of(pid)]
+
+
+@pytest.mark.cluster
+def test_logs_are_json_where_that_is_wanted(
+    tiny_bundle: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METACROSS_LOGS", "json")
+    with running(tiny_bundle, tmp_path, root, "serve.examples=") as (service, url):
+        assert json.loads(ready_line(service))["message"].startswith(f"ready: {url} answers by")
+        name = uuid.uuid4().hex
+        httpx.post(f"{url}/v1/entities", json={"text": "Oslo."}, headers={"x-request-id": name}, timeout=PATIENCE)
+        (logged,) = wait_for(lambda: ingress_lines(name), 30)
+        assert logged["levelname"] == "INFO" and "Ingress" in logged["deployment"]
+        service.send_signal(signal.SIGTERM)
+        printed, told = service.communicate(timeout=PATIENCE)
+        assert service.returncode == 0 and printed == ""
+        assert all("message" in json.loads(line) for line in told.splitlines())
+
+
+def ingress_lines(request_id: str) -> list[dict[str, str]]:
+    """What the Ingresses of this machine logged of a request, in whatever session of Ray."""
+    logs = Path("/tmp/ray").glob("session_*/logs/serve/replica_metacross_Ingress_*.log")
+    lines = [line for path in logs for line in path.read_text(encoding="utf-8").splitlines() if request_id in line]
+    return [json.loads(line) for line in lines]
 
 
 @pytest.mark.cluster

@@ -58,6 +58,12 @@ def test_the_last_few_and_the_best_are_kept(place: Path, tmp_path: Path) -> None
         assert {file.name for file in path.iterdir()} == {"manifest.json", "progress.json", "state.safetensors"}
 
 
+def test_one_is_written_when_it_is_wished(place: Path, tmp_path: Path) -> None:
+    one = learner(place, "train.eval_every=100", "train.checkpoint_every=100")
+    run(one, tmp_path, should_save=lambda: one.progress.step == 3)
+    assert steps(tmp_path) == [3, 10]
+
+
 @pytest.mark.parametrize(("average", "kills"), [(0, (1, 4, 7)), (0.7, (2, 5, 8))])
 def test_a_run_killed_at_any_step_ends_with_the_same_bits(
     place: Path, tmp_path: Path, average: float, kills: Sequence[int]
