@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.train.v2._internal.constants import PREEMPTION_POLL_INTERVAL_S_ENV_VAR as PREEMPTION_POLL_SECONDS
 
 from metacross.config import Config
-from metacross.events import Event, Note, Start, StepsDone
-from metacross.ray_internals import PREEMPTION_WATCHER
+from metacross.events import Event, Note, Start
 from metacross.ray_training import attempts, driver
 from tests.helpers.local_ray import one_thread
 from tests.helpers.machines import Machines, at_steps, machines, wait_for
@@ -91,24 +89,3 @@ def test_a_node_lost_while_workers_start(cluster: Machines) -> None:
     assert not thread.is_alive()
     assert sizes(events)[-1] == 2
     assert_same(state(Path("runs/early")), state(undisturbed))
-
-
-def test_a_node_that_is_announced_to_go_costs_no_steps(cluster: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No checkpoint is due before the end: the one that the run goes on from was written for the announcement."""
-    monkeypatch.setenv(PREEMPTION_WATCHER, "1")
-    monkeypatch.setenv(PREEMPTION_POLL_SECONDS, "0.1")
-    events: list[Event] = []
-    happenings = [(StepsDone, lambda: cluster.drain(1)), (Note, lambda: (cluster.lose(1), cluster.join()))]
-
-    def show(event: Event) -> None:
-        events.append(event)
-        if happenings and isinstance(event, happenings[0][0]):
-            happenings.pop(0)[1]()
-
-    end = 2000
-    changes = {"train__steps": end, "train__eval_every": end, "train__checkpoint_every": end}
-    result = driver.train(settings("announced", train__workers=2, **changes), show=show)
-    assert (result.step, result.stopped) == (end, False)
-    first, *_, last = (event.step for event in events if isinstance(event, Start))
-    assert first == 0 < last < end
-    assert any(isinstance(event, Note) and "as Ray announces: writing a checkpoint" in event.text for event in events)
