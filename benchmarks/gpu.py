@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -24,7 +25,6 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import machine
@@ -74,7 +74,7 @@ def figures(work: Callable[[], object], device: torch.device, repeats: int) -> F
         work()
     events = list(profiler.events() or ())
     operators = [e for e in events if e.name.startswith("aten::") and not _inside_another(e)]
-    kernels = [e for e in events if e.device_type == DeviceType.CUDA]
+    kernels = [e for e in events if e.device_type == torch._C._autograd.DeviceType.CUDA]
     reads = [e for e in events if e.name.startswith(READS)]
     busy = sum(float(e.device_time_total) for e in kernels) / 1e6
     return Figures(median(seconds), len(operators), len(kernels), busy, len(reads))
@@ -94,11 +94,11 @@ def answers(bundle: Path, texts: list[str], device: torch.device, repeats: int) 
     table = _table("answers, a batch", "texts/s")
     for size in SIZES:
         batch = texts[:size]
-        for name, work in {
-            "plain": lambda batch=batch: tagger(batch, adapt=False),
-            "adapted, factors cached": lambda batch=batch: tagger(batch),
-            "adapted, none cached": lambda batch=batch: cold(batch),
-        }.items():
+        for name, work in (
+            ("plain", partial(tagger, batch, adapt=False)),
+            ("adapted, factors cached", partial(tagger, batch)),
+            ("adapted, none cached", partial(cold, batch)),
+        ):
             found = figures(work, device, repeats)
             _row(table, f"{size}, {name}", found, size / found.seconds)
     return table
@@ -110,9 +110,8 @@ def meta_steps(source: Path, device: torch.device, repeats: int) -> Table:
     for precision in ("fp32", "auto"):
         overrides = [f"data.source={source}", f"data.source_dev={source}", f"train.precision={precision}"]
         learner = Learner.from_config(load_config([], [*overrides, "train.plain_steps=0"]), device=device)
-        pieces: list[int] = []
-        found = figures(lambda learner=learner, pieces=pieces: pieces.append(learner.step().pieces), device, repeats)
-        _row(table, precision, found, median(pieces) / found.seconds)
+        found = figures(learner.step, device, repeats)
+        _row(table, precision, found, learner.step().pieces / found.seconds)
     return table
 
 
@@ -124,7 +123,7 @@ def searches(device: torch.device, repeats: int) -> Table:
     index = VectorIndex(vectors, use_gpu=device.type == "cuda")
     table = Table("queries", "queries/s", title=f"exact search of {VECTORS} vectors of {SIZE}")
     for size in SIZES:
-        found = figures(lambda size=size: index.search(vectors[:size], 8), device, repeats)
+        found = figures(partial(index.search, vectors[:size], 8), device, repeats)
         table.add_row(str(size), f"{size / found.seconds:.0f}")
     return table
 
