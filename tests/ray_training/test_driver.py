@@ -92,6 +92,7 @@ def alone(place: Path) -> Path:
     return run_dir
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 def test_one_worker_learns_what_the_learner_alone_learns(local_ray: None, alone: Path) -> None:
     events: list[Event] = []
@@ -252,6 +253,7 @@ def test_ctrl_c_leaves_a_whole_run_that_goes_on_as_if_nothing_had_been(
     assert_same(state(run_dir), state(alone))
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 def test_stop_before_the_first_step(local_ray: None, place: Path) -> None:
     run_dir = place / "runs" / "early"
@@ -268,6 +270,7 @@ def test_stop_before_the_first_step(local_ray: None, place: Path) -> None:
     assert result == driver.TrainResult(run_dir=run_dir, bundle=None, step=0, stopped=True, best=-1.0, history=[])
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 def test_user_error_of_a_worker_reaches_the_driver(local_ray: None, place: Path) -> None:
     impossible = config("impossible", episodes__support_size=1000)
@@ -281,6 +284,7 @@ def test_user_error_of_a_worker_reaches_the_driver(local_ray: None, place: Path)
     )  # nothing was trained, so the name can be used again
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 def test_loss_that_is_not_finite_names_the_step_and_keeps_checkpoints(local_ray: None, place: Path) -> None:
     broken = config("broken", train__lr=1e30, train__warmup=0, train__checkpoint_every=1)
