@@ -68,9 +68,8 @@ def episode_losses(logits_ETC: Tensor, rows: Rows, *, max_weight: float) -> Tens
     mean_E = loss_ET.sum(1) / tagged_ET.sum(1).clamp_min(1)
     if max_weight == 0:
         return mean_E
-    sentences = int(rows.segments_BT.max())
     largest_ES = torch.stack(
-        [loss_ET.masked_fill(rows.segments_BT != s, 0).amax(1) for s in range(1, sentences + 1)], dim=1
+        [loss_ET.masked_fill(rows.segments_BT != s, 0).amax(1) for s in range(1, rows.sentences + 1)], dim=1
     )
     present_E = rows.segments_BT.amax(1).clamp_min(1)  # sentences are numbered 1, 2, ... in a row
     return mean_E + max_weight * largest_ES.sum(1) / present_E

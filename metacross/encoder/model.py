@@ -35,12 +35,14 @@ class Rows:
         segments_BT: number of a piece's sentence within its row, from 1; 0 for padding.
         positions_BT: index of a piece within its sentence.
         tag_ids_BT: a word's tag id on its first piece, IGNORED elsewhere.
+        sentences: most sentences in a row; to ask the tensors would let a GPU wait.
     """
 
     hidden_BTH: Tensor
     segments_BT: Tensor
     positions_BT: Tensor
     tag_ids_BT: Tensor
+    sentences: int
 
 
 class TagModel(nn.Module):
@@ -143,7 +145,7 @@ class TagModel(nn.Module):
         for piece_ids_BT, segments_BT in groups:
             positions_BT = torch.arange(piece_ids_BT.shape[1], device=piece_ids_BT.device).expand_as(piece_ids_BT)
             hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
-            embedded.append(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT))
+            embedded.append(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT, sentences=1))
         return [states[-1] for states in self.stack.states(self.layers[: self.frozen_layers], embedded)]
 
     def logits(self, rows: Rows) -> Tensor:

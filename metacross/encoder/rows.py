@@ -89,7 +89,9 @@ def trunk_states(
         ):
             if sentence_encoder is not None:
                 positions_BT = torch.arange(piece_ids_BT.shape[1], device=model.device) * segments_BT
-                vectors_BH = sentence_encoder.vectors(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT))
+                vectors_BH = sentence_encoder.vectors(
+                    Rows(hidden_BTH, segments_BT, positions_BT, segments_BT, sentences=1)
+                )
                 for row, i in enumerate(group):
                     vectors[i] = vectors_BH[row]
             for row, i in enumerate(group):
@@ -135,7 +137,8 @@ def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:
             positions_BT[row, columns] = torch.arange(len(hidden_TH))
             tag_ids_BT[row, columns] = tag_ids_T
     device = first_TH.device
-    return Rows(hidden_BTH, segments_BT.to(device), positions_BT.to(device), tag_ids_BT.to(device))
+    columns = (one.to(device) for one in (segments_BT, positions_BT, tag_ids_BT))
+    return Rows(hidden_BTH, *columns, sentences=max(map(len, groups)))
 
 
 def padded_length(length: int) -> int:

@@ -39,7 +39,7 @@ def logits(model: TagModel) -> torch.Tensor:
     ones = torch.ones_like(PIECES)
     positions = torch.arange(PIECES.shape[1])[None]
     with torch.no_grad():
-        return model.logits(Rows(model.trunk(PIECES, ones), ones, positions, ones))
+        return model.logits(Rows(model.trunk(PIECES, ones), ones, positions, ones, 1))
 
 
 def vectors(model: TagModel, encoder: SentenceEncoder) -> torch.Tensor:

@@ -81,4 +81,5 @@ def pack(model: TagModel, groups: list[list[tuple[Tensor, Tensor]]], *, padding:
     def padded(parts: tuple[Tensor, ...], fill: float) -> Tensor:
         return torch.stack([torch.cat([p, p.new_full((longest - len(p), *p.shape[1:]), fill)]) for p in parts])
 
-    return Rows(padded(columns[0], 0.5), padded(columns[1], 0), padded(columns[2], 0), padded(columns[3], IGNORED))
+    tensors = (padded(column, fill) for column, fill in zip(columns, (0.5, 0, 0, IGNORED), strict=True))
+    return Rows(*tensors, sentences=max(map(len, groups)))
