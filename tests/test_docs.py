@@ -109,6 +109,7 @@ def test_the_readme_converts_into_every_format(
         assert done.status == 0, done.err
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 def test_the_readme_examples_run(root: Path, readers_place: Path) -> None:
     """The commands in their order, then the Python example on the bundle that they leave."""

@@ -40,8 +40,12 @@ def test_sigterm_does_what_ctrl_c_does() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_sigterm_interrupts_a_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigterm_interrupts_a_command_in_order(
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
     """It clears away what it began, such as copies of what is at an address."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Ray that an earlier test started leaves its own handler
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, before))
     cleared = []
     with pytest.raises(typer.Exit) as ended, reporting():
         try:
