@@ -41,7 +41,7 @@ def test_parts_hold_in_order_what_one_process_writes(
     path.write_text("\n".join([*lines[:6], '{"text": "Lima"}', "{oops"]), encoding="utf-8")
     second = run("tag", tiny_bundle, path, "--ray", "--out", out)
     assert second.status == 2
-    assert f"error: {path}:8: not JSON" in second.err
+    assert f"error: {path}:8: " in second.err
     kept = {part.name: part.stat().st_mtime_ns for part in out.iterdir()}
     assert len(kept) == 5, "what was tagged before the mistake stays, and so does the old last part"
     path.write_text("\n".join([*lines[:6], '{"text": "Lima"}']), encoding="utf-8")

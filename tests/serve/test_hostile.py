@@ -33,7 +33,7 @@ pytestmark = pytest.mark.cluster
 def service(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     tokens = tmp_path_factory.mktemp("hostile") / "tokens.yaml"
     tokens.write_text(yaml.safe_dump([{"token": letter * 16, "may": ["tag"]} for letter in "tf"]), encoding="utf-8")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     ray_serve.start(http_options=HTTPOptions(host="127.0.0.1", port=PORT))
     settings = {
         "device": "cpu",
