@@ -34,7 +34,7 @@ test: .venv/.dev-stamp ## run the test suite (a few minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 cluster: .venv/.dev-stamp ## test jobs, sweeps and lost nodes on Ray clusters on this machine (minutes)
-	$(BIN)/python -m pytest -m cluster -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m cluster -n 3 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/.dev-stamp ## test with repeated loss of workers, nodes, drivers and disks (many minutes)
 	$(BIN)/python -m pytest -m chaos
