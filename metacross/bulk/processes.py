@@ -30,7 +30,9 @@ R = TypeVar("R")
 Mapped = Callable[[Callable[[AdaptiveTagger, T], R], Iterable[T]], Iterator[R]]
 """Calls a function with a tagger and every one of some groups; gives the results in their order."""
 
-ALONE = 8  # groups of 128 sentences that one process tags in the time that others need to load the bundle
+ALONE = (
+    64  # groups of 128 sentences before others are started: for fewer, loading the bundle takes longer than it saves
+)
 AT_MOST = 8  # processes, unless more are asked for: each needs the memory of a tagger
 
 
