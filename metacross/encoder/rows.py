@@ -137,8 +137,8 @@ def pack(groups: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Rows:
             positions_BT[row, columns] = torch.arange(len(hidden_TH))
             tag_ids_BT[row, columns] = tag_ids_T
     device = first_TH.device
-    columns = (one.to(device) for one in (segments_BT, positions_BT, tag_ids_BT))
-    return Rows(hidden_BTH, *columns, sentences=max(map(len, groups)))
+    sentences = max(map(len, groups))
+    return Rows(hidden_BTH, segments_BT.to(device), positions_BT.to(device), tag_ids_BT.to(device), sentences)
 
 
 def padded_length(length: int) -> int:
