@@ -1,8 +1,7 @@
 """Taggers in processes of their own, one for each core, for more sentences than one process is for.
 
-Processes and not threads: between the products of a batch stands Python, which runs on one core of a process at a time,
-and the products of 32 short sentences are too small for the threads of several cores (docs/benchmarks.md, "Many
-sentences").
+Processes and not threads alone: between the products of a batch stands Python, which runs on one core of a process at a
+time, and two threads gave 1.2 times the rate of one (docs/benchmarks.md, "Many sentences").
 """
 
 from __future__ import annotations
@@ -27,12 +26,9 @@ from metacross.tagging.tagger import AdaptiveTagger
 
 T = TypeVar("T")
 R = TypeVar("R")
-Mapped = Callable[[Callable[[AdaptiveTagger, T], R], Iterable[T]], Iterator[R]]
-"""Calls a function with a tagger and every one of some groups; gives the results in their order."""
 
-ALONE = (
-    64  # groups of 128 sentences before others are started: for fewer, loading the bundle takes longer than it saves
-)
+# Groups of 128 sentences before further processes are started: for fewer, loading the bundle takes longer than it saves.
+ALONE = 64
 AT_MOST = 8  # processes, unless more are asked for: each needs the memory of a tagger
 
 

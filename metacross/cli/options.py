@@ -33,7 +33,7 @@ AutoResume = Annotated[
 Processes = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Processes that tag where there is much to do: by default one per core, 8 at most."
+        min=1, metavar="N", help="Processes that tag beyond 8,192 sentences: by default one per core, 8 at most."
     ),
 ]
 Examples = Annotated[
