@@ -27,7 +27,7 @@ from metacross.tagging.tagger import AdaptiveTagger
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Groups of 128 sentences before further processes are started: for fewer, loading the bundle takes longer than it saves.
+# Groups of 128 sentences before further processes are started: for fewer, loading the bundle costs more than they save.
 ALONE = 64
 AT_MOST = 8  # processes, unless more are asked for: each needs the memory of a tagger
 
