@@ -36,7 +36,6 @@ from serve.batcher import Parts
 from serve.examples import ExampleStore, StoredExample
 from serve.examples.uses import UseCounter
 from serve.jobs import Job, Labelled, Refusal
-from serve.memory import return_freed_memory
 from serve.places import shown_encoder, shown_place
 from serve.window_parts import WindowPart, window_parts
 
@@ -71,7 +70,6 @@ class Engine:
         loaded = _Loaded(self._open(bundle))
         loaded.take_in(self.store)
         self._loaded = loaded
-        return_freed_memory()  # of the loading, and of the bundle before
 
     def model(self) -> Model:
         """What answers come from. It counts no examples: the store does that."""
@@ -221,7 +219,7 @@ class _Loaded:
         self.tagger = tagger
         self.name = ModelName(tagger.bundle.digest, tagger.config.train.method)
         source = tagger.config.data.source
-        self._corpora = [source] if isinstance(source, str) else source
+        self._corpora = (source,) if isinstance(source, str) else tuple(source)
         self._version = 0  # of the store
         self._windows: dict[int, list[int]] = {}  # example's id -> numbers of its windows in the tagger
         self._examples: dict[int, int] = {}  # window's number -> id of its example

@@ -24,7 +24,7 @@ from serve.engine import Engine, Labelling, Tagging
 from serve.examples import ExampleStore
 from serve.jobs import Job, Labelled, Progress, Refusal
 from serve.logs import log_with_serve
-from serve.memory import return_freed_memory
+from serve.memory import return_freed_memory, spare_the_collector
 from serve.pace import Pace
 from serve.prometheus import TaggerMetrics
 from serve.ray_internals import listen_where_ray_does, prefer_same_node
@@ -64,7 +64,7 @@ class Tagger:
             self._engine.uses.write_regularly()
         self._metrics = TaggerMetrics()
         self._batch_count = 0
-        self._changeover = Changeover(self._engine.load, self._metrics.pending)
+        self._changeover = Changeover(self._load, self._metrics.pending)
         self._batches: Batcher[Tagging | Labelling, Any] = Batcher(
             self._do,
             most=SHORT * config.serve.batch_requests,
@@ -108,6 +108,11 @@ class Tagger:
             yield request.future.result()
         finally:
             request.future.cancel()  # whoever asked has gone, or it is done and this does nothing
+
+    def _load(self, bundle: str) -> None:
+        self._engine.load(bundle)
+        spare_the_collector()
+        return_freed_memory()  # of the loading, and of the bundle before
 
     def _do(self, batch: list[Parts[Tagging | Labelling]]) -> None:
         windows = sum(part.tags for parts in batch for part in parts.work.parts[parts.start : parts.end])

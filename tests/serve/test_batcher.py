@@ -124,6 +124,32 @@ def test_many_long_requests_do_not_hold_up_a_short_one() -> None:
     assert later.batches[1] == [(1,)]
 
 
+def test_long_requests_that_end_together_are_answered_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Doubling()
+    turns: list[str] = []
+
+    def result(numbers: Numbers) -> list[int]:
+        turns.append("answer" if len(numbers.costs) == 2 else "short answer")
+        return numbers.doubled
+
+    def do(batch: list[Parts[Numbers]]) -> None:
+        turns.append("batch")
+        work(batch)
+
+    async def run() -> list[list[int]]:
+        batches = batcher(do, most=10**6)
+        long = [asyncio.create_task(asked(batches, 8, 1)) for _ in range(3)]
+        await asyncio.to_thread(work.begun.wait, 10)
+        work.go.set()
+        short = asyncio.create_task(asked(batches, 1))
+        return await asyncio.gather(*long, short)
+
+    monkeypatch.setattr(Numbers, "result", result)
+    assert asyncio.run(run()) == [[16, 2]] * 3 + [[2]]
+    assert turns == ["batch", "batch", "short answer", "batch", "answer", "answer", "answer"], turns
+    assert len(work.batches) == 3, "nothing was done for those that had only to be answered"
+
+
 def test_batches_of_long_requests_are_longer_until_a_short_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGER", 2)
     work = Doubling()

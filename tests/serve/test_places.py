@@ -20,7 +20,7 @@ from serve.places import shown_encoder, shown_place
     ],
 )
 def test_a_place_is_a_files_name_or_its_path_within_the_corpus(place: str, corpora: list[str], expected: str) -> None:
-    assert shown_place(place, corpora) == expected
+    assert shown_place(place, tuple(corpora)) == expected
 
 
 @pytest.mark.parametrize(

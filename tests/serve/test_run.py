@@ -10,12 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -129,31 +128,32 @@ def test_it_ends_in_order_while_it_starts(until: str, tiny_bundle: Path, tmp_pat
 
 @pytest.mark.cluster
 def test_requests_under_way_are_answered_when_it_is_ended(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
-    sent = threading.Event()
-    ending = threading.Event()
-
-    def lines() -> Iterator[bytes]:
-        for number in range(3):
-            yield json.dumps({"id": number, "text": "Anna Berg left Oslo."}).encode() + b"\n"
-        sent.set()
-        assert ending.wait(PATIENCE)
-        for number in range(3, 40):
-            yield json.dumps({"id": number, "text": "Jan Smit lives in Lima."}).encode() + b"\n"
-
     with running(tiny_bundle, tmp_path, root, "serve.examples=", "serve.drain_s=60") as (service, url):
         assert ready_line(service).endswith("; no examples are kept (Ctrl-C ends it)\n")
-        with ThreadPoolExecutor() as pool:
-            answer = pool.submit(httpx.post, f"{url}/v1/entities:stream", content=lines(), timeout=PATIENCE)
-            assert sent.wait(PATIENCE)
-            service.send_signal(signal.SIGTERM)
-            refused = wait_for(lambda: [a for a in [httpx.get(f"{url}/readyz", timeout=60)] if a.status_code == 503])[0]
-            assert "ending" in refused.json()["detail"]
-            assert service.poll() is None
-            ending.set()
-            found = [json.loads(line) for line in answer.result(PATIENCE).text.splitlines()]
-        assert [line["id"] for line in found] == list(range(40)) and all("result" in line for line in found)
+        connection = HTTPConnection("localhost", httpx.URL(url).port, timeout=PATIENCE)
+        connection.putrequest("POST", "/v1/entities:stream")
+        connection.putheader("transfer-encoding", "chunked")
+        connection.endheaders()
+        connection.send(chunk(0, "Anna Berg left Oslo."))
+        answer = connection.getresponse()
+        found = [json.loads(answer.readline())]  # so the request is under way
+        service.send_signal(signal.SIGTERM)
+        refused = wait_for(lambda: [a for a in [httpx.get(f"{url}/readyz", timeout=60)] if a.status_code == 503])[0]
+        assert "ending" in refused.json()["detail"]
+        assert service.poll() is None
+        for number in range(1, 40):
+            connection.send(chunk(number, "Jan Smit lives in Lima."))
+        connection.send(b"0\r\n\r\n")
+        found += [json.loads(line) for line in answer]
+        assert [line["id"] for line in found] == list(range(40)) and all("result" in line for line in found), found
         _, told = service.communicate(timeout=PATIENCE)
         assert service.returncode == 0 and "Traceback" not in told, told
+
+
+def chunk(number: int, text: str) -> bytes:
+    """A line of a stream, as HTTP sends a part of a body whose length is not known."""
+    line = json.dumps({"id": number, "text": text}).encode() + b"\n"
+    return b"%x\r\n%s\r\n" % (len(line), line)
 
 
 @pytest.mark.cluster
