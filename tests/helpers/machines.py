@@ -69,11 +69,17 @@ class Machines:
 
 
 @contextmanager
-def machines(nodes: int) -> Iterator[Machines]:
-    """A cluster with that many nodes besides its head; the driver is connected to it."""
+def machines(nodes: int, *, announced: bool = False) -> Iterator[Machines]:
+    """A cluster with that many nodes besides its head; the driver is connected to it.
+
+    Args:
+        nodes: how many there are at first.
+        announced: whether Ray Train tells its workers of nodes that are about to go, in a process more for every run.
+    """
     with pytest.MonkeyPatch.context() as patch, on_loopback():
         patch.setenv(HEALTH_CHECK_SECONDS, "0.3")
-        patch.setenv(PREEMPTION_WATCHER, "0")
+        patch.setenv(PREEMPTION_WATCHER, str(int(announced)))
+        patch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.3")
         patch.delenv("RAY_ADDRESS", raising=False)
         cluster = Cluster(
             initialize_head=True,

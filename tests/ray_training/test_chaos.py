@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,25 @@ def test_workers_killed_again_and_again(cluster: Machines) -> None:
     result = driver.train(settings("killed", train__steps=LONG, train__workers=2), show=at_steps(*kills, events=events))
     assert sizes(events) == [2] * 5
     assert_same(state(Path(result.run_dir)), state(Path(undisturbed.run_dir)))
+
+
+def test_a_node_lost_while_workers_start(cluster: Machines) -> None:
+    """Whether Ray tries again itself depends on the moment; the run goes on in any case once there is room."""
+    undisturbed = driver.train(settings("undisturbed_early", train__workers=2))
+    events: list[Event] = []
+    before = [set(cluster.workers(number)) for number in range(2)]
+    thread = threading.Thread(
+        target=lambda: driver.train(settings("early", train__workers=2), show=events.append), daemon=True
+    )
+    thread.start()
+    wait_for(lambda: all(set(cluster.workers(number)) - before[number] for number in range(2)))
+    assert sizes(events) == []
+    cluster.lose(1)
+    cluster.join()  # only the main thread may
+    thread.join(200)
+    assert not thread.is_alive()
+    assert sizes(events)[-1] == 2
+    assert_same(state(Path("runs/early")), state(Path(undisturbed.run_dir)))
 
 
 def assert_close(found: Path, expected: Path, start: Tensor) -> None:

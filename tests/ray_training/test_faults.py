@@ -6,7 +6,6 @@ and full disks without Ray: test_checkpoint.py.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 import pytest
 
 from metacross.config import Config
-from metacross.events import Event, Note, Start
+from metacross.events import Event, Measurement, Note, Start
 from metacross.ray_training import attempts, driver
+from metacross.training import checkpoint
 from tests.helpers.local_ray import one_thread
 from tests.helpers.machines import Machines, at_steps, machines, wait_for
 from tests.helpers.ray_inputs import assert_same, config, state, write_inputs
@@ -41,7 +41,7 @@ def here(place: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Machines]:
-    with machines(nodes=2) as found:
+    with machines(nodes=2, announced=True) as found:
         yield found
 
 
@@ -71,21 +71,27 @@ def test_a_killed_worker_and_a_lost_node(cluster: Machines) -> None:
     assert_same(state(Path(result.run_dir)), state(Path(undisturbed.run_dir)))
 
 
-def test_a_node_lost_while_workers_start(cluster: Machines) -> None:
-    """Whether Ray tries again itself depends on the moment; the run goes on in any case once there is room."""
-    undisturbed = Path("runs/undisturbed")
-    assert len(cluster.nodes) == 2
+def test_a_run_that_is_told_of_a_loss_goes_on_from_where_it_was(cluster: Machines) -> None:
+    """It would write no checkpoint of itself; before the node goes it writes one."""
+    run_dir = Path("runs/announced")
     events: list[Event] = []
-    before = [set(cluster.workers(number)) for number in range(2)]
-    thread = threading.Thread(
-        target=lambda: driver.train(settings("early", train__workers=2), show=events.append), daemon=True
-    )
-    thread.start()
-    wait_for(lambda: all(set(cluster.workers(number)) - before[number] for number in range(2)))
-    assert sizes(events) == []
-    cluster.lose(1)
-    cluster.join()  # only the main thread may
-    thread.join(200)
-    assert not thread.is_alive()
-    assert sizes(events)[-1] == 2
-    assert_same(state(Path("runs/early")), state(undisturbed))
+
+    def newest() -> int:
+        progress = checkpoint.latest_progress(run_dir)
+        return progress.step if progress else 0
+
+    def show(event: Event) -> None:
+        before(event)
+        if isinstance(event, Note) and event.text.startswith("1 of the workers will be lost"):
+            seen = max(event.step for event in events if isinstance(event, Measurement))
+            wait_for(lambda: newest() >= seen)  # it is written while the run goes on
+            cluster.lose(1)
+            cluster.join()
+        if isinstance(event, Start) and event.step:
+            assert event.step == newest() > 10
+            (run_dir / "STOP").touch()
+
+    before = at_steps((10, lambda: cluster.drain(1)), events=events)
+    never = {"train__steps": 100_000, "train__checkpoint_every": 100_000}
+    assert driver.train(settings("announced", train__workers=2, **never), show=show).stopped
+    assert sizes(events) == [2, 2]

@@ -22,6 +22,7 @@ import pytest
 
 from benchmarks.serving_memory import family
 from metacross import Client
+from tests.helpers.listening import beyond_loopback, listeners
 from tests.helpers.machines import command as command_of
 from tests.helpers.machines import wait_for
 
@@ -41,8 +42,8 @@ def free_port() -> int:
 def running(bundle: Path, place: Path, root: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The service, as a shell's background job, and its address; it does not outlive the block."""
     shutil.copy(root / "ray_config.yaml", place)
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    environment.pop("RAY_ADDRESS", None)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"HOME": str(place), "PYTHONPATH": str(root)}
     port = free_port()
     service = subprocess.Popen(
         command(bundle, "--port", port, *settings),
@@ -68,16 +69,19 @@ def ready_line(service: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_it_answers_until_it_is_ended(end: signal.Signals, tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+def test_it_answers_on_loopback_alone_until_it_is_ended(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
     with running(tiny_bundle, tmp_path, root) as (service, url):
         kept = f"examples are kept in {tmp_path}/examples.db"
         assert ready_line(service) == f"ready: {url} answers by {tiny_bundle}; {kept} (Ctrl-C ends it)\n"
         with Client(url) as client:
             assert client.ready()
             assert client.tag("Anna Berg left Oslo.").adapted
+        found = listeners(service.pid)
+        names = " ".join(name for names in found.values() for name in names)
+        assert all(name in names for name in ("gcs_server", "raylet", "Tagger", "Ingress", "SourceIndex", "Proxy"))
+        assert beyond_loopback(found) == {}
         processes = family(service.pid)
-        service.send_signal(end)
+        service.send_signal(signal.SIGINT)
         printed, told = service.communicate(timeout=PATIENCE)
         assert service.returncode == 0, told
         assert printed == "" and told == f"loading {tiny_bundle}\nending: requests under way are answered first\n"
