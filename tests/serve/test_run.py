@@ -19,9 +19,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import typer
 
 from benchmarks.serving_memory import family
 from metacross import Client
+from serve.run import run
 from tests.helpers.listening import beyond_loopback, listeners
 from tests.helpers.machines import command as command_of
 from tests.helpers.machines import wait_for
@@ -182,17 +184,21 @@ def test_its_port_tells_the_metrics_of_all_replicas(tiny_bundle: Path, tmp_path:
         assert stalled.recv(100).startswith(b"HTTP/1.1 408 "), "its header never came"
 
 
-@pytest.mark.cluster
-def test_mistakes_show_before_anything_starts(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+def test_mistakes_show_before_anything_starts(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.run.ray_session", None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
-        for arguments, message in (
-            ((tmp_path,), "not a bundle (no manifest.json)"),
-            ((tiny_bundle, "serve.replicas=none"), "serve.replicas is"),
-            ((tiny_bundle, "train.lr=1"), "train.lr=1.0 but this bundle was trained with"),
-            ((tiny_bundle, "--host", "0.0.0.0"), "serve.auth is empty"),
-            ((tiny_bundle, "--port", taken), f"--port {taken}: cannot listen there"),
+        for bundle, options, message in (
+            (tmp_path, {}, "not a bundle (no manifest.json)"),
+            (tiny_bundle, {"overrides": ["serve.replicas=none"]}, "serve.replicas is"),
+            (tiny_bundle, {"overrides": ["train.lr=1"]}, "train.lr=1.0 but this bundle was trained with"),
+            (tiny_bundle, {"host": "0.0.0.0"}, "serve.auth is empty"),
+            (tiny_bundle, {"port": taken}, f"--port {taken}: cannot listen there"),
         ):
-            done = subprocess.run(command(*arguments), cwd=root, capture_output=True, text=True, check=False)
-            assert (done.returncode, done.stdout) == (2, "")
-            assert done.stderr.startswith("error: ") and message in done.stderr, done.stderr
+            with pytest.raises(typer.Exit) as ended:
+                run(str(bundle), **options)
+            told = capsys.readouterr()
+            assert (ended.value.exit_code, told.out) == (2, "")
+            assert told.err.startswith("error: ") and message in told.err, told.err
