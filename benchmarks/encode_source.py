@@ -37,8 +37,8 @@ from metacross.corpora.sentence import Sentence, entities
 from metacross.errors import UserError
 from metacross.events import Event, Preparation
 from metacross.indexing.build import build_index
+from metacross.indexing.on_ray import prepare_on_ray
 from metacross.indexing.parts import PART, Encoded
-from metacross.indexing.ray_pool import prepare_on_ray
 from metacross.indexing.recall import measure_recall
 from metacross.retrieval.index import UntrainedIndex
 

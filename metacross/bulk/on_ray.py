@@ -21,6 +21,7 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
+from metacross.actor_pool import actor_pool, first_cause, quiet
 from metacross.bulk.items import Item
 from metacross.bulk.lines import Wanted, tag_lines
 from metacross.bulk.processes import load_tagger
@@ -28,8 +29,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from metacross.events import Note, Show
 from metacross.indexing.build import Clock
-from metacross.indexing.ray_pool import EncoderPool, first_cause, pool, quiet
-from metacross.ray_session import cluster_resources, ray_session
+from metacross.ray_session import ray_session
 from metacross.sequences import groups
 from metacross.storage.addresses import Mirror, working_copy
 from metacross.storage.files import write_file
@@ -160,7 +160,8 @@ def _characters(part: Part) -> int:
 def _tag_round(parts: Sequence[Part], directory: Parts, source: Source, *, actors: int | None, show: Show) -> None:
     """Tags parts in a pool of actors, and writes each as it comes back."""
     with ray_session() as ours, quiet():
-        taggers = _pool(ours, actors, show)
+        taggers = actor_pool("auto", ours=ours, actors=actors)
+        show(Note(f"{taggers.actors} taggers, {'a GPU' if taggers.use_gpu else 'no GPU'} each"))
         rows = [{"name": part.name, "items": pickle.dumps(part.items)} for part in parts]
         tagged = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             TaggerActor,
@@ -191,15 +192,6 @@ def _rows(tagged: ray.data.Dataset) -> Iterator[Mapping[str, Any]]:
         raise RunError(
             f"tagging failed: {first_cause(error)}. What is tagged is kept; run the command again."
         ) from error
-
-
-def _pool(ours: bool, actors: int | None, show: Show) -> EncoderPool:
-    cluster = cluster_resources()
-    if ours:  # Ray counts GPUs that this build of torch may not be able to use
-        cluster["GPU"] = min(cluster.get("GPU", 0), torch.cuda.device_count())
-    taggers = pool("auto", cluster, actors=actors)
-    show(Note(f"{taggers.actors} taggers, {'a GPU' if taggers.use_gpu else 'no GPU'} each"))
-    return taggers
 
 
 class TaggerActor:

@@ -40,7 +40,7 @@ def index(
 
     from metacross.cli.display import Display
     from metacross.config import load_config
-    from metacross.indexing.ray_pool import prepare_on_ray
+    from metacross.indexing.on_ray import prepare_on_ray
     from metacross.retrieval.index_shard import read_shards
 
     settings = load_config(config, overrides or ())

@@ -5,6 +5,6 @@ Modules:
     parts           sentences and vectors as Parquet files
     shard_writer    an index in shards, each filled and stored by itself
     window_encoder  a part of sentences -> a part of vectors
-    ray_pool        the same by a pool of encoders on Ray Data
+    on_ray          the same by a pool of encoders on Ray Data
     recall          what an approximate index finds of what exact search finds
 """

@@ -1,7 +1,7 @@
 """Making a prepared source (retrieval/prepared.py) without Ray: read, encode, index, look up neighbours, measure.
 
 Every step works through the source in parts of bounded size; complete in memory are the index and a few numbers per
-window. Parts are encoded by a function that the caller gives (`ray_pool`: by a pool of actors; without one, by this
+window. Parts are encoded by a function that the caller gives (`on_ray`: by a pool of actors; without one, by this
 process). Parts that an interrupted call has encoded stay in a hidden directory beside `out`, and the next call
 continues with them. With `shards` the result is an index in shards (retrieval/index_shard.py) in place of a prepared
 source, and never more than one shard's index is in memory.

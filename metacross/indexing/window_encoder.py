@@ -1,6 +1,6 @@
 """Encoding parts of sentences into parts of their windows' vectors, without Ray.
 
-A `WindowEncoder` turns a table of sentences into a table of vectors; `ray_pool` holds one in each of its actors.
+A `WindowEncoder` turns a table of sentences into a table of vectors; `on_ray` holds one in each of its actors.
 
 Shapes: M windows, H vector size.
 """

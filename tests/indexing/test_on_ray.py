@@ -1,4 +1,4 @@
-"""Pools of encoders; and encoding on a real local Ray: the same files as without it, and failures in plain words."""
+"""Encoding on a real local Ray: the same files as without it, and failures in plain words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from metacross.errors import RunError, UserError
+from metacross.errors import RunError
 from metacross.events import Event, Note, Preparation
 from metacross.indexing import parts
 from metacross.indexing.build import prepare
+from metacross.indexing.on_ray import encode_on_ray, prepare_on_ray
 from metacross.indexing.parts import Encoded
-from metacross.indexing.ray_pool import EncoderPool, encode_on_ray, pool, prepare_on_ray
 from tests.helpers.local_ray import started_ray
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
@@ -30,18 +30,6 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_inputs(tmp_path_factory.mktemp("encoding"))
-
-
-def test_pools() -> None:
-    assert pool("auto", {"CPU": 8.0, "GPU": 4.0}) == EncoderPool(4, True, 1, 2)
-    assert pool("auto", {"CPU": 64.0}) == EncoderPool(16, False, 4, 4)
-    assert pool(False, {"CPU": 2.0, "GPU": 1.0}) == EncoderPool(1, False, 2, 2)
-    assert pool("auto", {"CPU": 1.0}) == EncoderPool(1, False, 1, 1)
-    assert pool("auto", {"CPU": 2.0}, actors=2) == EncoderPool(2, False, 1, 1)
-    with pytest.raises(UserError, match=r"Ray has 2 CPUs\. Ask for at most 2"):
-        pool("auto", {"CPU": 2.0}, actors=3)
-    with pytest.raises(UserError, match="Ray sees no GPU"):
-        pool(True, {"CPU": 2.0})
 
 
 @pytest.mark.ray
