@@ -7,6 +7,7 @@ Modules:
     adaptation     the forward that tags every window under weights of its own
     word_encoding  labelled windows -> vectors and tags of their words, which vote
     factor_cache   the factors of support sentences, cached so that adaptation needs no backward
+    factor_layout  how these factors are stacked, and products of pairs of them
     influence      what each labelled word of the support changed in an answer
     tag_sequences  tag probabilities of words -> the likeliest valid tags, and how sure each entity is
     decoding       tagged windows -> words of a sentence; tags -> entities of a text

@@ -13,7 +13,7 @@ from torch import Tensor
 from metacross.algorithm import InnerLoop, adapt, tag, tag_with_states
 from metacross.encoder.model import Rows, TagModel
 from metacross.encoder.rows import pack
-from metacross.tagging import factor_cache
+from metacross.tagging import factor_layout
 from metacross.tagging.factor_cache import FactorCache
 from tests.helpers.tiny import CONFIGS, random_sentence, tiny_model
 
@@ -99,15 +99,15 @@ def test_products_of_pairs_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch
     model, rows = tiny_model("bert"), [[0, 1, 2, 6], [5, 3]]
     expected = tagged(model, *made(model), rows)
     seen: list[int] = []
-    gram = factor_cache._gram
+    gram = factor_layout._gram
 
     def counted(stack_LNI: Tensor, part: slice, dtype: torch.dtype) -> Tensor:
         found = gram(stack_LNI, part, dtype)
         seen.append(found[0].numel())
         return found
 
-    monkeypatch.setattr(factor_cache, "PAIRS", pairs)
-    monkeypatch.setattr(factor_cache, "_gram", counted)
+    monkeypatch.setattr(factor_layout, "PAIRS", pairs)
+    monkeypatch.setattr(factor_layout, "_gram", counted)
     torch.testing.assert_close(tagged(model, *made(model), rows), expected, rtol=0, atol=1e-12)
     assert max(seen) <= max(pairs, sum(LENGTHS[i] for i in rows[0]))
 
