@@ -16,8 +16,8 @@ from serve.pace import LEAST
 
 LOOKED_UP = LEAST  # word pieces whose neighbours are looked up together: as much as the smallest batch may cost
 SUPPORT_PIECES = 32  # word pieces of a labelled sentence, about
-EXPLAINED = 2  # times what a window costs alone, about: it is also tagged by theta
-INFLUENCED = 6  # the same with influences: back from each of two entities
+EXPLAINED = 2  # times what a window costs alone, about: it is also tagged by theta. benchmarks/slices.py measures these
+INFLUENCED = 12  # the same with influences: back from each of its entities
 
 
 @dataclass(frozen=True)
