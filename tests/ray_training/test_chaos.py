@@ -129,7 +129,7 @@ def assert_close(found: Path, expected: Path, start: Tensor) -> None:
 
 def test_nodes_come_and_go(cluster: Machines, place: Path) -> None:
     """As many workers as there is room for."""
-    elastic = {"train__steps": 1000, "train__eval_every": 20, "train__workers": "[1, 2]"}
+    elastic = {"train__steps": 100_000, "train__eval_every": 20, "train__workers": "[1, 2]"}
     events: list[Event] = []
     happen = at_steps((20, lambda: cluster.kill_worker(0)), (40, lambda: cluster.lose(0)), events=events)
 
@@ -137,14 +137,16 @@ def test_nodes_come_and_go(cluster: Machines, place: Path) -> None:
         happen(event)
         if isinstance(event, Start) and event.workers == 1:
             cluster.join()
+        if isinstance(event, Measurement) and len(sizes(events)) == 4:  # whenever the new node has joined
+            Path("runs/nodes/STOP").touch()
 
     result = driver.train(settings("nodes", **elastic), show=show)
     assert sizes(events) == [2, 2, 1, 2]
     starts = [event.step for event in events if isinstance(event, Start)]
-    assert 0 < starts[1] <= starts[2] < starts[3] < 1000
+    assert 0 < starts[1] <= starts[2] < starts[3] < result.step
     one = Learner.from_config(settings("alone-long", **elastic), device=torch.device("cpu"))
     start = torch.cat([p.detach().flatten() for p in one.model.theta()]).clone()
-    run(one, place / "runs" / "alone-long")
+    run(one, place / "runs" / "alone-long", should_stop=lambda: one.progress.step == result.step - 1)
     assert_close(Path(result.run_dir), place / "runs" / "alone-long", start)
 
 
