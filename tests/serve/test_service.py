@@ -68,7 +68,7 @@ def test_answers_are_the_taggers(place: Path) -> None:
             result = client.tag(TEXT, explain=explain)
             (expected,) = tagger.tag_texts([TEXT], explain=explain)
             found = [(e.start, e.end, e.label) for e in result.entities]
-            assert found == [(e.start, e.end, e.type) for e in expected.entities()]
+            assert found == [(e.start, e.end, e.label) for e in expected.entities()]
             assert [e.score for e in result.entities] == pytest.approx([e.score for e in expected.entities()], abs=1e-4)
         assert [s.text for s in result.support or ()] == [s.text for s in expected.support()]
 
