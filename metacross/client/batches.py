@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from metacross.client.contract import FieldError, Problem, Result
 from metacross.client.wire import PROBLEM, Call, encoded
+from metacross.corpora.arguments import refuse_no_item
 
 Words = Sequence[str]
 ItemT = TypeVar("ItemT", str, Words)
@@ -51,7 +52,8 @@ class Batches(Generic[ItemT]):
         self._characters = self._first = 0
 
     def add(self, item: ItemT) -> Iterator[Batch[ItemT]]:
-        """Adds an item; gives the requests that are then full."""
+        """Adds an item; gives the requests that are then full. TypeError for what is neither text nor words."""
+        refuse_no_item(item, self._first + len(self._held))
         characters = len(item) if isinstance(item, str) else sum(map(len, item)) + len(item)
         if self._held and self._characters + characters > BATCH_CHARACTERS:
             yield self._take()

@@ -106,6 +106,12 @@ def test_an_answer_that_is_none_of_a_stream_is_told(service: Service, ask: Asked
         ("tag_words", ["Ada"], "expected a list of words (str) for each sentence, found str at 0"),
         ("tag_words", [["Ada", 1]], "expected a list of words (str) for each sentence, found a list of int, str at 0"),
         ("stream", "Ada", "expected an iterable of texts, found one (str); tag takes one"),
+        ("stream", ["Ada", 3], "expected texts (str) or lists of words (str), found int at 1"),
+        ("stream", [["Ada", None]], "expected texts (str) or lists of words (str), found a list of NoneType, str at 0"),
+        ("add_examples", {"text": "Ada"}, "expected an iterable of examples, found one (dict); put it into a list"),
+        ("add_examples", ["Ada"], "expected an example (dict, Sentence, Example or Result), found str"),
+        ("import_examples", "Ada B-PER", "expected the content of a file (bytes), found str"),
+        ("delete_examples", "12", "expected an iterable of ids (int), found str"),
     ],
 )
 def test_a_wrong_type_is_told_by_what_was_expected(

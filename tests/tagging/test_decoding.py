@@ -45,6 +45,8 @@ def test_words_that_share_a_piece_continue_its_entity() -> None:
         (["\ufeffAda\u200f", "left"], "B O", [("Ada", "PER")]),
         (["Ada", "\u200b", "\u3000", "King"], "B B I O", [("Ada", "PER")]),
         (["\x00", "\u2028"], "B I", []),
+        (["\u0301", "Ada", "\ufe0f"], "B I I", [("Ada", "PER")]),
+        (["\u0301", " "], "B B", []),
         (["می\u200cروم"], "B", [("می\u200cروم", "PER")]),
     ],
 )
