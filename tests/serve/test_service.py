@@ -150,11 +150,16 @@ def test_a_new_bundle_goes_live_under_load(place: Path) -> None:
 
 @pytest.mark.cluster
 def test_a_tagger_that_dies_fails_nobody(place: Path) -> None:
-    with Client(URL) as client, Load(4, URL) as load:
+    texts = [f"Anna Berg left Oslo {number} times." for number in range(1500)]
+    with Client(URL) as client, Load(4, URL) as load, ThreadPoolExecutor(1) as other:
         bundle = client.model().bundle
         load.wait_for(bundle, 20)
+        results = client.stream(texts)
+        begun = [next(results)]
+        rest = other.submit(list, results)
         os.kill(replica_process("Tagger"), signal.SIGKILL)
         load.wait_for(bundle, load.told[bundle] + 60)
+        assert [result.text for result in begun + rest.result(300)] == texts
     assert load.told.keys() == {bundle}, load.told
 
 
