@@ -76,13 +76,13 @@ def scored_entities(tagger: AdaptiveTagger, sentences: Sequence[Sentence]) -> di
     found: dict[str, list[Scored]] = {way: [] for way in WAYS}
     for tagged in tagger.tag_sentences(sentences, explain=True):
         gold = {_place(entity) for entity in labelled_entities(tagged.sentence)}
-        for way, entities in zip(WAYS, (tagged.entities, tagged.plain_entities or ()), strict=True):
+        for way, entities in zip(WAYS, (tagged.entities, tagged.plain or ()), strict=True):
             found[way] += [Scored(entity.score or 0.0, _place(entity) in gold) for entity in entities]
     return found
 
 
 def _place(entity: TaggedEntity) -> tuple[str, int, int]:
-    return entity.type, entity.start, entity.end
+    return entity.label, entity.start, entity.end
 
 
 def draw(before: Mapping[str, Sequence[Scored]], after: Mapping[str, Sequence[Scored]], path: Path) -> list[Path]:

@@ -7,6 +7,9 @@ answer and sends the next one half a second after the one before began: alone, b
 and beside a stream of lines. Both kinds of bulk also run alone. What is printed is the 95th percentile (and the median)
 of the short request's latency, and the characters that the bulk gets tagged in a second, alone and beside the client.
 
+Without any bulk, the short request is also sent on a kept connection, on a new one, and as a line of a stream that
+stays open, by turns.
+
 The long text and the lines are sentences of the corpora, repeated. A bulk that fails, for example because it took too
 long, is reported with its status. To compare with another version of the service, run the same file there.
 """
@@ -22,6 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection, HTTPResponse
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +46,7 @@ from metacross.errors import UserError
 PATIENCE_S = 1800.0
 PERIOD_S = 0.5  # between the beginnings of two short requests
 ALONE = 40  # short requests without any bulk
+TURNS = 100  # of the three ways in which a short request comes
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,51 @@ def short_requests(url: str, text: str, over: Callable[[int], bool]) -> list[flo
     return latencies
 
 
+class OpenStream:
+    """A stream that stays open: each line is sent when the answer to the one before is there."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = HTTPConnection(httpx.URL(url).host, httpx.URL(url).port, timeout=PATIENCE_S)
+        self._connection.putrequest("POST", "/v1/entities:stream")
+        self._connection.putheader("transfer-encoding", "chunked")
+        self._connection.endheaders()
+        self._answers: HTTPResponse | None = None
+
+    def ask(self, text: str) -> None:
+        """Sends a line and reads its answer."""
+        line = json.dumps({"text": text}).encode() + b"\n"
+        self._connection.send(b"%x\r\n%s\r\n" % (len(line), line))
+        self._answers = self._answers or self._connection.getresponse()
+        if "result" not in json.loads(self._answers.readline()):
+            raise RuntimeError("a line of the stream was answered by an error")
+
+    def close(self) -> None:
+        """Ends the stream."""
+        self._connection.send(b"0\r\n\r\n")
+        self._connection.close()
+
+
+def connections(url: str, text: str) -> dict[str, list[float]]:
+    """Seconds of a short request on a kept connection, on a new one, and as a line of an open stream, by turns."""
+    kept = httpx.Client(base_url=url, timeout=PATIENCE_S)
+    new = httpx.Client(base_url=url, timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
+    opened = OpenStream(url)
+    asks: dict[str, Callable[[], object]] = {
+        "on a kept connection": lambda: kept.post("/v1/entities", json={"text": text}).raise_for_status(),
+        "on a new connection": lambda: new.post("/v1/entities", json={"text": text}).raise_for_status(),
+        "as a line of an open stream": lambda: opened.ask(text),
+    }
+    latencies: dict[str, list[float]] = {name: [] for name in asks}
+    for _ in range(TURNS):
+        for name, ask in asks.items():
+            began = time.perf_counter()
+            ask()
+            latencies[name].append(time.perf_counter() - began)
+    for connection in (kept, new, opened):
+        connection.close()
+    return latencies
+
+
 def long_text(url: str, sentences: list[str], characters: int) -> Bulk:
     """One request with a long text."""
     text = _repeated(sentences, characters)
@@ -188,13 +238,21 @@ def main(
     with Service(bundle.absolute()) as url:
         short_requests(url, text, lambda count: count == 5)  # warms up
         alone = short_requests(url, text, lambda count: count == ALONE)
+        by_connection = connections(url, text)
         found = [
             measured(f"text of {characters} characters", lambda: long_text(url, sentences, characters), url, text),
             measured(f"stream of {lines} lines", lambda: stream(url, sentences, lines), url, text),
         ]
-    Console(width=140).print(_table(alone, found))
+    console = Console(width=140)
+    console.print(_table(alone, found), _connections_table(by_connection))
     if json_path is not None:
-        content = {"machine": about, "data": data, "alone": alone, "found": [asdict(one) for one in found]}
+        content = {
+            "machine": about,
+            "data": data,
+            "alone": alone,
+            "connections": by_connection,
+            "found": [asdict(one) for one in found],
+        }
         json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -202,13 +260,25 @@ def _table(alone: list[float], found: list[Found]) -> Table:
     columns = ("short request", "p50, ms", "p95, ms", "p95 / alone", "bulk alone, characters/s", "beside", "share")
     table = Table(*columns)
     reference = percentile(alone, 95)
-    table.add_row("alone", f"{1000 * statistics.median(alone):.0f}", f"{1000 * reference:.0f}", "1", "", "", "")
+    table.add_row("alone", *_figures(alone), "1", "", "", "")
     for one in found:
-        p50, p95 = statistics.median(one.latencies), percentile(one.latencies, 95)
-        figures = (f"{1000 * p50:.0f}", f"{1000 * p95:.0f}", f"{p95 / reference:.1f}")
         share = f"{one.beside.rate / one.alone.rate:.2f}" if one.alone.characters else ""
-        table.add_row(f"beside a {one.name}", *figures, _rate(one.alone), _rate(one.beside), share)
+        ratio = f"{percentile(one.latencies, 95) / reference:.1f}"
+        row = (*_figures(one.latencies), ratio, _rate(one.alone), _rate(one.beside), share)
+        table.add_row(f"beside a {one.name}", *row)
     return table
+
+
+def _connections_table(by_connection: dict[str, list[float]]) -> Table:
+    table = Table("short request, by turns", "p50, ms", "p95, ms")
+    for name, latencies in by_connection.items():
+        table.add_row(name, *_figures(latencies))
+    return table
+
+
+def _figures(latencies: list[float]) -> tuple[str, str]:
+    """Median and 95th percentile in milliseconds."""
+    return f"{1000 * statistics.median(latencies):.0f}", f"{1000 * percentile(latencies, 95):.0f}"
 
 
 def _rate(bulk: Bulk) -> str:

@@ -256,7 +256,7 @@ class _Loaded:
         if job.explain:
             support = tuple(map(self._support, tagged.support()))
             # Without adaptation the answer itself is the plain one.
-            plain = _wanted(job, tagged.plain_entities() if job.adapt else tagged.entities())
+            plain = _wanted(job, tagged.plain() if job.adapt else tagged.entities())
         return Result(
             text=tagged.text,
             entities=_wanted(job, tagged.entities()),
@@ -330,7 +330,7 @@ def _influence(influence: tagging.Influence) -> Influence:
 
 
 def _entity(entity: TaggedEntity) -> Entity:
-    return Entity(entity.start, entity.end, entity.text, entity.type, _shown(entity.score))
+    return Entity(entity.start, entity.end, entity.text, entity.label, _shown(entity.score))
 
 
 def _shown(number: float | None) -> float | None:

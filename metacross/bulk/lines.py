@@ -14,7 +14,6 @@ from metacross.corpora.characters import visible
 from metacross.corpora.utf8 import json_bytes
 from metacross.errors import UserError
 from metacross.tagging.answers import DIGITS, SupportSentence, TaggedEntity, TaggedText
-from metacross.tagging.huggingface import entity_keys, support_keys
 
 if TYPE_CHECKING:
     from metacross.tagging.tagger import AdaptiveTagger
@@ -115,20 +114,38 @@ def as_json(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
     record = {**item.record, "text": answer.text}
     if item.sentence is not None:
         record |= {item.words_key: item.given, "ner_tags": _tags_of_given(item, answer.sentences[0].tags)}
-    record["entities"] = _rounded([entity_keys(entity) for entity in answer.entities])
+    record["entities"] = [_entity(entity) for entity in answer.entities]
     if explain:
-        record["plain_entities"] = _rounded([entity_keys(entity) for entity in answer.plain])
-        record["support"] = _rounded([{**support_keys(s), "start": s.start, "end": s.end} for s in answer.support])
+        record["plain"] = [_entity(entity) for entity in answer.plain]
+        record["support"] = [_support(support) for support in answer.support]
     return json_bytes(record) + b"\n"
 
 
-def _rounded(value: Any) -> Any:
-    """What is to be written, with numbers of as many digits as mean something."""
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
-    return round(value, DIGITS) if isinstance(value, float) else value
+def _entity(entity: TaggedEntity) -> dict[str, Any]:
+    """An entity with the keys of the HTTP interface."""
+    score = {} if entity.score is None else {"score": round(entity.score, DIGITS)}
+    return {"start": entity.start, "end": entity.end, "text": entity.text, "label": entity.label, **score}
+
+
+def _support(support: SupportSentence) -> dict[str, Any]:
+    """A labelled sentence with the keys of the HTTP interface, and with its window where that is known."""
+    record: dict[str, Any] = {
+        "similarity": round(support.similarity, DIGITS),
+        "text": support.text,
+        "entities": [_entity(entity) for entity in support.entities],
+        "start": support.start,
+        "end": support.end,
+    }
+    if support.window is not None:
+        record["window"] = support.window
+    if support.confidence is not None:
+        record["confidence"] = round(support.confidence, DIGITS)
+        record["uncertain"] = [{"start": start, "end": end} for start, end in support.uncertain]
+    if support.language:
+        record["language"] = support.language
+    if support.voted:
+        record["voted"] = True
+    return record
 
 
 def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
@@ -145,7 +162,7 @@ def as_columns(item: Item, answer: TaggedItem, *, explain: bool) -> bytes:
                 f"# {'vote' if s.voted else 'support'} {s.similarity:.4f} {_labelled_by(s)}{' '.join(s.text.split())}"
                 for s in support
             ]
-            found = [f"{e.type}={e.text}" for e in answer.plain if sentence.start <= e.start < sentence.end]
+            found = [f"{e.label}={e.text}" for e in answer.plain if sentence.start <= e.start < sentence.end]
             lines.append(f"# plain {' '.join('; '.join(found).split()) or 'nothing'}")
         words, tags = sentence.words, sentence.tags
         if item.sentence is not None:
@@ -172,7 +189,7 @@ def _answer(tagged: TaggedText) -> TaggedItem:
         TaggedWords(start, start + len(s.sentence.text), s.sentence.words, s.tags)
         for s, start in zip(tagged.sentences, tagged.offsets, strict=True)
     ]
-    return TaggedItem(tagged.text, tagged.entities(), tagged.plain_entities(), tagged.support(), sentences)
+    return TaggedItem(tagged.text, tagged.entities(), tagged.plain(), tagged.support(), sentences)
 
 
 def _tags_of_given(item: Item, tags: Sequence[str]) -> list[str]:

@@ -104,7 +104,7 @@ def _raw(result: Result, start: int, end: int) -> TaggedWords:
 
 
 def _entity(entity: Entity) -> TaggedEntity:
-    return TaggedEntity(entity.label, entity.start, entity.end, entity.text, entity.score)
+    return TaggedEntity(entity.start, entity.end, entity.text, entity.label, entity.score)
 
 
 def _support(support: Support) -> SupportSentence:

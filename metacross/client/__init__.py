@@ -2,6 +2,7 @@
 
 Modules:
     client         Client and AsyncClient
+    batches        many texts in requests of bounded size, and the lines of a stream's answers
     stored         what both do with examples and texts that the service stores
     connection     what both know of their service
     contract       the answers of the HTTP interface, which the service sends and the clients read

@@ -23,12 +23,15 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
-from typing import Generic, Literal, Self, TypeVar, Unpack, overload
+from functools import partial
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import httpx
 
+from metacross.client.batches import Batch, Batches, ItemT, Streamed, Words
 from metacross.client.connection import Connection, Settings
 from metacross.client.contract import Model, Result
 from metacross.client.stored import AsyncStoredThings, StoredThings
@@ -39,15 +42,11 @@ from metacross.client.wire import (
     model_call,
     ready_call,
     tag_call,
+    tag_options,
 )
 from metacross.corpora.arguments import refuse_no_texts, refuse_no_words
 
 T = TypeVar("T")
-Words = Sequence[str]
-ItemT = TypeVar("ItemT", str, Words)
-
-BATCH_TEXTS = 64  # a stream's request has at most so many texts
-BATCH_CHARACTERS = 1 << 15  # a stream's request has at most so many; a longer text is a request by itself
 
 
 class Client(StoredThings):
@@ -91,14 +90,15 @@ class Client(StoredThings):
     def tag(self, texts: str | list[str] | tuple[str, ...], **options: Unpack[Options]) -> Result | list[Result]:
         """What is found in a text, or in each of several; see `Options`.
 
-        Many texts are sent in several requests, as `stream` does.
+        Fewer than 64 texts of fewer than 32,768 characters together are one request, by one checkpoint. More are
+        sent as `stream` sends them.
 
         Raises:
             TypeError: what was given are no texts.
         """
         refuse_no_texts(texts, or_one=True)
         if isinstance(texts, str):
-            return self._tag([texts], options)[0]
+            return self._send(tag_call([texts], tag_options(**options)))[0]
         return list(self.stream(texts, **options))
 
     def tag_words(self, sentences: Sequence[Words], **options: Unpack[Options]) -> list[Result]:
@@ -109,16 +109,21 @@ class Client(StoredThings):
     def stream(self, items: Iterable[ItemT], **options: Unpack[Options]) -> Iterator[Result]:
         """The results of any number of texts, in their order, in bounded memory: no item is taken before it is needed.
 
+        They go through the service's :stream. What was answered before a failure is not sent again. The results before
+        a text that is refused are given before `RequestRefused` is raised, whose `errors` have the text's number.
+
         Args:
             items: texts, or all of them lists of words.
             **options: see `Options`.
         """
         _refuse_one_text(items)
-        batches: _Batches[ItemT] = _Batches()
+        wanted = tag_options(**options)
+        batches: Batches[ItemT] = Batches()
         for item in items:
             for batch in batches.add(item):
-                yield from self._tag(batch, options)
-        yield from self._tag(batches.take(), options)
+                yield from self._tag(batch, wanted)
+        for batch in batches.rest():
+            yield from self._tag(batch, wanted)
 
     def model(self) -> Model:
         """What the service tags with."""
@@ -132,8 +137,30 @@ class Client(StoredThings):
             return False
         return True
 
-    def _tag(self, items: Sequence[str] | Sequence[Words], options: Options) -> list[Result]:
-        return self._send(tag_call(_key(items), items, **options)) if items else []
+    def _tag(self, batch: Batch[ItemT], options: Mapping[str, Any]) -> Iterator[Result]:
+        if batch.is_all:
+            results = self._send(tag_call(batch.items, options))
+            return iter(results)
+        streamed = Streamed(batch, options)
+        attempts = self._service.attempts(streamed.call())
+        while True:
+            outcome = self._ask(streamed)
+            pause = None if streamed.is_complete else attempts.pause(outcome, done=streamed.answered)
+            if pause is None:
+                return streamed.results(otherwise=partial(attempts.result, outcome))
+            self._sleep(pause)
+
+    def _ask(self, streamed: Streamed[ItemT]) -> httpx.Response | httpx.RequestError:
+        try:
+            with self._http.stream(**streamed.call().http()) as response:
+                if response.status_code == httpx.codes.OK:
+                    for piece in response.iter_bytes():
+                        streamed.take(piece)
+                else:
+                    response.read()
+        except httpx.RequestError as error:
+            return error
+        return streamed.outcome(response)
 
     def _send(self, call: Call[T], *, retries: int | None = None) -> T:
         attempts = self._service.attempts(call, retries)
@@ -179,7 +206,7 @@ class AsyncClient(AsyncStoredThings):
         """As `Client.tag`."""
         refuse_no_texts(texts, or_one=True)
         if isinstance(texts, str):
-            return (await self._tag([texts], options))[0]
+            return (await self._send(tag_call([texts], tag_options(**options))))[0]
         return [result async for result in self.stream(texts, **options)]
 
     async def tag_words(self, sentences: Sequence[Words], **options: Unpack[Options]) -> list[Result]:
@@ -190,7 +217,7 @@ class AsyncClient(AsyncStoredThings):
     async def stream(
         self, items: Iterable[ItemT] | AsyncIterable[ItemT], *, concurrency: int = 4, **options: Unpack[Options]
     ) -> AsyncGenerator[Result, None]:
-        """The results of any number of texts, in their order, in bounded memory.
+        """As `Client.stream`, with several requests under way.
 
         Args:
             items: texts, or all of them lists of words; no more are taken than the requests under way need. An
@@ -199,13 +226,14 @@ class AsyncClient(AsyncStoredThings):
             **options: see `Options`.
         """
         _refuse_one_text(items)
-        under_way: deque[asyncio.Task[list[Result]]] = deque()
+        wanted = tag_options(**options)
+        under_way: deque[asyncio.Task[Iterator[Result]]] = deque()
         try:
             async for batch in _batches(items):
                 if len(under_way) == max(concurrency, 1):
                     for result in await under_way.popleft():
                         yield result
-                under_way.append(asyncio.create_task(self._tag(batch, options)))
+                under_way.append(asyncio.create_task(self._tag(batch, wanted)))
             while under_way:
                 for result in await under_way.popleft():
                     yield result
@@ -226,8 +254,30 @@ class AsyncClient(AsyncStoredThings):
             return False
         return True
 
-    async def _tag(self, items: Sequence[str] | Sequence[Words], options: Options) -> list[Result]:
-        return await self._send(tag_call(_key(items), items, **options)) if items else []
+    async def _tag(self, batch: Batch[ItemT], options: Mapping[str, Any]) -> Iterator[Result]:
+        if batch.is_all:
+            results = await self._send(tag_call(batch.items, options))
+            return iter(results)
+        streamed = Streamed(batch, options)
+        attempts = self._service.attempts(streamed.call())
+        while True:
+            outcome = await self._ask(streamed)
+            pause = None if streamed.is_complete else attempts.pause(outcome, done=streamed.answered)
+            if pause is None:
+                return streamed.results(otherwise=partial(attempts.result, outcome))
+            await self._sleep(pause)
+
+    async def _ask(self, streamed: Streamed[ItemT]) -> httpx.Response | httpx.RequestError:
+        try:
+            async with self._http.stream(**streamed.call().http()) as response:
+                if response.status_code == httpx.codes.OK:
+                    async for piece in response.aiter_bytes():
+                        streamed.take(piece)
+                else:
+                    await response.aread()
+        except httpx.RequestError as error:
+            return error
+        return streamed.outcome(response)
 
     async def _send(self, call: Call[T], *, retries: int | None = None) -> T:
         attempts = self._service.attempts(call, retries)
@@ -251,41 +301,13 @@ def _refuse_one_text(items: object) -> None:
         raise TypeError(f"expected an iterable of texts, found one ({type(items).__name__}); tag takes one")
 
 
-def _key(items: Sequence[str] | Sequence[Words]) -> Literal["texts", "words"]:
-    return "texts" if isinstance(items[0], str) else "words"
-
-
-class _Batches(Generic[ItemT]):
-    """Collects items until they fill a request."""
-
-    def __init__(self) -> None:
-        self._held: list[ItemT] = []
-        self._characters = 0
-
-    def add(self, item: ItemT) -> Iterator[list[ItemT]]:
-        """Adds an item; gives the requests that are then full."""
-        characters = len(item) if isinstance(item, str) else sum(map(len, item)) + len(item)
-        if self._held and self._characters + characters > BATCH_CHARACTERS:
-            yield self.take()
-        self._held.append(item)
-        self._characters += characters
-        if len(self._held) >= BATCH_TEXTS or self._characters >= BATCH_CHARACTERS:
-            yield self.take()
-
-    def take(self) -> list[ItemT]:
-        """The items so far; the next request begins without any."""
-        held, self._held, self._characters = self._held, [], 0
-        return held
-
-
-async def _batches(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> AsyncIterator[list[ItemT]]:
-    batches: _Batches[ItemT] = _Batches()
+async def _batches(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> AsyncIterator[Batch[ItemT]]:
+    batches: Batches[ItemT] = Batches()
     async for item in items if isinstance(items, AsyncIterable) else _asynchronous(items):
         for batch in batches.add(item):
             yield batch
-    rest = batches.take()
-    if rest:
-        yield rest
+    for batch in batches.rest():
+        yield batch
 
 
 async def _asynchronous(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:

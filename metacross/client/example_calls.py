@@ -23,6 +23,7 @@ from metacross.client.contract import (
     TextPage,
 )
 from metacross.client.wire import Call, QueryParameters, T
+from metacross.corpora.arguments import refuse_no_texts
 from metacross.corpora.sentence import Sentence
 
 PAGE = 100  # examples asked for at a time
@@ -64,12 +65,16 @@ def add_call(examples: Iterable[NewExample], language: str) -> Call[list[AddedEx
     def read(answer: Any) -> list[AddedExample]:
         return list(_ADDED.validate_python(answer).examples)
 
+    if isinstance(examples, (str, bytes, Mapping)):
+        raise TypeError(f"expected an iterable of examples, found one ({type(examples).__name__}); put it into a list")
     body = {"examples": [_fields(example, language) for example in examples]}
     return Call("POST", "v1/examples", read, body, headers=_once())
 
 
 def import_call(file: bytes, language: str) -> Call[ImportedExamples]:
     """POST /v1/examples:import."""
+    if not isinstance(file, bytes):
+        raise TypeError(f"expected the content of a file (bytes), found {type(file).__name__}")
     query = {"language": language} if language else {}
     return Call("POST", "v1/examples:import", _IMPORTED.validate_python, file, query, _once())
 
@@ -109,13 +114,17 @@ def delete_call(number: int) -> Call[None]:
 
 def delete_several_call(ids: Iterable[int] | None, filters: ExampleFilters) -> Call[DeletedExamples]:
     """POST /v1/examples:delete, by ids or, where there are none, by filters."""
+    if isinstance(ids, (str, bytes)):
+        raise TypeError(f"expected an iterable of ids (int), found {type(ids).__name__}")
     which = {"matching": _query(filters)} if ids is None else {"ids": list(ids)}
     return Call("POST", "v1/examples:delete", _DELETED.validate_python, which)
 
 
 def add_texts_call(texts: str | Iterable[str], language: str, *, wait: bool) -> Call[AddedTexts]:
     """POST /v1/texts."""
-    body = {"texts": [texts] if isinstance(texts, str) else list(texts), "language": language}
+    given = texts if isinstance(texts, (str, bytes)) else list(texts)
+    refuse_no_texts(given, or_one=True)
+    body = {"texts": [given] if isinstance(given, str) else given, "language": language}
     headers = _once() if wait else {**_once(), "prefer": "respond-async"}
     return Call("POST", "v1/texts", _TEXTS.validate_python, body, headers=headers)
 
@@ -146,6 +155,8 @@ def _fields(example: NewExample, language: str) -> dict[str, Any]:
         fields: dict[str, Any] = {"words": example.words, "tags": example.tags}
     elif is_dataclass(example):
         fields = TypeAdapter(type(example)).dump_python(example, mode="json")
+    elif not isinstance(example, Mapping):
+        raise TypeError(f"expected an example (dict, Sentence, Example or Result), found {type(example).__name__}")
     else:
         fields = dict(example)
         if "entities" in fields:

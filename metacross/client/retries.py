@@ -45,11 +45,18 @@ class Attempts(Generic[T]):
         self._call, self._url, self._timeout = call, url, timeout
         self._retries, self._max_wait = retries, max_wait
         self._begin = time.monotonic()
-        self._made = 0
+        self._made = self._done = 0
         self._maybe_done = False  # the service may have done what an earlier attempt asked for
 
-    def pause(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
-        """Seconds to wait before the next attempt; None where this outcome is the last."""
+    def pause(self, outcome: httpx.Response | httpx.RequestError, *, done: int = 0) -> float | None:
+        """Seconds to wait before the next attempt; None where this outcome is the last.
+
+        Args:
+            outcome: of the attempt that was made.
+            done: how much of the call is done now. If that is more than before, the next attempt counts as the second.
+        """
+        if done > self._done:
+            self._begin, self._made, self._done = time.monotonic(), 0, done
         self._made += 1
         if self._made > self._retries or not _may_repeat(outcome):
             return None

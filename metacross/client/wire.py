@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import httpx
 from pydantic import TypeAdapter
@@ -15,7 +15,9 @@ from metacross.client.contract import EntitiesAnswer, FieldError, Model, Problem
 from metacross.errors import RunError, UserError
 
 T = TypeVar("T")
-QueryParameters = Mapping[str, int | str]
+QueryParameters = Mapping[str, int | float | str | list[str]]
+
+PROBLEM = "application/problem+json"  # the media type of problems
 
 
 class Options(TypedDict, total=False):
@@ -97,26 +99,36 @@ class Call(Generic[T]):
         sent = {"method": self.method, "url": self.path, "params": self.query, "headers": headers}
         if isinstance(self.body, Mapping):
             headers["content-type"] = "application/json"
-            return {**sent, "content": _encoded(self.body)}
+            return {**sent, "content": encoded(self.body)}
         return {**sent, "content": self.body}
 
 
 _ENTITIES, _MODEL = TypeAdapter(EntitiesAnswer), TypeAdapter(Model)
 
 
-def tag_call(
-    key: Literal["texts", "words"],
-    items: Sequence[str] | Sequence[Sequence[str]],
+def tag_options(
     *,
     adapt: bool = True,
     explain: bool = False,
     labels: Iterable[str] | None = None,
     threshold: float = 0.0,
     neighbours: int | None = None,
-) -> Call[list[Result]]:
-    """POST /v1/entities: tags texts, or sentences whose words are given; see `Options`."""
+) -> dict[str, Any]:
+    """Options as requests have them, see `Options`. UserError where none of the labels is to be kept."""
     types = [labels] if isinstance(labels, str) else labels if labels is None else list(labels)
-    options = {"adapt": adapt, "explain": explain, "labels": types, "threshold": threshold, "neighbours": neighbours}
+    if types == []:
+        raise UserError("labels: [] keeps no entity; leave it out, or name the types to keep")
+    return {"adapt": adapt, "explain": explain, "labels": types, "threshold": threshold, "neighbours": neighbours}
+
+
+def tag_call(items: Sequence[str] | Sequence[Sequence[str]], options: Mapping[str, Any]) -> Call[list[Result]]:
+    """POST /v1/entities: tags texts, or sentences whose words are given.
+
+    Args:
+        items: at least one of them.
+        options: as `tag_options` gives them.
+    """
+    key = "texts" if isinstance(items[0], str) else "words"
 
     def read(answer: Any) -> list[Result]:
         results = _ENTITIES.validate_python(answer).results
@@ -137,7 +149,8 @@ def ready_call() -> Call[None]:
     return Call("GET", "readyz", lambda _: None)
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """An object as JSON in UTF-8."""
     try:
         return json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:  # half of a surrogate pair: JSON has an escape for it, and the service refuses it
@@ -198,7 +211,7 @@ def answered(call: Call[T], response: httpx.Response, *, url: str, attempts: int
 
 def is_problem(response: httpx.Response) -> bool:
     """Whether an answer is a problem that the service described itself."""
-    return str(response.headers.get("content-type", "")).partition(";")[0].strip() == "application/problem+json"
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip() == PROBLEM
 
 
 def _refusal(response: httpx.Response, url: str) -> RequestRefused:

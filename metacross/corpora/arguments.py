@@ -28,16 +28,23 @@ def refuse_no_texts(texts: Any, *, or_one: bool) -> None:
             raise TypeError(f"expected a list of texts (str), found {_described(text)} at {number}")
 
 
+def refuse_no_item(item: Any, number: int) -> None:
+    """Raises TypeError for what is neither a text nor a list of words.
+
+    Args:
+        item: one of many that a caller gave.
+        number: which of them, counted from 0.
+    """
+    if not isinstance(item, str) and not _are_words(item):
+        raise TypeError(f"expected texts (str) or lists of words (str), found {_described(item)} at {number}")
+
+
 def refuse_no_words(sentences: Any) -> None:
     """Raises TypeError for what is no list of sentences, each a list of words."""
     if isinstance(sentences, (str, bytes)) or not isinstance(sentences, Sequence):
         raise TypeError(f"expected a list of sentences, each a list of words, found {_described(sentences)}")
     for number, words in enumerate(sentences):
-        if (
-            isinstance(words, (str, bytes))
-            or not isinstance(words, Sequence)
-            or not all(isinstance(word, str) for word in words)
-        ):
+        if not _are_words(words):
             raise TypeError(f"expected a list of words (str) for each sentence, found {_described(words)} at {number}")
 
 
@@ -48,6 +55,11 @@ def refuse_no_sentences(sentences: Any) -> None:
     for number, sentence in enumerate(sentences):
         if not isinstance(sentence, Sentence):
             raise TypeError(f"expected a list of sentences (Sentence), found {_described(sentence)} at {number}")
+
+
+def _are_words(value: Any) -> bool:
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return is_list and all(isinstance(word, str) for word in value)
 
 
 def _described(value: Any) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# These are of Unicode's category Cf as well, but they are seen: signs of numbers and verses around digits.
-_SEEN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2]")
+SIGN_OF_NUMBER = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2]")
+"""Signs that stand before, and are drawn around, the digits of a number or verse. They are of Unicode's category Cf, as
+invisible characters are, but are seen."""
 _JOINERS = "\u200c\u200d"
 _VIRAMA = 9  # the combining class of the signs that take a consonant's vowel away
 
@@ -19,7 +20,7 @@ _VIRAMA = 9  # the combining class of the signs that take a consonant's vowel aw
 def _is_invisible(character: str) -> bool:
     if character.isspace():
         return True
-    return unicodedata.category(character) in ("Cc", "Cf") and not _SEEN.match(character)
+    return unicodedata.category(character) in ("Cc", "Cf") and not SIGN_OF_NUMBER.match(character)
 
 
 # Characters above U+FFFF are left out: those of category Cf there belong to the emoji or note in front of them.

@@ -9,7 +9,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from metacross.corpora.characters import INVISIBLE, visible_part
+from metacross.corpora.characters import INVISIBLE, SIGN_OF_NUMBER, visible_part
 from metacross.corpora.lines import unwrap
 
 # Scripts written without spaces between words, as code point ranges (first, last), in ascending order: Thai, Lao,
@@ -117,6 +117,7 @@ _KEPT = {"’": "'", "‐": "-", "‑": "-", "\u200d": "z"} | {character: charac
 # marks of Thai, Lao and half-width kana.
 _MARKS = frozenset("\u0e33\u0eb3\uff9e\uff9f") | frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 _FLAG_LETTERS = frozenset(map(chr, range(0x1F1E6, 0x1F200)))  # two of them make a flag
+_STACKED = re.compile("[\u1039\u17d2][\u1000-\u109f\u1780-\u17ff]")  # a Burmese or Khmer letter below the one before it
 
 
 def _shape(character: str) -> str:
@@ -134,7 +135,9 @@ def _shape(character: str) -> str:
     if character in _FLAG_LETTERS:
         return "f"
     category = unicodedata.category(character)
-    if category[0] == "M" or category == "Cf":  # of Cf, the tags of flags and the Arabic signs of numbers are left
+    if SIGN_OF_NUMBER.match(character):  # before its digits
+        return "d"
+    if category[0] == "M" or category == "Cf":  # of Cf, the tags of flags are left
         return "m"
     if category[0] == "N":
         return "d"
@@ -164,7 +167,8 @@ def split_words(text: str) -> list[tuple[int, int]]:
     r"""Finds the words of raw text, much as newswire corpora divide it. Returns (start, end) of each, in order.
 
     1. White space and control characters separate words. Every visible character is in exactly one word.
-    2. Every letter of a script written without spaces (Chinese, Japanese kana, Thai, ...) is a word, with its marks.
+    2. Every letter of a script written without spaces (Chinese, Japanese kana, Thai, ...) is a word, with its marks and
+       with letters that are stacked below it (Burmese, Khmer).
     3. Letters, marks and digits form words. Hyphens and apostrophes inside stay (well-known, O'Brien), and so do
        . , : / between digits (3.5, 1,000, 12:30) and the full stops of abbreviations (U.S., J. Smith, Dr.).
     4. English clitics are cut off (John|'s, do|n't), and so are French and Italian elisions (l'|Europe, dell'|arte).
@@ -198,7 +202,7 @@ def _placed(text: str, places: Sequence[int], spans: Iterable[tuple[int, int]]) 
 
 def _split_plain(text: str) -> list[tuple[int, int]]:
     """The words of a text without zero-width characters."""
-    shapes = "".join(map(_shape, text))
+    shapes = "".join(map(_shape, _STACKED.sub("\u1039\u1039", text)))  # a mark in place of the letter
     spans: list[tuple[int, int]] = []
     end = 0
     while match := _SHAPES.search(shapes, end):

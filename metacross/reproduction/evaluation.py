@@ -193,7 +193,7 @@ def _shown(sentence: Sentence, answer: Answer) -> dict[str, Any]:
             {
                 "similarity": s.similarity,
                 "text": s.text,
-                "entities": [[e.start, e.end, e.type] for e in s.entities],
+                "entities": [[e.start, e.end, e.label] for e in s.entities],
             }
             for s in answer.support
         ],

@@ -1,4 +1,7 @@
-"""What a tagger answers: the entities of sentences and texts, and the labelled sentences that shaped them."""
+"""What a tagger answers: the entities of sentences and texts, and the labelled sentences that shaped them.
+
+The attributes have the names of the HTTP interface (`metacross.client.contract`).
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ class TaggedEntity:
     """An entity of a text. It neither begins nor ends with invisible characters. Offsets count code points.
 
     Attributes:
-        type: such as PER.
         start: offset of its first code point.
         end: offset behind its last one.
         text: the code points between them.
+        label: its type, such as PER.
         score: the probability that exactly this entity is there, 0 to 1, calibrated by the bundle's temperature (see
             `metacross.tagging.calibration`); None for labels that people gave.
     """
 
-    type: str
     start: int
     end: int
     text: str
+    label: str
     score: float | None = None
 
     def moved(self, offset: int) -> TaggedEntity:
@@ -110,7 +113,7 @@ class TaggedSentence:
         support: the labelled sentences that shaped it: those that the weights were adapted to, by window, most similar
             first; then for every entity, found with them or without, those whose words counted most on its tags.
         plain_tags: tags without adaptation, where they were asked for.
-        plain_entities: what these mark.
+        plain: the entities that these mark.
         missing_shards: numbers of the index's shards in which no labelled sentences were looked up for it.
     """
 
@@ -121,7 +124,7 @@ class TaggedSentence:
     adapted: bool
     support: tuple[SupportSentence, ...] = ()
     plain_tags: tuple[str, ...] | None = None
-    plain_entities: tuple[TaggedEntity, ...] | None = None
+    plain: tuple[TaggedEntity, ...] | None = None
     missing_shards: tuple[int, ...] = ()
 
 
@@ -137,9 +140,9 @@ class TaggedText:
         """All entities."""
         return [entity.moved(offset) for tagged, offset in self._placed() for entity in tagged.entities]
 
-    def plain_entities(self) -> list[TaggedEntity]:
+    def plain(self) -> list[TaggedEntity]:
         """The entities found without adaptation, where they were asked for."""
-        return [entity.moved(offset) for tagged, offset in self._placed() for entity in tagged.plain_entities or ()]
+        return [entity.moved(offset) for tagged, offset in self._placed() for entity in tagged.plain or ()]
 
     def support(self) -> list[SupportSentence]:
         """The labelled sentences that its sentences' weights were adapted to."""

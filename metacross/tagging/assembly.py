@@ -57,7 +57,7 @@ def _explained(
     answer: TaggedSentence, windows: Sequence[TaggedWindow], plain_segments: Sequence[Segment]
 ) -> TaggedSentence:
     """The answer with what was found without adaptation, and with the support sentences."""
-    plain_tags, plain_entities = found_entities(answer.sentence, plain_segments)
+    plain_tags, plain = found_entities(answer.sentence, plain_segments)
     whole = (0, len(answer.sentence.text))
     support = [
         replace(
@@ -73,7 +73,7 @@ def _explained(
         )
     ]
     support += _voters(answer, plain_tags, windows)
-    return replace(answer, support=tuple(support), plain_tags=plain_tags, plain_entities=plain_entities)
+    return replace(answer, support=tuple(support), plain_tags=plain_tags, plain=plain)
 
 
 def _influence(influence: SentenceInfluence, tagged: Sentence, labelled: Sentence) -> Influence:

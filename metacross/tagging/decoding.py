@@ -65,4 +65,4 @@ def _visible_words(entity: EntitySpan, words: Sequence[str]) -> Iterator[EntityS
 def _entity(sentence: Sentence, entity: EntitySpan, score: float | None) -> TaggedEntity:
     # A given word may have invisible characters at its ends, too.
     start, end = visible_part(sentence.text, sentence.spans[entity.start][0], sentence.spans[entity.end - 1][1])
-    return TaggedEntity(entity.type, start, end, sentence.text[start:end], score)
+    return TaggedEntity(start, end, sentence.text[start:end], entity.type, score)

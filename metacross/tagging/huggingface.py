@@ -1,6 +1,6 @@
-"""Entities with the keys of Hugging Face's token classification pipeline: what Python callers and the CLI's JSON get.
+"""Entities with the keys of Hugging Face's token classification pipeline: what a call of a tagger gives.
 
-Inside metacross entities are `decoding.TaggedEntity`; they become dictionaries here and nowhere else.
+Everything else that metacross gives has the keys of the HTTP interface.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from metacross.tagging.answers import SupportSentence, TaggedEntity, TaggedText
 def entity_keys(entity: TaggedEntity) -> dict[str, Any]:
     """entity_group, score (where there is one), word, start and end."""
     score = {} if entity.score is None else {"score": entity.score}
-    return {"entity_group": entity.type, **score, "word": entity.text, "start": entity.start, "end": entity.end}
+    return {"entity_group": entity.label, **score, "word": entity.text, "start": entity.start, "end": entity.end}
 
 
 def support_keys(support: SupportSentence) -> dict[str, Any]:
@@ -45,13 +45,13 @@ def _machine_keys(support: SupportSentence) -> dict[str, Any]:
 
 
 def explained_entities(tagged: TaggedText) -> list[dict[str, Any]]:
-    """The entities of a text, each with `plain`, its type without adaptation (None: not found), and `support`.
+    """The entities of a text, each with `plain`, its label without adaptation (None: not found), and `support`.
 
     That are the labelled sentences that its sentence's weights were adapted to, and those whose words voted on it.
     """
     found = []
     for sentence, offset in zip(tagged.sentences, tagged.offsets, strict=True):
-        plain = {(entity.start, entity.end): entity.type for entity in sentence.plain_entities or ()}
+        plain = {(entity.start, entity.end): entity.label for entity in sentence.plain or ()}
         for e in sentence.entities:
             support = [support_keys(s) for s in sentence.support if s.start <= e.start and e.end <= s.end]
             found.append({**entity_keys(e.moved(offset)), "plain": plain.get((e.start, e.end)), "support": support})

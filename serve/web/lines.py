@@ -1,4 +1,4 @@
-"""NDJSON: one text per line in, one answer per line out, while the request is still arriving."""
+"""NDJSON: one text, or the words of one, per line in, one answer per line out, while the request is still arriving."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from metacross.client.contract import EntitiesAnswer, Result
 from metacross.sequences import groups
 from serve.jobs import Job
 from serve.web import problems, schemas
-from serve.web.limits import Limits, job_of, refuse_too_many_neighbours, refuse_too_much
+from serve.web.limits import Limits, characters_of, job_of, refuse_too_many_neighbours, refuse_too_much
 from serve.web.problems import ProblemError
 
 NDJSON = "application/x-ndjson"
 _RESULT = TypeAdapter(Result)
-_EXPECTED = 'expected an object such as {"id": 1, "text": "..."} on each line.'
+_EXPECTED = 'expected an object such as {"id": 1, "text": "..."} or {"id": 1, "words": ["..."]} on each line.'
 
 
 class Lines(Response):
@@ -151,11 +151,23 @@ def _read(number: int, line: bytes | None, options: schemas.RequestOptions, limi
     except (ValueError, RecursionError):
         return _Line(number, None, _EXPECTED)
     try:
-        text = schemas.EntitiesRequest(text=record["text"]).text or ""
-        refuse_too_much("text", [text], limits)
-        refuse_too_many_neighbours(options, len(text), limits)
-    except (KeyError, ValidationError):
+        return _Line(number, name, job_of(_text(record, options, limits), options))
+    except ValidationError:
         return _Line(number, name, _EXPECTED)
     except ProblemError as error:
         return _Line(number, name, error.detail)
-    return _Line(number, name, job_of(text, options))
+
+
+def _text(record: dict[str, Any], options: schemas.RequestOptions, limits: Limits) -> str | tuple[str, ...]:
+    """The text or the words on a line.
+
+    Raises:
+        ValidationError: there is none of them, or both, or something else.
+        ProblemError: there are too many, or too many for the options.
+    """
+    words = record.get("words")
+    given = schemas.EntitiesRequest(text=record.get("text"), words=None if words is None else [words])
+    text = tuple(given.words[0]) if given.words is not None else given.text or ""
+    refuse_too_much("text", [text], limits)
+    refuse_too_many_neighbours(options, characters_of(text), limits)
+    return text

@@ -110,11 +110,10 @@ class EntitiesRequest(RequestOptions):
         return self
 
 
-OTHER_NAMES = {"entity_group": "label", "word": "text"}  # of an entity's keys, in what `metacross tag` writes
+OTHER_NAMES = {"entity_group": "label", "word": "text"}  # of an entity's keys, in what Hugging Face's pipelines give
 # What an answer or `metacross tag` says besides of a text and its entities. People who post it say the rest of it anew.
 NOT_OF_LABELS = {
-    *("plain_entities", "support"),  # metacross tag
-    *("windows", "adapted", "plain", "missing_shards"),  # a result
+    *("support", "plain", "windows", "adapted", "missing_shards"),  # a result; the first two also of `metacross tag`
     *("id", "created", "changed", "uses", "last_used", "outcome", "before"),  # an example
     *("confidence", "uncertain", "labelled_by", "from_text"),  # a machine-labelled example
 }
@@ -123,8 +122,8 @@ NOT_OF_LABELS = {
 class NewEntity(Strict):
     """An entity of an example; offsets count code points, and fall on the borders of words.
 
-    An entity of an answer or of an example is one as it is, and so is one as `metacross tag` or a pipeline of Hugging
-    Face writes it, with entity_group and word.
+    An entity of an answer, of an example or of `metacross tag` is one as it is, and so is one as a pipeline of Hugging
+    Face gives it, with entity_group and word.
     """
 
     start: Annotated[int, Field(ge=0)]

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,15 @@ def test_text_from_standard_input(tiny_bundle: Path) -> None:
     assert found.status == 0
     assert found.err == "-: 1 lines that begin with a byte-order mark, which was left out (first at -:3)\n"
     assert [r["text"] for r in found.records] == [TEXT, "", "Anna"]
-    assert found.records[0] == {"text": TEXT, "entities": approx(tagger(TEXT))}
-    assert tagged(tiny_bundle, "-", "--no-adapt", stdin=TEXT).records[0]["entities"] == approx(
-        tagger(TEXT, adapt=False)
-    )
+    assert found.records[0] == {"text": TEXT, "entities": expected(tagger, adapt=True)}
+    plain = tagged(tiny_bundle, "-", "--no-adapt", stdin=TEXT)
+    assert plain.records[0]["entities"] == expected(tagger, adapt=False)
+
+
+def expected(tagger: AdaptiveTagger, *, adapt: bool) -> object:
+    """What a tagger's typed answer has, by the names of its attributes, which are the keys of the output."""
+    (answer,) = tagger.tag_texts([TEXT], adapt=adapt)
+    return approx([asdict(entity) for entity in answer.entities()])
 
 
 def test_json_lines_keep_their_keys(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -54,7 +60,7 @@ def test_json_lines_keep_their_keys(tiny_bundle: Path, tmp_path: Path) -> None:
     assert second["tokens"] == ["Anna", "Berg", "spoke", "."]
     assert second["text"] == "Anna Berg spoke ."
     assert len(second["ner_tags"]) == 4
-    assert [e["word"] for e in second["entities"]] == [
+    assert [e["text"] for e in second["entities"]] == [
         second["text"][e["start"] : e["end"]] for e in second["entities"]
     ]
     assert third == {"words": [], "n": None, "text": "", "ner_tags": [], "entities": []}
@@ -93,10 +99,9 @@ def test_explain_tells_the_support(tiny_bundle: Path, tmp_path: Path) -> None:
     }
     for support in record["support"]:
         assert -1 <= support["similarity"] <= 1.0001
-        assert all(support["text"][e["start"] : e["end"]] == e["word"] for e in support["entities"])
-    assert [set(e) for e in record["plain_entities"]] == [{"entity_group", "score", "word", "start", "end"}] * len(
-        record["plain_entities"]
-    )
+        assert all(support["text"][e["start"] : e["end"]] == e["text"] for e in support["entities"])
+    assert record["plain"]
+    assert all(list(e) == ["start", "end", "text", "label", "score"] for e in record["plain"])
     found = run("tag", tiny_bundle, "--explain", "--output", "conll", stdin=TEXT)
     assert found.out.count("# support 0.") == 4
     assert found.out.count("# plain ") == 2

@@ -50,14 +50,14 @@ def test_text_on_standard_input_is_tagged_there(service: Service) -> None:
     done = program("--server", service.url, stdin=f"{text}\n\nnobody\n", METACROSS_TOKEN=TOKEN)
     assert (done.returncode, done.stderr) == (0, "")
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    first = [{"entity_group": "PER", "score": 0.5, "word": "Ada", "start": 0, "end": 3}]
-    second = [{"entity_group": "PER", "score": 0.5, "word": "Bob", "start": 12, "end": 15}]
+    first = [{"start": 0, "end": 3, "text": "Ada", "label": "PER", "score": 0.5}]
+    second = [{"start": 12, "end": 15, "text": "Bob", "label": "PER", "score": 0.5}]
     assert records == [
         {"text": text, "entities": first + second},
         {"text": "", "entities": []},
         {"text": "nobody", "entities": []},
     ]
-    assert [list(e) for e in records[0]["entities"]] == [["entity_group", "score", "word", "start", "end"]] * 2
+    assert [list(e) for e in records[0]["entities"]] == [["start", "end", "text", "label", "score"]] * 2
     assert [body["texts"] for body in service.seen] == [[text, "nobody"]], "an empty line is not sent"
 
 
@@ -68,13 +68,13 @@ def test_json_lines_keep_their_keys(service: Service, tmp_path: Path) -> None:
     done = program("--server", service.url, path, "--explain")
     assert (done.returncode, done.stderr) == (0, "")
     first, second, third = map(json.loads, done.stdout.splitlines())
-    assert list(first) == ["id", "text", "entities", "plain_entities", "support"]
-    assert list(second) == ["words", "text", "ner_tags", "entities", "plain_entities", "support"]
+    assert list(first) == ["id", "text", "entities", "plain", "support"]
+    assert list(second) == ["words", "text", "ner_tags", "entities", "plain", "support"]
     assert second["ner_tags"] == ["O", "B-PER", "I-PER"]
-    source = {"entity_group": "PER", "word": "Ada", "start": 0, "end": 3}
+    source = {"start": 0, "end": 3, "text": "Ada", "label": "PER"}
     told = {"similarity": 0.75, "text": "Ada met Bob.", "entities": [source], "start": 0, "end": 3}
     assert first["support"] == [told]
-    assert third == {"tokens": [], "text": "", "ner_tags": [], "entities": [], "plain_entities": [], "support": []}
+    assert third == {"tokens": [], "text": "", "ner_tags": [], "entities": [], "plain": [], "support": []}
 
 
 def test_columns_in_and_out(service: Service, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def contract(tagged: TaggedText, body: dict[str, Any]) -> dict[str, Any]:
     """A tagger's own answer in the contract's words."""
 
     def entities(given: Sequence[TaggedEntity]) -> list[dict[str, Any]]:
-        return [{"start": e.start, "end": e.end, "text": e.text, "label": e.type, "score": e.score} for e in given]
+        return [{"start": e.start, "end": e.end, "text": e.text, "label": e.label, "score": e.score} for e in given]
 
     answer = {"text": tagged.text, "entities": entities(tagged.entities()), "windows": 1, "adapted": body["adapt"]}
     if not body["explain"]:
@@ -108,7 +108,7 @@ def contract(tagged: TaggedText, body: dict[str, Any]) -> dict[str, Any]:
         {"similarity": s.similarity, "text": s.text, "entities": entities(s.entities), "start": s.start, "end": s.end}
         for s in tagged.support()
     ]
-    return {**answer, "plain": entities(tagged.plain_entities()), "support": support}
+    return {**answer, "plain": entities(tagged.plain()), "support": support}
 
 
 def masked(output: bytes) -> tuple[bytes, list[float]]:

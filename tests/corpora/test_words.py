@@ -269,6 +269,10 @@ def test_sentence_breaks_keep_the_cap(rows: list[tuple[str, str]], max_words: in
         "ｶﾞ",
         "क्षि",
         ".\u20e3",
+        "\u1112\u1161\u11ab\u1100\u1173\u11af",  # Hangul in jamo
+        "\u1782\u17d2\u179a\u17bb",  # Khmer, with a letter below another
+        "\u1000\u1039\u1000\u102c",  # Burmese
+        "\u06dd\u0661\u0662",  # the number of a verse
     ],
 )
 def test_what_is_seen_as_one_character_is_never_cut(character: str) -> None:

@@ -6,6 +6,7 @@ It finds capitalised words, so that every answer can be told beforehand.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import threading
@@ -16,7 +17,7 @@ from typing import Any, Self
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from metacross.client import AsyncClient, Client
 from metacross.corpora.words import join_words
@@ -61,6 +62,29 @@ def application(service: Service) -> FastAPI:
         texts = body["texts"] if "texts" in body else [join_words(words)[0] for words in body["words"]]
         results = service.tag(body) if service.tag else [result(text, body) for text in texts]
         return {"results": results, "model": {"bundle": "0" * 12, "method": "metacross"}}
+
+    @app.post("/v1/entities:stream")
+    async def stream(request: Request) -> Any:
+        lines = [json.loads(line) for line in (await request.body()).splitlines()]
+        query = request.query_params
+        options = {"adapt": query["adapt"] == "true", "explain": query["explain"] == "true"}
+        options |= {"labels": query.getlist("labels") or None, "threshold": float(query["threshold"])}
+        key = "texts" if "text" in lines[0] else "words"
+        body = {key: [line.get("text", line.get("words")) for line in lines], **options}
+        service.seen.append(body)
+        texts = body["texts"] if "texts" in body else [join_words(words)[0] for words in body["words"]]
+        results = service.tag(body) if service.tag else [result(text, body) for text in texts]
+
+        async def answers() -> AsyncIterator[bytes]:
+            for number, (line, text, one) in enumerate(zip(lines, texts, results, strict=True), 1):
+                answer = {"id": line["id"], "result": one}
+                if text == "Refuse" or service.busy.pop(text, None):
+                    status = 422 if text == "Refuse" else 503
+                    error = {"status": status, "detail": f"said of {text}", "errors": [], "request_id": "r-7"}
+                    answer = {"id": line["id"], "line": number, "error": error}
+                yield json.dumps(answer, ensure_ascii=False).encode() + b"\n"
+
+        return StreamingResponse(answers(), media_type="application/x-ndjson")
 
     @app.post("/v1/examples")
     async def add(request: Request) -> Any:
@@ -113,6 +137,7 @@ class Service:
     examples: dict[int, dict[str, Any]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    busy: dict[str, int] = field(default_factory=dict)  # texts for which there is no room once, when they are streamed
     keys: set[str] = field(default_factory=set)  # by which calls name themselves
     token: str | None = None
     tag: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None  # in place of the simple rule
@@ -173,6 +198,27 @@ async def cut_off(_: Service, asgi: Any) -> None:
     send = asgi[2]
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100")]})
     await send({"type": "http.response.body", "body": b"{", "more_body": True})
+
+
+def cut_off_after(lines: int, *, neatly: bool = False) -> Fault:
+    """Ends a stream after some lines; neatly: as if these were all."""
+
+    async def fault(service: Service, asgi: Any) -> None:
+        scope, receive, send = asgi
+        sent = 0
+
+        async def some(message: Any) -> None:
+            nonlocal sent
+            if sent == lines and message.get("body"):
+                if not neatly:
+                    raise ConnectionResetError
+                return
+            sent += bool(message.get("body"))
+            await send(message)
+
+        await service.app(scope, receive, some)
+
+    return fault
 
 
 async def done_then_cut_off(service: Service, asgi: Any) -> None:

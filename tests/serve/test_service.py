@@ -68,7 +68,7 @@ def test_answers_are_the_taggers(place: Path) -> None:
             result = client.tag(TEXT, explain=explain)
             (expected,) = tagger.tag_texts([TEXT], explain=explain)
             found = [(e.start, e.end, e.label) for e in result.entities]
-            assert found == [(e.start, e.end, e.type) for e in expected.entities()]
+            assert found == [(e.start, e.end, e.label) for e in expected.entities()]
             assert [e.score for e in result.entities] == pytest.approx([e.score for e in expected.entities()], abs=1e-4)
         assert [s.text for s in result.support or ()] == [s.text for s in expected.support()]
 
@@ -150,11 +150,16 @@ def test_a_new_bundle_goes_live_under_load(place: Path) -> None:
 
 @pytest.mark.cluster
 def test_a_tagger_that_dies_fails_nobody(place: Path) -> None:
-    with Client(URL) as client, Load(4, URL) as load:
+    texts = [f"Anna Berg left Oslo {number} times." for number in range(1500)]
+    with Client(URL) as client, Load(4, URL) as load, ThreadPoolExecutor(1) as other:
         bundle = client.model().bundle
         load.wait_for(bundle, 20)
+        results = client.stream(texts)
+        begun = [next(results)]
+        rest = other.submit(list, results)
         os.kill(replica_process("Tagger"), signal.SIGKILL)
         load.wait_for(bundle, load.told[bundle] + 60)
+        assert [result.text for result in begun + rest.result(300)] == texts
     assert load.told.keys() == {bundle}, load.told
 
 

@@ -84,7 +84,7 @@ def test_a_lost_replica_costs_nothing(service: Service) -> None:
     with Client(URL) as client:
         (found,) = client.tag([TEXT], explain=True)
     (alone,) = AdaptiveTagger.from_pretrained(service.bundles[0], device="cpu").tag_texts([TEXT], explain=True)
-    assert [(e.start, e.end, e.label) for e in found.entities] == [(e.start, e.end, e.type) for e in alone.entities()]
+    assert [(e.start, e.end, e.label) for e in found.entities] == [(e.start, e.end, e.label) for e in alone.entities()]
     assert [s.text for s in found.support or ()] == [s.text for s in alone.support()]
     before = replica_processes("SourceShard0")
     assert [len(replica_processes(f"SourceShard{i}")) for i in (0, 1)] == [2, 2]

@@ -84,7 +84,7 @@ def test_given_words_keep_their_borders(tagger: AdaptiveTagger) -> None:
     assert len(tagged.tags) == 5
     assert tagged.adapted and tagged.windows == 1 and tagged.support == () and tagged.plain_tags is None
     for found, entity in zip(tagged.entities, entities(tagged.tags), strict=True):
-        assert (found.type, found.text) == (entity.type, " ".join(sentence.words[entity.start : entity.end]))
+        assert (found.label, found.text) == (entity.type, " ".join(sentence.words[entity.start : entity.end]))
         assert sentence.text[found.start : found.end] == found.text
 
 
@@ -145,7 +145,7 @@ def test_explain_tells_support_and_what_was_found_before(tagger: AdaptiveTagger)
     sentences = [sentence_from_text("Anna Berg left Oslo."), sentence_from_text("Nothing happened in Paris.")]
     plain = tagger.tag_sentences(sentences, adapt=False)
     for tagged, before in zip(tagger.tag_sentences(sentences, explain=True, neighbours=3), plain, strict=True):
-        assert (tagged.plain_tags, tagged.plain_entities) == (before.tags, before.entities)
+        assert (tagged.plain_tags, tagged.plain) == (before.tags, before.entities)
         assert not before.adapted and before.support == ()
         assert len(tagged.support) == 3
         assert [s.similarity for s in tagged.support] == sorted((s.similarity for s in tagged.support), reverse=True)
@@ -171,7 +171,7 @@ def test_examples_shape_answers_at_once_and_nothing_is_trained(tiny_bundle: Path
     (tagged,) = fresh.tag_sentences([sentence], explain=True)
     assert (tagged.support[0].place, tagged.support[0].text) == ("mine:1", sentence.text)
     assert tagged.support[0].similarity == pytest.approx(1, abs=1e-5)
-    assert [e.type for e in tagged.support[0].entities] == ["PER", "LOC"]
+    assert [e.label for e in tagged.support[0].entities] == ["PER", "LOC"]
     tags = [fresh.tags.index(tag) for tag in example.tags or ()]
     after = fresh.probabilities([sentence])[0]
     assert after[range(6), tags].log().mean() > before[range(6), tags].log().mean()

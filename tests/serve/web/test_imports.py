@@ -40,7 +40,7 @@ def found(answer: Any) -> list[list[tuple[str, str]]]:
 def test_what_tag_has_written_goes_back_in(client: TestClient, tiny_bundle: Path, explain: tuple[str, ...]) -> None:
     lines = [{"text": "😀 Anna Berg left Oslo."}, {"tokens": ["Anna", "Berg", "left", "Oslo", "."], "n": 7}]
     written = tagged(tiny_bundle, "--format", "jsonl", *explain, stdin="\n".join(map(json.dumps, lines)))
-    entities = [[(e["word"], e["entity_group"]) for e in record["entities"]] for record in written.records]
+    entities = [[(e["text"], e["label"]) for e in record["entities"]] for record in written.records]
     assert all(entities)
     assert found(client.post("/v1/examples:import", content=written.out.encode())) == entities
     records = [{key: record[key] for key in record if key != "n"} for record in written.records]

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metacross import AdaptiveTagger
+from metacross.client.batches import Batch, Streamed
 from metacross.client.contract import EntitiesAnswer, Model, Readiness
+from metacross.client.wire import tag_call, tag_options
 from metacross.corpora.sentence import Sentence
 from metacross.errors import RunError, UserError
 from serve.engine import Engine
@@ -272,6 +274,32 @@ def test_lines(client: TestClient) -> None:
         ({"adopt": "true"}, "'adopt' is no parameter of this address; expected one of adapt, explain, labels"),
     ]:
         refused(client.post("/v1/entities:stream", params=query, content=b'{"text": "a"}'), 422, part)
+
+
+def test_a_line_may_hold_the_words_of_a_text(client: TestClient) -> None:
+    words = ["Anna", "Berg", "lives", "in", "Oslo", "."]
+    lines = [
+        {"id": 1, "words": words},
+        {"id": 2, "words": ["x" * 2001]},
+        {"id": 3, "words": [""]},
+        {"id": 4, "words": words, "text": "Anna"},
+    ]
+    answer = client.post("/v1/entities:stream", content="\n".join(map(json.dumps, lines)))
+    first, *others = [json.loads(line) for line in answer.text.splitlines()]
+    assert first == {"id": 1, "result": post(client, words=[words])["results"][0]}
+    assert ["at most 2000" in line["error"]["detail"] for line in others] == [True, False, False]
+    assert all(line["error"]["status"] == 422 for line in others)
+
+
+@pytest.mark.parametrize(
+    "items", [[TEXT, "", "Oslo\u2028\x85"], [["Anna", "Berg"], ["北", "京"]]], ids=["texts", "words"]
+)
+def test_the_clients_read_a_stream_as_they_read_a_request(client: TestClient, items: list[Any]) -> None:
+    options = tag_options(explain=True, labels=["person", "LOC"], threshold=0.1)
+    streamed = Streamed(Batch(items, first=0, is_all=False), options)
+    streamed.take(client.request(**streamed.call().http()).content)
+    call = tag_call(items, options)
+    assert list(streamed.results(pytest.fail)) == call.read(client.request(**call.http()).json())
 
 
 def test_labels_are_meant_in_any_case_and_by_other_names(client: TestClient) -> None:
