@@ -78,7 +78,7 @@ class Int8Weight:
 def rounded(x_PI: Tensor) -> tuple[Tensor, Tensor]:
     """An input as whole numbers from 1 to 255, of which 128 stands for 0, and the scale (P, 1) of its rows.
 
-    They have no sign because oneDNN, where there is no AMX, takes ten thousand times as long for those that have.
+    They have no sign because oneDNN, where there is no AMX, takes thousands of times as long for those that have.
     """
     exact_PI = x_PI.float()
     largest_P1 = torch.maximum(exact_PI.amax(1, keepdim=True), exact_PI.amin(1, keepdim=True).neg_())
