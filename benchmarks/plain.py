@@ -84,10 +84,21 @@ def onnx_way(bundle: Path, python: Path) -> Way:
     return burst
 
 
-def compare(ways: dict[str, Way], texts: list[str], size: int, bursts: int, exact: Entities) -> Table:
-    """Runs all ways in turn; returns their figures. The first burst of each warms up."""
+def compare(
+    ways: dict[str, Way], texts: list[str], size: int, bursts: int, exact: Entities, *, lists: bool = True
+) -> Table:
+    """Runs all ways in turn; returns their figures. The first burst of each warms up.
+
+    Args:
+        ways: by name; one is OURS.
+        texts: of a burst.
+        size: texts of a batch.
+        bursts: of each way.
+        exact: what is to be found in the texts.
+        lists: whether the other ways are also asked in lists of LIST texts, if a batch is larger.
+    """
     asked = {name: (way, size) for name, way in ways.items()}
-    if size > LIST:
+    if lists and size > LIST:
         asked |= {f"{name}, lists of {LIST}": (way, LIST) for name, way in ways.items() if name != OURS}
     found: dict[str, list[Burst]] = {name: [] for name in asked}
     for burst in range(bursts + 1):
