@@ -15,7 +15,7 @@ layers' outputs. There are these differences.
 of products from autocast then; its forwards and steps run without autocast.
 
 Shapes: E rows (episodes), T places of a row, P word pieces of all rows, H hidden size, A heads, D size of a head, I and
-O a product's inputs and outputs, C tags.
+O a product's inputs and outputs, N support pieces of a row, C tags.
 """
 
 from __future__ import annotations
@@ -51,7 +51,13 @@ class PackedStep:
 
 @dataclass
 class PackedRecording:
-    """The inputs and outputs, over all pieces, of the layers that inner steps change, during one forward."""
+    """Inputs and outputs, of all pieces, of the layers that inner steps change, during one forward.
+
+    Attributes:
+        layout: of the rows.
+        products: by the first of the linear layers that share an input: (P, I), and (P, O) side by side.
+        norms: by norm, (P, H) each.
+    """
 
     layout: _Layout
     products: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict)
