@@ -41,6 +41,7 @@ class Timing:
     seconds: list[float] = field(default_factory=list)  # one a repeat
     cpu_seconds: list[float] = field(default_factory=list)  # of this process, all threads: little moved by others' load
     ratios: list[float] = field(default_factory=list)  # of seconds, to ours in the same precision and repeat
+    cpu_ratios: list[float] = field(default_factory=list)  # the same of cpu_seconds
     flops: float = 0.0  # of the first meta-batch
     difference: float | None = None  # of its meta-gradient from ours in the same precision; None: computes another
     error: str = ""
@@ -157,9 +158,11 @@ def _time(
             ready[timing.name].meta_gradient(batches[repeat % len(batches)], timing.precision)
             timing.seconds.append(time.perf_counter() - start)
             timing.cpu_seconds.append(time.process_time() - cpu_start)
-    ours = {timing.precision: timing.seconds for timing in timings if timing.name == OURS}
+    ours = {timing.precision: timing for timing in timings if timing.name == OURS}
     for timing in timings:
-        timing.ratios = [a / b for a, b in zip(timing.seconds, ours[timing.precision], strict=True)]
+        own = ours[timing.precision]
+        timing.ratios = [a / b for a, b in zip(timing.seconds, own.seconds, strict=True)]
+        timing.cpu_ratios = [a / b for a, b in zip(timing.cpu_seconds, own.cpu_seconds, strict=True)]
     return rates
 
 

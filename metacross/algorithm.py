@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metacross.encoder.model import Rows, TagModel, exact_backward
+from metacross.encoder.packed import PackedLayers, PackedStep, take_packed_step
 from metacross.encoder.windows import IGNORED
 from metacross.fast_weights import FastWeights, take_step
 
@@ -122,14 +123,31 @@ def query_losses(
         later_tag_ids_ET: tag ids of the pieces after a word's first one, see `PieceEncoder.later_tag_ids`.
         later_weight: weight of these pieces' own loss, of the same form, which is added to the paper's.
     """
-    fast_weights = THETA if support is None else adapt(model, support, inner)
-    with exact_backward(inner.second_order), model.fast_layers.running(fast_weights):
-        logits_ETC = model.logits(query)
-        losses_E = episode_losses(logits_ETC, query, max_weight=max_weight)
-        if later_tag_ids_ET is None:
-            return losses_E
-        later = replace(query, tag_ids_BT=later_tag_ids_ET)
-        return losses_E + later_weight * episode_losses(logits_ETC, later, max_weight=max_weight)
+    packed = None if inner.second_order else model.packed()
+    if packed is not None:
+        logits_ETC = _packed_logits(packed, support, query, inner)
+    else:
+        fast_weights = THETA if support is None else adapt(model, support, inner)
+        with exact_backward(inner.second_order), model.fast_layers.running(fast_weights):
+            logits_ETC = model.logits(query)
+    losses_E = episode_losses(logits_ETC, query, max_weight=max_weight)
+    if later_tag_ids_ET is None:
+        return losses_E
+    later = replace(query, tag_ids_BT=later_tag_ids_ET)
+    return losses_E + later_weight * episode_losses(logits_ETC, later, max_weight=max_weight)
+
+
+def _packed_logits(layers: PackedLayers, support: Rows | None, query: Rows, inner: InnerLoop) -> Tensor:
+    """Tag scores (E, T, C) of the queries at theta', as `adapt` and `TagModel.logits` give them, without padding."""
+    steps: list[PackedStep] = []
+    with torch.autocast("cpu", enabled=False):
+        for _ in range(inner.steps if support is not None else 0):
+            assert support is not None
+            with torch.enable_grad():
+                logits_ETC, recording = layers.recorded_logits(support.hidden_BTH, support.segments_BT, steps)
+                loss = episode_losses(logits_ETC, support, max_weight=inner.max_weight).sum()
+            steps = take_packed_step(steps, recording, loss, inner_lr=inner.lr, normalized=inner.normalized)
+        return layers.logits(query.hidden_BTH, query.segments_BT, steps)
 
 
 @torch.no_grad()

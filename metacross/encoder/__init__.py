@@ -4,6 +4,7 @@ Modules:
     windows           sentences -> windows of word pieces
     model             encoder and tag head, split into a frozen trunk and the adapted layers
     fused             the layers in fewer operations, for forwards without gradient
+    packed            the layers without padding, for training on a CPU
     families          where each family of encoders keeps its parts
     depth             how many of an encoder's layers are used
     sentence_encoder  vectors of windows, for retrieval

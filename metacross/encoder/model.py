@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from metacross.encoder.families import FAMILY, Family, refuse_family
 from metacross.encoder.fused import FusedLayers, Record
+from metacross.encoder.packed import PackedLayers
 from metacross.errors import UserError
 from metacross.fast_weights import Correction, FastLayers, FastWeights
 
@@ -147,6 +148,17 @@ class TagModel(nn.Module):
             hidden_BTH = self.family.embed(self.encoder, piece_ids_BT, positions_BT * segments_BT.clamp(max=1))
             embedded.append(Rows(hidden_BTH, segments_BT, positions_BT, segments_BT, sentences=1))
         return [states[-1] for states in self.stack.states(self.layers[: self.frozen_layers], embedded)]
+
+    def packed(self) -> PackedLayers | None:
+        """The layers above the trunk and the tag head for a meta-batch, if they are of BERT's kind and on a CPU.
+
+        On a GPU padding is nearly free, and one row after another would be more operations.
+        """
+        if self.family.parts is None or self.device.type != "cpu":
+            return None
+        head: nn.Module = self.classifier.get_submodule(*self.family.head)
+        upper = self.layers[self.frozen_layers :]
+        return PackedLayers(list(upper), head, self.family.parts, self.first_inner - self.frozen_layers)
 
     def logits(self, rows: Rows) -> Tensor:
         """Tag scores (B, T, C) from trunk states, by theta or by the fast weights set in `fast_layers`."""
