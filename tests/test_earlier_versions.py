@@ -70,4 +70,10 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pyte
     assert progress.to_json()["history"] == approximately(EXPECTED["end"]["history"])
     tensors = load_file(checkpoint.paths(run_dir)[-1] / "state.safetensors")
     norms = {name: float(torch.linalg.vector_norm(tensors[f"theta.{name}"])) for name in EXPECTED["end"]["theta"]}
-    assert norms == pytest.approx(EXPECTED["end"]["theta"], rel=1e-6)
+    # The loss does not depend on the biases of keys: a constant added to all scores of a query leaves attention as it
+    # is. Their gradients are nothing but rounding, which AdamW makes as large as any other.
+    keys = [layer.bias for name, layer in learner.model.fast_layers.layers.items() if name.endswith("key")]
+    of_keys = {str(i) for i, p in enumerate(learner.model.theta()) if any(p is bias for bias in keys)}
+    for name, norm in EXPECTED["end"]["theta"].items():
+        assert norms[name] == pytest.approx(norm, rel=1e-3 if name in of_keys else 1e-6), name
+    assert len(of_keys) == 2 and norms.keys() == EXPECTED["end"]["theta"].keys()
