@@ -126,9 +126,14 @@ def _started(arguments: dict[str, str]) -> DeploymentHandle[Any]:
 
 @contextmanager
 def _rays_output_in_its_log() -> Iterator[None]:
-    """What Ray prints for its processes, to this one's standard output, goes to a file among its logs."""
+    """What Ray prints for its processes, and what Serve logs in this one, goes to a file among Ray's logs."""
+    logger = logging.getLogger("ray.serve")
     with (log_directory() / "metacross-serve.out").open("a", buffering=1) as log, redirect_stdout(log):
-        yield
+        handlers, logger.handlers = logger.handlers, [logging.StreamHandler(log)]
+        try:
+            yield
+        finally:
+            logger.handlers = handlers
 
 
 def _drain(ingress: DeploymentHandle[Any], seconds: float) -> None:

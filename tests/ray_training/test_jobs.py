@@ -191,7 +191,7 @@ def test_a_stopped_job_that_is_submitted_again_goes_on(cluster: Cluster, place: 
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
 
-@pytest.mark.cluster
+@pytest.mark.chaos
 def test_a_failed_job_says_why(cluster: Cluster, place: Path) -> None:
     cluster.submit("unwritten", "train", "--config", place / "job.yaml", "train.storage_path=runs")
     cluster.submit("failed", "train", "--config", place / "job.yaml", "episodes.support_size=1000")

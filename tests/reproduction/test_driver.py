@@ -173,13 +173,4 @@ def test_a_comparison_is_interrupted_loses_a_worker_and_goes_on(tmp_path: Path) 
     assert json.loads((adopted / "progress.jsonl").read_text().splitlines()[-1])["event"] == "note"
     assert report["f1"]["metacross"]["mean"]["by_seed"].keys() == {"1"}
     assert (out / "sentences.html").exists()
-    done = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/done.json")}
-    assert len(done) == 2 + 1 + 4
-
-    (tmp_path / "suite.yaml").write_text("\n".join(line for line in SUITE.splitlines() if "999" not in line))
-    with command(tmp_path, *arguments, "inner.lr=0.06") as third:
-        _, told = third.communicate(timeout=600)
-    assert third.returncode == 0, told
-    assert "anew: train metacross, seed 1 (settings.inner.lr: 0.05 -> 0.06)" in told
-    assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert json.loads((out / "report.json").read_text())["failed"] == {}
+    assert len(list(out.glob("cells/*/done.json"))) == 2 + 1 + 4

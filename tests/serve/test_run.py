@@ -90,23 +90,6 @@ def test_it_answers_on_loopback_alone_until_it_is_ended(tiny_bundle: Path, tmp_p
         assert not [pid for pid in processes if command_of(pid)]
 
 
-@pytest.mark.cluster
-def test_logs_are_json_where_that_is_wanted(
-    tiny_bundle: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("METACROSS_LOGS", "json")
-    with running(tiny_bundle, tmp_path, root, "serve.examples=") as (service, url):
-        assert json.loads(ready_line(service))["message"].startswith(f"ready: {url} answers by")
-        name = uuid.uuid4().hex
-        httpx.post(f"{url}/v1/entities", json={"text": "Oslo."}, headers={"x-request-id": name}, timeout=PATIENCE)
-        logged = wait_for(lambda: ingress_lines(name), 30)
-        assert all(line["levelname"] == "INFO" and "Ingress" in line["deployment"] for line in logged)
-        service.send_signal(signal.SIGTERM)
-        printed, told = service.communicate(timeout=PATIENCE)
-        assert service.returncode == 0 and printed == ""
-        assert all("message" in json.loads(line) for line in told.splitlines())
-
-
 def ingress_lines(request_id: str) -> list[dict[str, str]]:
     """What the Ingresses of this machine logged of a request, in whatever session of Ray."""
     logs = Path("/tmp/ray").glob("session_*/logs/serve/replica_*_Ingress_*.log")
@@ -133,12 +116,20 @@ def test_it_ends_in_order_while_it_starts(until: str, tiny_bundle: Path, tmp_pat
 
 
 @pytest.mark.cluster
-def test_requests_under_way_are_answered_when_it_is_ended(tiny_bundle: Path, tmp_path: Path, root: Path) -> None:
+def test_requests_under_way_are_answered_when_it_is_ended_and_logs_are_json(
+    tiny_bundle: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METACROSS_LOGS", "json")
+    name = uuid.uuid4().hex
     with running(tiny_bundle, tmp_path, root, "serve.examples=", "serve.drain_s=60") as (service, url):
-        assert ready_line(service).endswith("; no examples are kept (Ctrl-C ends it)\n")
+        ready = json.loads(ready_line(service))["message"]
+        assert ready.startswith(f"ready: {url} answers by") and ready.endswith(
+            "; no examples are kept (Ctrl-C ends it)"
+        )
         connection = HTTPConnection("localhost", httpx.URL(url).port, timeout=PATIENCE)
         connection.putrequest("POST", "/v1/entities:stream")
         connection.putheader("transfer-encoding", "chunked")
+        connection.putheader("x-request-id", name)
         connection.endheaders()
         connection.send(chunk(0, "Anna Berg left Oslo."))
         answer = connection.getresponse()
@@ -152,8 +143,11 @@ def test_requests_under_way_are_answered_when_it_is_ended(tiny_bundle: Path, tmp
         connection.send(b"0\r\n\r\n")
         found += [json.loads(line) for line in answer]
         assert [line["id"] for line in found] == list(range(40)) and all("result" in line for line in found), found
-        _, told = service.communicate(timeout=PATIENCE)
-        assert service.returncode == 0 and "Traceback" not in told, told
+        printed, told = service.communicate(timeout=PATIENCE)
+        assert service.returncode == 0 and printed == "" and "Traceback" not in told, told
+    assert all("message" in json.loads(line) for line in told.splitlines())
+    logged = ingress_lines(name)
+    assert logged and all(line["levelname"] == "INFO" and "Ingress" in line["deployment"] for line in logged)
 
 
 def chunk(number: int, text: str) -> bytes:
