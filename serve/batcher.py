@@ -38,8 +38,16 @@ class Work(Protocol[R_co]):
     def costs(self) -> Sequence[int]:
         """The cost of each part."""
 
+    def put_together(self, start: int, end: int) -> None:
+        """Does what is left of parts that were done in a batch, for this request alone.
+
+        Args:
+            start: the first of these parts.
+            end: the part behind the last one.
+        """
+
     def result(self) -> R_co:
-        """The request's answer, once all parts are done."""
+        """The request's answer, once all parts are done and put together. It is soon made."""
 
 
 @dataclass(frozen=True)
@@ -171,38 +179,32 @@ class Batcher(Generic[W, R]):
             quiet = time.monotonic() - self._short_seen > QUIET_S
             budget = self._pace.budget * (LONGER if quiet else 1)
             batch, failed = _taken(self._begun, budget, budget // max(1, len(self._begun)))
-        worked = [(request, parts) for request, parts in batch if new or parts.start < parts.end]
         began = time.monotonic()
         try:
-            if worked:
-                self._do([parts for _, parts in worked])
+            if batch:
+                self._do([parts for _, parts in batch])
         except Exception as error:
-            for request, _ in worked:
+            for request, _ in batch:
                 request.outcome = None, error
-        now = time.monotonic()
-        self._pace.took(sum(part.cost for _, part in batch), now - began)
-        self._answer(batch, new, now)
+        self._answer(batch, new, time.monotonic())
+        self._pace.took(sum(part.cost for _, part in batch), time.monotonic() - began)
         self._batch_began = None
         return [*failed, *(request for request, _ in batch)]
 
     def _answer(self, batch: Sequence[tuple[Request[W, R], Parts[W]]], new: bool, now: float) -> None:
-        """Makes the answers of the requests that a batch completed; puts the others, and all but one long one, back.
-
-        The answer of a long request may take a second to put together. If several are completed together, each is
-        answered in a turn of its own, so that a short request waits for one of them at most.
-        """
-        answered = False
+        """Makes the answers of the requests that a batch completed, and puts the others back."""
         for request, parts in batch:
             complete = parts.end == len(parts.work.costs)
             if new and complete:
                 self._short_seen = now
             request.done, request.moved = parts.end, now
-            if request.outcome is None and complete and (new or not answered):
-                answered = True
-                try:
-                    request.outcome = parts.work.result(), None
-                except Exception as error:
-                    request.outcome = None, error
+            try:
+                if request.outcome is None:
+                    parts.work.put_together(parts.start, parts.end)
+                    if complete:
+                        request.outcome = parts.work.result(), None
+            except Exception as error:
+                request.outcome = None, error
             if request.outcome is None:
                 self._begun.append(request)
 

@@ -12,23 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from metacross.adoption.by_confidence import confident_labels
-from metacross.client.contract import (
-    Adopted,
-    EntitiesAnswer,
-    Entity,
-    Influence,
-    Model,
-    ModelName,
-    Result,
-    Stretch,
-    Support,
-    WordInfluence,
-)
+from metacross.client.contract import Adopted, EntitiesAnswer, Model, ModelName, Result
 from metacross.corpora.sentence import Sentence, sentence_from_words
 from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import RunError
-from metacross.tagging import answers as tagging
-from metacross.tagging.answers import DIGITS, SupportSentence, TaggedEntity, TaggedText
+from metacross.tagging.answers import TaggedText
 from metacross.tagging.factor_cache import CacheFigures
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import Settings, TaggedWindow
@@ -36,8 +24,9 @@ from serve.batcher import Parts
 from serve.examples import ExampleStore, StoredExample
 from serve.examples.uses import UseCounter
 from serve.jobs import Job, Labelled, Refusal
-from serve.places import shown_encoder, shown_place
-from serve.window_parts import WindowPart, window_parts
+from serve.places import shown_encoder
+from serve.results import joined, result
+from serve.window_parts import AnswerPart, WindowPart, answer_parts, window_parts
 
 INFLUENCES = 2000  # characters of a text, at most, whose explanation has influences: they cost most of it
 
@@ -116,7 +105,8 @@ class Engine:
         by_tagger: dict[_Loaded, list[WindowPart]] = {}  # of two, while a new bundle goes live
         for parts in batch:
             if parts.work.possible():
-                by_tagger.setdefault(parts.work.loaded, []).extend(parts.work.parts[parts.start : parts.end])
+                some = by_tagger.setdefault(parts.work.loaded, [])
+                some += (p for p in parts.work.parts[parts.start : parts.end] if isinstance(p, WindowPart))
         for loaded, some in by_tagger.items():
             loaded.tagger.look_up([tagged for part in some if not part.tags for tagged in part.windows])
             windows = [tagged for part in some if part.tags for tagged in part.windows]
@@ -128,6 +118,8 @@ class Engine:
         """Tags the jobs of all requests at once, for callers without a queue."""
         works = [self.begin(jobs) for jobs in requests]
         self.do([Parts(work, 0, len(work.costs)) for work in works])
+        for work in works:
+            work.put_together(0, len(work.costs))
         return [work.result() for work in works]
 
     def label(self, sentences: Sequence[Sentence], language: str) -> Labelled:
@@ -152,7 +144,7 @@ class Tagging:
     Attributes:
         loaded: as given.
         texts: the request's, cut.
-        parts: of the work with their windows.
+        parts: of the work: with their windows, and then with the answers of their sentences.
         costs: of the parts.
     """
 
@@ -161,20 +153,35 @@ class Tagging:
         self.refusal = _unknown_label(loaded.tagger, jobs)
         self._jobs = [] if self.refusal else [_with_types(loaded.tagger, job) for job in jobs]
         self.texts = loaded.tagger.cut([_item(loaded.tagger, job) for job in self._jobs])
-        self.parts = tuple(window_parts(self.texts.by_length()))
+        self.parts: tuple[WindowPart | AnswerPart, ...] = (
+            *window_parts(self.texts.by_length()),
+            *answer_parts(len(self.texts.sentences)),
+        )
         self.costs = tuple(part.cost for part in self.parts)
+        self._found: list[list[Result]] = [  # for each job of its sentences that are put together
+            [] if starts else [loaded.result(job, TaggedText(self.texts.text(number), (), ()))]
+            for number, (job, starts) in enumerate(zip(self._jobs, self.texts.places, strict=True))
+        ]
 
     def possible(self) -> bool:
         """Whether it can be answered; examples may be deleted at any time, and with them neighbours."""
         self.refusal = self.refusal or _too_many_neighbours(self.loaded.tagger, self._jobs)
         return self.refusal is None
 
+    def put_together(self, start: int, end: int) -> None:
+        """Puts together what some sentences are answered, where that is one of these parts."""
+        if self.refusal is not None:
+            return
+        for part in self.parts[start:end]:
+            if isinstance(part, AnswerPart):
+                for number, tagged in self.texts.answers(part.first, part.end):
+                    self._found[number].append(self.loaded.result(self._jobs[number], tagged))
+
     def result(self) -> EntitiesAnswer | Refusal:
-        """The answer, once all parts are done."""
+        """The answer, once all parts are done and put together."""
         if self.refusal is not None:
             return self.refusal
-        tagged = zip(self._jobs, self.texts.answers(), strict=True)
-        return EntitiesAnswer(tuple(self.loaded.result(job, text) for job, text in tagged), self.loaded.name)
+        return EntitiesAnswer(tuple(map(joined, self._found)), self.loaded.name)
 
 
 class Labelling:
@@ -202,6 +209,9 @@ class Labelling:
     def possible(self) -> bool:
         """Whether it can be done: always."""
         return True
+
+    def put_together(self, start: int, end: int) -> None:
+        """Does nothing: all sentences are judged together."""
 
     def result(self) -> Labelled:
         """The labelled sentences, once all parts are done."""
@@ -251,37 +261,8 @@ class _Loaded:
         return set(example.sentence.tags or ()) <= set(self.tagger.tags)
 
     def result(self, job: Job, tagged: TaggedText) -> Result:
-        """What the job asks for, of what was found in its text."""
-        support, plain = None, None
-        if job.explain:
-            support = tuple(map(self._support, tagged.support()))
-            # Without adaptation the answer itself is the plain one.
-            plain = _wanted(job, tagged.plain() if job.adapt else tagged.entities())
-        return Result(
-            text=tagged.text,
-            entities=_wanted(job, tagged.entities()),
-            windows=sum(sentence.windows for sentence in tagged.sentences),
-            adapted=any(sentence.adapted for sentence in tagged.sentences),
-            support=support,
-            plain=plain,
-            missing_shards=tuple(sorted({n for one in tagged.sentences for n in one.missing_shards})) or None,
-        )
-
-    def _support(self, support: SupportSentence) -> Support:
-        return Support(
-            similarity=round(support.similarity, DIGITS),
-            text=support.text,
-            entities=tuple(map(_entity, support.entities)),
-            start=support.start,
-            end=support.end,
-            place=shown_place(support.place, self._corpora),
-            example=None if support.number is None else self._examples.get(support.number),
-            confidence=_shown(support.confidence),
-            language=support.language or None,
-            uncertain=None if support.confidence is None else tuple(Stretch(*span) for span in support.uncertain),
-            voted=support.voted or None,
-            influences=None if support.voted else tuple(map(_influence, support.influences)),
-        )
+        """What the job asks for, of what was found in its text or in some sentences of it."""
+        return result(job, tagged, corpora=self._corpora, example=self._examples.get)
 
 
 def _unknown_label(tagger: AdaptiveTagger, jobs: Sequence[Job]) -> Refusal | None:
@@ -313,26 +294,3 @@ def _item(tagger: AdaptiveTagger, job: Job) -> tuple[str | Sentence, Settings]:
     item = job.text if isinstance(job.text, str) else sentence_from_words(job.text)
     length = len(item) if isinstance(item, str) else len(item.text)
     return item, replace(settings, influences=length <= INFLUENCES)
-
-
-def _wanted(job: Job, entities: Sequence[TaggedEntity]) -> tuple[Entity, ...]:
-    """The entities that the job's threshold and labels let through."""
-    return tuple(
-        entity
-        for entity in map(_entity, entities)  # a score as it is shown is compared, so it may come back as a threshold
-        if (entity.score or 0.0) >= job.threshold and (job.labels is None or entity.label in job.labels)
-    )
-
-
-def _influence(influence: tagging.Influence) -> Influence:
-    words = tuple(WordInfluence(start, end, round(change, DIGITS)) for start, end, change in influence.words)
-    return Influence(influence.start, influence.end, round(influence.change, DIGITS), words)
-
-
-def _entity(entity: TaggedEntity) -> Entity:
-    return Entity(entity.start, entity.end, entity.text, entity.label, _shown(entity.score))
-
-
-def _shown(number: float | None) -> float | None:
-    """A score as answers have it."""
-    return None if number is None else round(number, DIGITS)

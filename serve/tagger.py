@@ -30,6 +30,7 @@ from serve.prometheus import TaggerMetrics
 from serve.ray_internals import listen_where_ray_does, prefer_same_node
 from serve.source_index import BundleVersion, RemotePool
 from serve.source_shards import open_shards, refuse_other_tags, refuse_other_vectors
+from serve.window_parts import WindowPart
 
 SHORT = 96  # cost of a short request, see `serve.engine`; one that costs more counts for several in a batch
 QUANTUM = 512  # cost of what is done of a new request in its first batch
@@ -115,7 +116,8 @@ class Tagger:
         return_freed_memory()  # of the loading, and of the bundle before
 
     def _do(self, batch: list[Parts[Tagging | Labelling]]) -> None:
-        windows = sum(part.tags for parts in batch for part in parts.work.parts[parts.start : parts.end])
+        some = (part for parts in batch for part in parts.work.parts[parts.start : parts.end])
+        windows = sum(isinstance(part, WindowPart) and part.tags for part in some)
         self._metrics.batch(len(batch), windows, waiting=len(self._batches))
         self._engine.do(batch)
         figures = self._engine.cache_figures

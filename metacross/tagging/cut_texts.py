@@ -7,8 +7,11 @@ Shapes: W words, C tags.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, islice
 
 import torch
 from torch import Tensor
@@ -42,10 +45,27 @@ class CutTexts:
     tags: Sequence[str]
     temperature: float
 
-    def answers(self) -> list[TaggedText]:
-        """Each item's answer. All windows have to be tagged."""
-        found = tagged_sentences(self.sentences, self._by_sentence(), self.tags, temperature=self.temperature)
-        return tagged_texts(self.items, self.places, found)
+    def answers(self, first: int, end: int) -> Iterator[tuple[int, TaggedText]]:
+        """What some sentences are answered: the number of each item that they are of, and its text with these alone.
+
+        Args:
+            first: the number of the first of these sentences.
+            end: the number behind the last one. All windows of these sentences have to be tagged.
+        """
+        some, windows = self.sentences[first:end], self._by_sentence[first:end]
+        tagged = tagged_sentences(some, windows, self.tags, temperature=self.temperature)
+        firsts = [0, *accumulate(map(len, self.places))]  # each item's first sentence
+        number = bisect_right(firsts, first) - 1
+        while first < end:
+            last = min(end, firsts[number + 1])
+            if last > first:
+                starts = self.places[number][first - firsts[number] : last - firsts[number]]
+                yield number, TaggedText(self.text(number), tuple(islice(tagged, last - first)), tuple(starts))
+            first, number = last, number + 1
+
+    def text(self, number: int) -> str:
+        """The text of an item, by its number."""
+        return _text(self.items[number][0])
 
     def by_length(self) -> list[TaggedWindow]:
         """All windows in the order to tag them in, if only a few are tagged at a time.
@@ -57,8 +77,9 @@ class CutTexts:
     def probabilities(self) -> list[Tensor]:
         """Tag probabilities (W, C) of each sentence's words. All windows have to be tagged."""
         empty = torch.empty(0, len(self.tags))
-        return [torch.cat([empty, *(tagged.chosen_WC for tagged in own)]) for own in self._by_sentence()]
+        return [torch.cat([empty, *(tagged.chosen_WC for tagged in own)]) for own in self._by_sentence]
 
+    @cached_property
     def _by_sentence(self) -> list[list[TaggedWindow]]:
         by_sentence: list[list[TaggedWindow]] = [[] for _ in self.sentences]
         for tagged in self.windows:
@@ -94,10 +115,10 @@ def tagged_texts(
         tagged: the answers of the sentences that it gave.
     """
     return [
-        TaggedText(
-            item.text if isinstance(item, Sentence) else item,
-            tuple(next(tagged) for _ in starts),
-            tuple(starts),
-        )
+        TaggedText(_text(item), tuple(islice(tagged, len(starts))), tuple(starts))
         for (item, _), starts in zip(items, places, strict=True)
     ]
+
+
+def _text(item: str | Sentence) -> str:
+    return item.text if isinstance(item, Sentence) else item

@@ -21,6 +21,12 @@ class Numbers:
             raise ValueError("less than nothing")
         self.costs = numbers
         self.doubled: list[int] = []
+        self.together: list[tuple[int, int]] = []
+
+    def put_together(self, start: int, end: int) -> None:
+        if 19 in self.costs[start:end]:
+            raise ValueError("19")
+        self.together.append((start, end))
 
     def result(self) -> list[int]:
         if 17 in self.costs:
@@ -124,30 +130,17 @@ def test_many_long_requests_do_not_hold_up_a_short_one() -> None:
     assert later.batches[1] == [(1,)]
 
 
-def test_long_requests_that_end_together_are_answered_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Doubling()
-    turns: list[str] = []
+def test_a_request_is_put_together_batch_by_batch_and_fails_alone() -> None:
+    work, requests = Doubling(), [Numbers(4, 4, 4), Numbers(4, 19, 4), Numbers(1)]
 
-    def result(numbers: Numbers) -> list[int]:
-        turns.append("answer" if len(numbers.costs) == 2 else "short answer")
-        return numbers.doubled
-
-    def do(batch: list[Parts[Numbers]]) -> None:
-        turns.append("batch")
-        work(batch)
-
-    async def run() -> list[list[int]]:
-        batches = batcher(do, most=10**6)
-        long = [asyncio.create_task(asked(batches, 8, 1)) for _ in range(3)]
-        await asyncio.to_thread(work.begun.wait, 10)
+    async def run() -> list[list[int] | BaseException]:
+        batches = batcher(work, most=10**6)
         work.go.set()
-        short = asyncio.create_task(asked(batches, 1))
-        return await asyncio.gather(*long, short)
+        return await asyncio.gather(*(batches(lambda one=one: one) for one in requests), return_exceptions=True)  # type: ignore[misc]
 
-    monkeypatch.setattr(Numbers, "result", result)
-    assert asyncio.run(run()) == [[16, 2]] * 3 + [[2]]
-    assert turns == ["batch", "batch", "short answer", "batch", "answer", "answer", "answer"], turns
-    assert len(work.batches) == 3, "nothing was done for those that had only to be answered"
+    first, second, third = asyncio.run(run())
+    assert (first, third) == ([8, 8, 8], [2]) and str(second) == "19"
+    assert requests[0].together == [(0, 2), (2, 3)] and requests[1].together == [(0, 1)]
 
 
 def test_batches_of_long_requests_are_longer_until_a_short_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from serve.batcher import Parts
 from serve.engine import Engine, Labelling, Tagging
 from serve.examples import ExampleStore, Said
 from serve.jobs import Job, Refusal
+from serve.window_parts import ANSWERED, AnswerPart, WindowPart
 from tests.helpers.adoption import TEXT, other_theta
 
 LONG = " ".join(f"Anna Berg met Otto Klein in place number {number} of Oslo and left" for number in range(12)) + "."
@@ -39,6 +40,17 @@ def slices(work: Tagging | Labelling, size: int) -> list[Parts[Any]]:
     return [Parts(work, start, end) for start, end in itertools.pairwise(ends)]
 
 
+def of_windows(work: Tagging | Labelling) -> list[WindowPart]:
+    return [part for part in work.parts if isinstance(part, WindowPart)]
+
+
+def done(engine: Engine, *batch: Parts[Any]) -> None:
+    """Does a batch as a queue does."""
+    engine.do(batch)
+    for parts in batch:
+        parts.work.put_together(parts.start, parts.end)
+
+
 def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert [(e.start, e.end, e.label) for e in one.entities] == [(e.start, e.end, e.label) for e in other.entities]
@@ -51,7 +63,7 @@ def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
 def test_windows_of_like_length_are_tagged_together(engine: Engine) -> None:
     works = (engine.begin(JOBS), engine.begin_labels([sentence_from_text(text) for text in (LONG, TEXT)], "en"))
     for work in works:
-        windows = [tagged for part in work.parts if part.tags for tagged in part.windows]
+        windows = [tagged for part in of_windows(work) if part.tags for tagged in part.windows]
         lengths = [(tagged.settings.adapt, len(tagged.window)) for tagged in windows]
         assert lengths == sorted(lengths) and len(set(lengths)) > 1
         assert sorted(map(id, windows)) == sorted(map(id, work.texts.windows))
@@ -63,18 +75,41 @@ def test_slices_change_no_answer(engine: Engine, size: int) -> None:
     work, other = engine.begin(JOBS), engine.begin([Job("Jan Smit left Lima. " * 40)])
     assert len(work.costs) > 12 and min(work.costs) > 0
     for one, beside in zip(slices(work, size), slices(other, 1), strict=False):
-        engine.do([one, beside])
+        done(engine, one, beside)
     found = work.result()
     assert isinstance(expected, EntitiesAnswer) and isinstance(found, EntitiesAnswer)
     assert expected.results[1].windows > 3, "one sentence in several windows"
     same(found.results, expected.results)
 
 
+def test_a_long_answer_is_put_together_in_parts(engine: Engine) -> None:
+    """They end anywhere in a text; a text without sentences has no part, and an answer."""
+    texts = [TEXT, "Jan Smit left Lima. " * (2 * ANSWERED), " \n", "Eva stayed."]
+    work = engine.begin([Job(text, explain=True) for text in texts])
+    answered = [(part.first, part.end) for part in work.parts if isinstance(part, AnswerPart)]
+    assert len(answered) == 3 and answered[0] == (0, ANSWERED) and answered[-1][1] == len(work.texts.sentences)
+    for part in slices(work, 1):
+        done(engine, part)
+    found = work.result()
+    assert isinstance(found, EntitiesAnswer)
+    assert [result.text for result in found.results] == texts
+    alone = [engine.answer([[Job(text, explain=True)]])[0] for text in (TEXT, " \n", "Eva stayed.")]
+    for number, one in zip((0, 2, 3), alone, strict=True):
+        assert isinstance(one, EntitiesAnswer)
+        same([found.results[number]], one.results)
+    long = found.results[1]
+    assert long.windows == 2 * ANSWERED and long.adapted
+    starts = [support.start for support in long.support or ()]
+    assert starts == sorted(starts) and set(starts) >= {20 * number for number in range(2 * ANSWERED)}
+    assert long.plain is not None
+    assert all(long.text[e.start : e.end] == e.text for e in (*long.entities, *long.plain))
+
+
 def test_slices_change_no_label(engine: Engine, tiny_bundle: Path) -> None:
     sentences = [sentence_from_text(text) for text in [*TEXT.split("\n"), LONG]]
     work = engine.begin_labels(sentences, "de")
     for part in slices(work, 2):
-        engine.do([part])
+        done(engine, part)
     tagger = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu")
     bound = tagger.config.serve.label_confidence
     expected = label_by_confidence(tagger, sentences, language="de", bound=bound)
@@ -89,11 +124,11 @@ def test_a_request_ends_by_the_bundle_that_it_began_with(engine: Engine, tiny_bu
     (expected,) = engine.answer([JOBS])
     work = engine.begin(JOBS)
     first, *others = slices(work, 3)
-    engine.do([first])
+    done(engine, first)
     engine.load(str(other_theta(tiny_bundle, tmp_path / "other")))
     later = engine.begin(JOBS)
     for part, newer in zip(others, slices(later, 3), strict=False):
-        engine.do([part, newer])
+        done(engine, part, newer)
     found = work.result()
     assert isinstance(expected, EntitiesAnswer) and isinstance(found, EntitiesAnswer)
     assert found.model == expected.model != later.loaded.name
@@ -106,10 +141,10 @@ def test_neighbours_that_were_deleted_meanwhile_refuse_their_request_alone(engin
     all_of_them = engine.model().source_sentences + 1
     work, other = engine.begin([Job(TEXT, neighbours=all_of_them)]), engine.begin([Job(TEXT)])
     first, *others = slices(work, 1)
-    engine.do([first])
+    done(engine, first)
     engine.store.delete(added.example.id)
     for part, beside in zip(others, slices(other, 1), strict=False):
-        engine.do([part, beside])
+        done(engine, part, beside)
     refusal = work.result()
     assert isinstance(refusal, Refusal) and f"neighbours={all_of_them}" in refusal.detail
 
@@ -131,14 +166,14 @@ def test_neighbours_that_were_looked_up_ahead_are_those_of_the_moment(
     (old,) = engine.store.add([sentence_from_words(["Eva", "left"], ["B-PER", "O"])], [""])
     texts = [f"Zoe Quist left place {number}." for number in range(6)]
     work = engine.begin([Job(text, explain=True, neighbours=all_of_them) for text in texts])
-    assert [part.tags for part in work.parts] == [False, *[True] * 6]
+    assert [part.tags for part in of_windows(work)] == [False, *[True] * 6]
     first, second = Parts(work, 0, 3), slices(work, 1)[3:]
-    engine.do([first])
+    done(engine, first)
     assert searched == [6]
     engine.store.delete(old.example.id)
     (new,) = engine.store.add([sentence_from_words(["Jan", "stayed"], ["B-PER", "O"])], [""])
     for part in second:
-        engine.do([part])
+        done(engine, part)
     assert searched == [6, *[1] * 4]
     answer = work.result()
     assert isinstance(answer, EntitiesAnswer)
