@@ -53,7 +53,11 @@ def _no_nul(text: str) -> str:
     return text
 
 
-Sought = Annotated[Text, AfterValidator(_no_nul), Field(min_length=1, max_length=1000)]
+Sought = Annotated[
+    Text,
+    AfterValidator(_no_nul),
+    Field(min_length=1, max_length=1000, json_schema_extra={"pattern": r"^[^\u0000]*$"}),
+]
 Time = Annotated[
     datetime,
     BeforeValidator(_begins_with_a_date),
