@@ -39,6 +39,7 @@ class Found:
 
     proxy: str
     floors: dict[int, Seen] = field(default_factory=dict)  # of /healthz, by the number of clients
+    in_process: dict[str, list[float]] = field(default_factory=dict)  # texts a second by way, one figure a repeat
     blocks: list[Block] = field(default_factory=list)
     warm_up_errors: dict[str, int] = field(default_factory=dict)
 
@@ -50,6 +51,11 @@ class Found:
         """Adapted over plain, within each repeat."""
         pairs = zip(self.of(clients, "adapted"), self.of(clients, "plain"), strict=True)
         return [figure(a.seen) / (figure(b.seen) or float("nan")) for a, b in pairs]
+
+    def of_in_process(self, clients: int, way: str) -> list[float]:
+        """Requests a second over the rate of a tagger without a service, within each repeat."""
+        pairs = zip(self.of(clients, way), self.in_process[way], strict=True)
+        return [block.seen.rate / rate for block, rate in pairs]
 
     def part_ms(self, clients: int, way: str, part: str) -> float:
         """Mean ms a request that went into a part."""
@@ -71,7 +77,8 @@ def floor_lines(found: Found) -> list[str]:
 def latency_table(every: Sequence[Found]) -> Table:
     """Rates are medians over the repeats, percentiles are of all requests of all repeats."""
     ratios = ("requests/s, adapted / plain", "p50, adapted / plain")
-    table = Table("proxy", "clients", "way", "requests/s", "p50, ms", "p95, ms", "p99, ms", *ratios, "errors")
+    rates = ("requests/s", "of in process")
+    table = Table("proxy", "clients", "way", *rates, "p50, ms", "p95, ms", "p99, ms", *ratios, "errors")
     for found in every:
         for clients in CLIENTS:
             for way, adapted in WAYS.items():
@@ -86,6 +93,7 @@ def latency_table(every: Sequence[Found]) -> Table:
                     str(clients),
                     way,
                     spread([one.rate for one in seen], ".1f"),
+                    spread(found.of_in_process(clients, way), ".2f"),
                     *(f"{percentile(latencies, percent):.1f}" for percent in (50, 95, 99)),
                     *compared,
                     str(sum(sum(one.errors.values()) for one in seen)),

@@ -12,7 +12,8 @@ Serve reads its proxy's settings when it starts. So each proxy has its own servi
 different proxies are not taken side by side, unlike those of the two ways.
 
 The floor is what a request to /healthz takes, which no Tagger sees: the clients, the proxy and the HTTP interface. The
-clients' own processor time per request is printed beside it.
+clients' own processor time per request is printed beside it. The ceiling is what a tagger in this process does with the
+same texts in full batches, by one thread, in the same repeat, while nothing is asked of the service.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +32,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 
@@ -38,12 +41,14 @@ from benchmarks.http_report import CLIENTS, WAYS, Block, Found, draw, floor_line
 from benchmarks.http_service import observed, stages_ms, start, stop
 from benchmarks.machine import machine
 from benchmarks.serving import batches_of
+from metacross import AdaptiveTagger
 from metacross.bundle import check_bundle
 from metacross.errors import UserError
 
 PROXIES: dict[str, dict[str, str]] = {
     "default": {},
     "HAProxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
+    "HAProxy, throughput": {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
 }  # name -> environment
 SETTINGS = {
     "serve.device": "cpu",
@@ -90,6 +95,22 @@ class Service:
         return self.send(requests, clients, f'"adapted":{json.dumps(adapt)}'.encode())
 
 
+class InProcess:
+    """A tagger in this process, with what the service's Tagger has."""
+
+    def __init__(self, bundle: Path) -> None:
+        torch.set_num_threads(1)
+        overrides = [f"{name}={SETTINGS[name]}" for name in ("serve.device", "serve.factor_cache_mb")]
+        self._tagger = AdaptiveTagger.from_pretrained(bundle, overrides=overrides)
+
+    def rate(self, texts: Sequence[str], way: str) -> float:
+        """Texts a second, in batches as large as those of the service are when enough requests wait."""
+        size, began = self._tagger.config.serve.batch_requests, time.perf_counter()
+        for first in range(0, len(texts), size):
+            self._tagger.tag_texts(texts[first : first + size], adapt=WAYS[way])
+        return len(texts) / (time.perf_counter() - began)
+
+
 @contextmanager
 def environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Variables of this process, for those that it starts inside."""
@@ -112,11 +133,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def measure(service: Service, proxy: str, texts: Sequence[Sequence[str]], console: Console) -> Found:
+def measure(
+    service: Service, ceiling: InProcess, proxy: str, texts: Sequence[Sequence[str]], console: Console
+) -> Found:
     """Measures a service that has started.
 
     Args:
         service: the service.
+        ceiling: a tagger without a service.
         proxy: the proxy in front of it.
         texts: for every repeat its texts.
         console: where progress is printed.
@@ -125,6 +149,8 @@ def measure(service: Service, proxy: str, texts: Sequence[Sequence[str]], consol
     distinct = sorted({text for repeat in texts for text in repeat})
     console.print(f"{proxy}: warming up with {len(distinct)} texts")
     errors: Counter[str] = Counter()
+    for way in WAYS:
+        ceiling.rate(distinct, way)
     for clients in CLIENTS:
         for way in WAYS:
             errors.update(service.ask(distinct, clients, way).errors)
@@ -134,6 +160,8 @@ def measure(service: Service, proxy: str, texts: Sequence[Sequence[str]], consol
     found.warm_up_errors = dict(errors)
     for repeat, some in enumerate(texts):
         console.print(f"{proxy}: repeat {repeat + 1} of {len(texts)}")
+        for way in WAYS:
+            found.in_process.setdefault(way, []).append(ceiling.rate(some, way))
         for clients in CLIENTS:
             for way in reversed(WAYS) if repeat % 2 else WAYS:
                 before = service.observed()
@@ -164,11 +192,12 @@ def main(
     print("; ".join(f"{key} {value}" for key, value in about.items()))
     console, progress = Console(width=150), Console(stderr=True)
     every: list[Found] = []
+    ceiling = InProcess(bundle)
     failed: dict[str, str] = {}
     for proxy in PROXIES:
         try:
             with Service(bundle.absolute(), proxy) as service:
-                every.append(measure(service, proxy, texts, progress))
+                every.append(measure(service, ceiling, proxy, texts, progress))
         except Exception as error:  # that a proxy does not run here is a result
             failed[proxy] = f"{type(error).__name__}: {error}"
             print(f"{proxy}: did not run: {failed[proxy]}")

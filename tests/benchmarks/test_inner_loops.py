@@ -324,7 +324,7 @@ def test_requests_are_shared_by_the_clients() -> None:
 
 
 def test_report_over_http(tmp_path: Path) -> None:
-    found = Found("default")
+    found = Found("default", in_process={way: [200.0, 50.0] for way in WAYS})
     for repeat in range(2):
         for clients in CLIENTS:
             for way, adapted in WAYS.items():
@@ -333,8 +333,9 @@ def test_report_over_http(tmp_path: Path) -> None:
                 found.blocks.append(Block(repeat, clients, way, seen, dict.fromkeys(PARTS, ms / 6), 1, 0))
     assert found.ratios(8, lambda s: s.ms(50)) == pytest.approx([1.5, 1.5])
     assert found.ratios(8, lambda s: s.rate) == pytest.approx([2 / 3, 2 / 3])
+    assert found.of_in_process(64, "plain") == pytest.approx([1 / 4, 1 / 2])
     assert found.part_ms(8, "adapted", "tag") == pytest.approx(7.5)
-    failed = [Found("none"), found]
+    failed = [Found("none", in_process=found.in_process), found]
     failed[0].blocks = [
         Block(b.repeat, b.clients, b.way, Seen(1.0, 0.0, [], {"OSError": 2}), b.stages, 0, 0) for b in found.blocks
     ]
