@@ -42,7 +42,7 @@ def main() -> None:
     """Run the demo; METACROSS_DEMO_SVG names a file that gets a picture of its output."""
     from metacross import AdaptiveTagger
     from metacross.cli.display import Display
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.corpora.reader import read_corpus
     from metacross.ray_training.driver import train
     from metacross.tagging.evaluation import evaluate

@@ -26,7 +26,8 @@ from metacross.adoption.text import TargetText, read_texts
 from metacross.adoption.voting_words import voting_words
 from metacross.adoption.work import Work
 from metacross.bundle import Bundle, load_bundle, refuse_learned_keys, refuse_other_content
-from metacross.config import FILE_NAME, Config, load_config
+from metacross.config import Config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast, named_device
 from metacross.encoder.rows import trunk_states

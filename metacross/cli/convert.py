@@ -42,7 +42,7 @@ def convert(
     metacross convert samples/en/dev.conll dev.jsonl --to jsonl
     metacross convert samples/en/dev.conll - --to conllu --scheme iobes 'data.tag_map={ORG: O}'
     """  # noqa: D301  # \b keeps the lines apart
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.corpora.conversion import write_corpus
     from metacross.corpora.from_config import read_configured
 

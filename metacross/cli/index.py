@@ -39,7 +39,7 @@ def index(
     from rich.console import Console
 
     from metacross.cli.display import Display
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.indexing.on_ray import prepare_on_ray
     from metacross.retrieval.index_shard import read_shards
 

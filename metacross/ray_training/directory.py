@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metacross.config import FILE_NAME, Config, TrainConfig, differences, load_config
+from metacross.config import Config, TrainConfig, differences
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.errors import UserError
 from metacross.events import Note, Show
 from metacross.storage import addresses

@@ -22,7 +22,8 @@ import ray
 import torch
 
 from metacross.adoption.text import read_texts
-from metacross.config import FILE_NAME, Config, load_config
+from metacross.config import Config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.from_config import read_configured, read_source
 from metacross.corpora.refusals import refuse_unknown_types, require_entities
 from metacross.encoder.device import pick_device

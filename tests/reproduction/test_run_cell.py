@@ -11,7 +11,8 @@ import torch
 
 from metacross.adoption import adopt
 from metacross.bundle import load_bundle
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import sentence_from_words
 from metacross.errors import UserError
