@@ -18,6 +18,7 @@ from metacross.corpora.formats.writing import FolderFormat, Format, FormatName, 
 from metacross.corpora.scheme_writer import Scheme
 from metacross.errors import UserError
 from metacross.storage.files import temporary_name
+from metacross.wording import counted
 
 if TYPE_CHECKING:
     from metacross.corpora.reader import Corpus
@@ -63,13 +64,16 @@ def convert(
         written = write_corpus(corpus, path, form, scheme=scheme)
     for oddity in written.oddities:
         say(f"{out}: {oddity}")
-    say(f"wrote {out}: {to}, {written.items} {written.unit}, {written.entities} entities")
+    say(f"wrote {out}: {to}, {counted(written.items, written.unit)}, {counted(written.entities, 'entities')}")
 
 
 def _description(corpus: Corpus) -> str:
     """What was read, in one line."""
-    parts = [corpus.format, corpus.scheme, *([f"{len(corpus.documents)} documents"] if corpus.documents else [])]
-    parts += [f"{len(corpus.sentences)} sentences", *(f"{kind} {number}" for kind, number in corpus.counts.items())]
+    parts = [corpus.format, corpus.scheme, *([counted(len(corpus.documents), "documents")] if corpus.documents else [])]
+    parts += [
+        counted(len(corpus.sentences), "sentences"),
+        *(f"{kind} {number}" for kind, number in corpus.counts.items()),
+    ]
     parts += [f"{kind} {number} (dropped)" for kind, number in corpus.dropped.items()]
     return ", ".join(parts)
 

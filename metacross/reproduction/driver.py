@@ -41,6 +41,7 @@ from metacross.reproduction.suite import Suite, load_suite, method_config
 from metacross.retrieval.source import tag_set
 from metacross.storage.addresses import is_address
 from metacross.storage.files import write_file, write_json
+from metacross.wording import counted
 from metacross.yaml_nodes import read_yaml, write_yaml
 
 SUITE_FILE = "suite.yaml"
@@ -118,7 +119,7 @@ def reproduce(suite: Suite, base: Config, out: Path, *, parallel: int | None = N
     _open(out, suite, base, plan, show)
     failed: dict[str, str] = {}
     if open_cells:
-        show(Note(f"{len(plan.cells)} cells, {len(plan.cells) - len(open_cells)} of them done before"))
+        show(Note(f"{counted(len(plan.cells), 'cells')}, {len(plan.cells) - len(open_cells)} of them done before"))
         with ray_session() as ours, stop_on_signal(out) as notes:
             given = room(base.train.use_gpu, _cluster(ours), ours=ours, parallel=parallel)
             failed = run_cells(

@@ -14,6 +14,7 @@ from metacross.reproduction.cells import Adoption, Average, Cell, Evaluation, Sa
 from metacross.reproduction.suite import DECIDED, Method, Suite, adoption_config, method_config
 from metacross.storage.files import sha256
 from metacross.sweeps.space import changed_config
+from metacross.wording import counted
 
 # Settings that do not decide what a training cell's result is, or whose files count by their content.
 NOT_IN_DIGEST = {*CHANGEABLE, *DECIDED, "train.storage_path", "retrieval.prepared"} - {"train.seed"}
@@ -127,7 +128,7 @@ def changes(before: Mapping[str, Mapping[str, Any]], plan: Plan) -> list[str]:
             followers += 1
             continue
         lines.append(f"anew: {label} ({', '.join(f'{k}: {flat_old.get(k)} -> {flat.get(k)}' for k in keys)})")
-    return lines + ([f"anew: {followers} cells that need these"] if followers else [])
+    return lines + ([f"anew: {counted(followers, 'cells')} made from these"] if followers else [])
 
 
 def labelled_inputs(plan: Plan) -> dict[str, Mapping[str, Any]]:
@@ -373,7 +374,7 @@ def _sample_label(sample: Sample | None) -> str:
     if sample is None:
         return ""
     part = "" if sample.part == "all" else f" ({sample.part} half)"
-    return f", {sample.size} {sample.language} sentences{part}, draw {sample.draw + 1}"
+    return f", {counted(sample.size, 'sentences')} of {sample.language}{part}, draw {sample.draw + 1}"
 
 
 @cache

@@ -43,7 +43,7 @@ def chain(plan: Plan, label: str) -> Iterator[Cell]:
 
 def test_a_cell_and_all_that_it_needs(plan: Plan, tmp_path: Path) -> None:
     """Half of four sentences are trained on, from the base's weights; the other half is in the index."""
-    cells = list(chain(plan, "measure half, seed 1, es, 4 es sentences, draw 1"))
+    cells = list(chain(plan, "measure half, seed 1, es, 4 sentences of es, draw 1"))
     assert [cell.kind for cell in cells] == ["train", "train", "measure"]
     for cell in cells:
         assert run_cell(cell, tmp_path, device=CPU)
@@ -127,7 +127,7 @@ def test_an_adoption_goes_on_after_a_stop(plan: Plan, tmp_path: Path, monkeypatc
 
 
 def test_sentences_are_adopted(plan: Plan, tmp_path: Path) -> None:
-    *needed, cell = chain(plan, "measure adopted sentences, seed 1, de, 4 de sentences, draw 1")
+    *needed, cell = chain(plan, "measure adopted sentences, seed 1, de, 4 sentences of de, draw 1")
     assert [one.kind for one in needed] == ["train", "adopt"]
     for one in (*needed, cell):
         assert run_cell(one, tmp_path, device=CPU)
@@ -166,7 +166,7 @@ def test_draws(tiny_folder: Path) -> None:
     assert sample(5, 0, "first") == sample(2, 0)
     assert with_entity(sample(5, 0, "second")) == 3
     assert with_entity(sample(1, 0)) == 1
-    with pytest.raises(UserError, match=r"shots\.sizes has 500, but only 24 sentences have an entity"):
+    with pytest.raises(UserError, match=r"shots\.sizes has 500, but there are only 24 sentences with an entity"):
         sample(500, 0)
 
 
