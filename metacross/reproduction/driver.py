@@ -34,7 +34,8 @@ from metacross.ray_training.resources import worker_threads
 from metacross.ray_training.signals import stop_on_signal
 from metacross.reproduction.cells import Cell, Evaluation, Sample, is_done
 from metacross.reproduction.few_shot import drawn
-from metacross.reproduction.plan import Comparison, Plan, changes, labelled_inputs, make_plan
+from metacross.reproduction.plan import Comparison, Plan, changes, labelled_inputs
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.run_cell import STOP_FILE, run_cell
 from metacross.reproduction.scheduling import Ended, run_cells
 from metacross.reproduction.suite import Suite, load_suite, method_config

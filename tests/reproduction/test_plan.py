@@ -9,7 +9,8 @@ import pytest
 
 from metacross.config import Config
 from metacross.reproduction.cells import Adoption, Average, Cell, Evaluation, Training
-from metacross.reproduction.plan import Figure, Plan, changes, labelled_inputs, make_plan
+from metacross.reproduction.plan import Figure, Plan, changes, labelled_inputs
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.suite import Suite, load_suite
 
 

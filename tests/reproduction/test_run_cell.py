@@ -19,7 +19,8 @@ from metacross.errors import UserError
 from metacross.events import Event, Preparation, StepsDone
 from metacross.reproduction.cells import Cell, Sample, folder_of, is_done, seconds_of
 from metacross.reproduction.few_shot import drawn, write_sample
-from metacross.reproduction.plan import Plan, make_plan
+from metacross.reproduction.plan import Plan
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.run_cell import RESULT_FILE, STOP_FILE, run_cell
 from metacross.reproduction.suite import Suite
 from metacross.training import checkpoint, loop
