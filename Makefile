@@ -12,7 +12,7 @@ BIN := .venv/bin
 # constraints.txt has the version of every package, also of those that others bring along.
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 # Packages that mypy checks.
-TYPED := metacross serve benchmarks
+TYPED := metacross serve benchmarks samples
 # torch is installed first and alone, so that only torch and its dependencies are looked up in TORCH_INDEX.
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 

@@ -31,7 +31,8 @@ from rich.console import Console
 
 from metacross.background import repeated
 from metacross.cli.display import clock
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import Sentence, entities
 from metacross.errors import UserError

@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import machine
 from metacross import AdaptiveTagger
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.corpora.reader import read_corpus
 from metacross.encoder.device import named_device
 from metacross.retrieval.index import VectorIndex

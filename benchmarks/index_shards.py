@@ -29,7 +29,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.corpora.from_config import read_source
 from metacross.indexing.parts import sentence_table
 from metacross.indexing.window_encoder import WindowEncoder

@@ -37,7 +37,7 @@ from benchmarks.ratios import ratio
 from metacross import AdaptiveTagger
 from metacross.algorithm import episode_losses, tag
 from metacross.bundle import load_bundle
-from metacross.config import FILE_NAME, load_config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import Sentence, sentence_from_text
 from metacross.corpora.words import split_sentences

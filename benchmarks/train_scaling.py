@@ -34,7 +34,8 @@ from benchmarks.inputs import RANDOM_TAGS, MetaBatch, example, make_classifier
 from benchmarks.machine import machine
 from benchmarks.scaling_model import LINKS, WORKERS, Gpu, imbalance
 from benchmarks.scaling_report import FROZEN, LARGER, PAIR, Step, draw, measured_table, model_tables, tasks
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.encoder.model import TagModel
 from metacross.encoder.windows import Window
 from metacross.errors import UserError

@@ -30,7 +30,8 @@ from safetensors.torch import load_model, save_model
 from transformers import PreTrainedTokenizerBase
 
 from metacross.adopted import AdoptedLanguage, read_adopted, write_adopted
-from metacross.config import Config, differences, load_config
+from metacross.config import Config, differences
+from metacross.config_loading import load_config
 from metacross.corpora.sentence import MachineLabels, Sentence
 from metacross.encoder.loading import load_encoder, load_tokenizer
 from metacross.encoder.model import TagModel

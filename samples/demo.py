@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from metacross.tagging.answers import TaggedEntity
+    from metacross.tagging.answers import TaggedEntity, TaggedText
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path("runs", "demo")  # below ROOT: a run for each method, and `bundle`, which leads to the last one's
@@ -42,7 +42,7 @@ def main() -> None:
     """Run the demo; METACROSS_DEMO_SVG names a file that gets a picture of its output."""
     from metacross import AdaptiveTagger
     from metacross.cli.display import Display
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.corpora.reader import read_corpus
     from metacross.ray_training.driver import train
     from metacross.tagging.evaluation import evaluate
@@ -69,12 +69,7 @@ def main() -> None:
     bundle.symlink_to(Path(method, "bundle"))
     console.print(results_table(results))
     console.rule("three sentences, and the English ones that shaped the answers")
-    for text, tagged in zip(SENTENCES, tagger.tag_texts(SENTENCES, explain=True), strict=True):
-        console.print(coloured(text, tagged.entities()))
-        for support in tagged.support():
-            similarity = Text(f"   {support.similarity:.3f}  ", style="dim")
-            console.print(similarity + coloured(support.text, support.entities))
-        console.print()
+    print_answers(console, tagger.tag_texts(SENTENCES, explain=True))
     console.print(f"Done in {time.monotonic() - began:.0f} s. The corpus is tiny: docs/results.md has real ones.")
     console.print()
     console.print(NEXT.format(bundle=bundle), soft_wrap=True, end="")  # lines stay whole, to be copied
@@ -111,13 +106,23 @@ def results_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) ->
     return table
 
 
+def print_answers(console: Console, answers: Sequence[TaggedText]) -> None:
+    """Prints texts with their entities, and below each the labelled sentences that its answer was adapted to."""
+    for answer in answers:
+        console.print(coloured(answer.text, answer.entities()))
+        for support in answer.support():
+            similarity = Text(f"   {support.similarity:.3f}  ", style="dim")
+            console.print(similarity + coloured(support.text, support.entities))
+        console.print()
+
+
 def coloured(text: str, entities: Sequence[TaggedEntity]) -> Text:
     """The text with its entities coloured and named."""
     out, at = Text(), 0
     for entity in entities:
         out.append(text[at : entity.start])
-        out.append(entity.text, style=COLOURS.get(entity.type, "bold"))
-        out.append(f" {entity.type}", style="dim")
+        out.append(entity.text, style=COLOURS.get(entity.label, "bold"))
+        out.append(f" {entity.label}", style="dim")
         at = entity.end
     out.append(text[at:])
     return out

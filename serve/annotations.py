@@ -14,6 +14,7 @@ from metacross.corpora.languages import main_language
 from metacross.corpora.sentence import EntitySpan, Sentence, entities, sentence_from_text, sentence_from_words, tags_of
 from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import UserError
+from metacross.wording import counted
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -93,7 +94,9 @@ def with_tags(sentence: Sentence, tags: Sequence[str], *, labels: Collection[str
     """The sentence with these tags in place of those that it has; arguments and errors as for `sentence_of_words`."""
     words = sentence.words
     if len(tags) != len(words):
-        raise UserError(f"found {len(words)} words and {len(tags)} tags; expected as many of both.")
+        raise UserError(
+            f"found {counted(len(words), 'words')} and {counted(len(tags), 'tags')}; expected as many of both."
+        )
     for number, (tag, as_iob2) in enumerate(zip(tags, tags_of(entities(tags), len(words)), strict=True), 1):
         if tag != as_iob2:
             raise UserError(

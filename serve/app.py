@@ -19,7 +19,8 @@ import ray
 from ray import serve as ray_serve
 from ray.serve.config import BackpressureConfig
 
-from metacross.config import Config, ServeConfig, load_config
+from metacross.config import Config, ServeConfig
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.ray_session import cluster_resources
 from metacross.retrieval.index_shard import read_shards

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
-from metacross.config import Config, ServeConfig, load_config
+from metacross.config import Config, ServeConfig
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.yaml_nodes import read_yaml

@@ -22,7 +22,8 @@ from ray.serve.handle import DeploymentHandle
 from metacross import json_logs
 from metacross.bundle import check_bundle, refuse_learned_keys
 from metacross.cli.terminal import reporting, say
-from metacross.config import FILE_NAME, ServeConfig, load_config
+from metacross.config import ServeConfig
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.errors import RunError, UserError, first_line
 from metacross.ray_internals import signals_kept
 from metacross.ray_session import ray_session

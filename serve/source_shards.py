@@ -26,6 +26,7 @@ from metacross.errors import UserError
 from metacross.retrieval.index_shard import IndexShard, ShardsFacts, read_shards, shard_folder, shards_digest
 from metacross.retrieval.sharded import ShardedIndex
 from metacross.tagging.tagger import AdaptiveTagger
+from metacross.wording import counted
 from serve.logs import log_with_serve
 from serve.memory import return_freed_memory
 from serve.ray_internals import listen_where_ray_does
@@ -108,7 +109,9 @@ class SourceShard:
             raise OtherVersionError(f"{path} is another index by now ({now.digest}, not {version.digest}).")
         records = read_shards(path)["shards"]
         if self._number >= len(records):
-            raise UserError(f"{path} has {len(records)} shards, and no number {self._number}. Start the service anew.")
+            raise UserError(
+                f"{path} has {counted(len(records), 'shards')}, and no number {self._number}. Start the service anew."
+            )
         return IndexShard.open(shard_folder(path, self._number), records[self._number], use_gpu=self._use_gpu)
 
 
@@ -201,7 +204,8 @@ def open_shards(handles: Sequence[DeploymentHandle[Any]], path: str, *, rerank: 
     facts = read_shards(Path(path))
     if len(facts["shards"]) != len(handles):
         raise UserError(
-            f"{path} has {len(facts['shards'])} shards, and the service was started with {len(handles)}. Start it anew."
+            f"{path} has {counted(len(facts['shards']), 'shards')}, and the service was started with "
+            f"{len(handles)}. Start it anew."
         )
     shards = RemoteShards(handles, version, partial=partial)
     shards.load()

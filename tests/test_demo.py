@@ -1,12 +1,17 @@
-"""The demo's own directory: it begins anew, and touches nothing else."""
+"""The demo's own directory, which begins anew and touches nothing else, and what it prints of answers."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from rich.console import Console
+
+from metacross.tagging.answers import TaggedEntity
+from metacross.tagging.tagger import AdaptiveTagger
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +54,13 @@ def test_a_run_of_the_users_own_is_left_alone(demo: ModuleType, tmp_path: Path, 
         demo.clear(tmp_path)
     assert (tmp_path / file).exists()
     assert (tmp_path / "base" / "ray_config.yaml").exists()
+
+
+def test_answers_are_printed_with_their_entities_and_support(demo: ModuleType, tiny_bundle: Path) -> None:
+    answers = AdaptiveTagger.from_pretrained(tiny_bundle, device="cpu").tag_texts(demo.SENTENCES, explain=True)
+    console = Console(record=True, width=200)
+    demo.print_answers(console, answers)
+    similarities = re.findall(r"^   -?\d\.\d{3}  ", console.export_text(), re.MULTILINE)
+    assert len(similarities) == sum(len(answer.support()) for answer in answers) > 0
+    robles = TaggedEntity(6, 12, "Robles", "PER")
+    assert demo.coloured("Elena Robles viajó", [robles]).plain == "Elena Robles PER viajó"

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from metacross import AdaptiveTagger
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.event_files import read_events
 from metacross.events import Measurement, Preparation, Start
 from metacross.training import checkpoint

@@ -1,17 +1,22 @@
 # shellcheck shell=bash
 # The service on a cluster's nodes, and clients outside that ask it all the time.
 #
-#   service_deploy BUNDLE           deploys cluster/kuberay's config file with this bundle
+#   service_deploy BUNDLE           checks and deploys cluster/kuberay's config file with this bundle
 #   service_answers HOST            whether it is ready there
 #   service_call HOST PATH [JSON]   what it answers
 #   load_begin HOST...              clients of these hosts begin to ask, two for each
+#   load_wait ANSWERS HOST...       waits until each of these hosts has answered so many requests from now on
 #   load_count SINCE HOST           sets ANSWERS, FAILURES, STALL (seconds without an answer) since a time
 
 service_deploy() { # BUNDLE
+    local check
     sed -e 's|serve.examples: .*|serve.examples: ""|' -e "s|{bundle: .*}|{bundle: $1}|" \
         "$PROJECT/cluster/kuberay/base/serve-config.yaml" >"$SHARED/serve-config.yaml"
-    on outside python3 -m serve.check /srv/metacross/serve-config.yaml >"$WORK/deploy.log"
-    on outside serve deploy --address http://head:8265 /srv/metacross/serve-config.yaml >>"$WORK/deploy.log" 2>&1
+    # The check, which loads the bundle, takes as long as Serve takes to start.
+    on outside python3 -m serve.check /srv/metacross/serve-config.yaml >"$WORK/check.log" 2>&1 &
+    check=$!
+    on outside serve deploy --address http://head:8265 /srv/metacross/serve-config.yaml >"$WORK/deploy.log" 2>&1
+    wait "$check" || { cat "$WORK/check.log" >&2; return 1; }
 }
 
 service_answers() { # HOST
@@ -25,6 +30,17 @@ service_call() { # HOST PATH [JSON]
 
 load_begin() { # HOST...
     on outside python3 /srv/metacross/load.py ask /srv/metacross/load.txt "$@" >"$WORK/load.log" 2>&1 &
+}
+
+load_wait() { # ANSWERS HOST...
+    local answers=$1 since=$EPOCHREALTIME host
+    shift
+    for host in "$@"; do wait_for 120 "$answers answers of $host" _answered "$answers" "$since" "$host"; done
+}
+
+_answered() { # ANSWERS SINCE HOST
+    awk -v answers="$1" -v since="$2" -v host="$3" \
+        '$1 > since && $2 == host && $3 == 200 { found++ } END { exit found < answers }' "$SHARED/load.txt"
 }
 
 load_count() { # SINCE HOST

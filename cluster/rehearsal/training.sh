@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # Trainings that are submitted as jobs, from a host outside of the cluster.
 #
-#   training_begin NAME           submits one
-#   training_step NAME            how far it has come
-#   training_reached NAME STEP    whether it has come so far
-#   training_end                  waits for the job; fails if it does
+#   training_begin NAME [SETTINGS]   submits one; settings of the rehearsal go over those below
+#   training_step NAME               how far it has come
+#   training_reached NAME STEP       whether it has come so far
+#   training_end                     waits for the job; fails if it does
 
 # A tagger of two layers, which learns little: the rehearsal is about the cluster.
 _TRAINING=(
@@ -14,11 +14,11 @@ _TRAINING=(
 _JOB=""
 _JOB_LOG=""
 
-training_begin() { # NAME
+training_begin() { # NAME [SETTINGS]
     _JOB_LOG=$WORK/job-$1.log
     on outside ray job submit --address http://head:8265 --working-dir . \
         --runtime-env /srv/metacross/runtime_env.yaml -- \
-        metacross train "train.name=$1" "${_TRAINING[@]}" >"$_JOB_LOG" 2>&1 &
+        metacross train "train.name=$1" "${_TRAINING[@]}" "${@:2}" >"$_JOB_LOG" 2>&1 &
     _JOB=$!
 }
 

@@ -26,7 +26,8 @@ from metacross.adoption.text import TargetText, read_texts
 from metacross.adoption.voting_words import voting_words
 from metacross.adoption.work import Work
 from metacross.bundle import Bundle, load_bundle, refuse_learned_keys, refuse_other_content
-from metacross.config import FILE_NAME, Config, load_config
+from metacross.config import Config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.sentence import Sentence
 from metacross.encoder.device import autocast, named_device
 from metacross.encoder.rows import trunk_states
@@ -41,6 +42,7 @@ from metacross.tagging.calibration import fit_temperature
 from metacross.tagging.development import read_dev_sentences, tag_dev
 from metacross.tagging.tagger import AdaptiveTagger
 from metacross.tagging.window_tagger import GROUP_PIECES
+from metacross.wording import counted
 
 CHECKPOINT_STEPS = 50  # of a training
 
@@ -274,7 +276,7 @@ class _Adoption:
         self, target: GoldSentences | SoftSentences, source: Sequence[Sentence], folder: Path, *, steps: int, name: str
     ) -> None:
         """Trains theta on sentences of target languages and on those that people labelled in others."""
-        self.show(Note(f"{name}: {len(target.sentences)} sentences, {steps} steps"))
+        self.show(Note(f"{name}: {counted(len(target.sentences), 'sentences')}, {counted(steps, 'steps')}"))
         training = JointTraining(self.bundle.model, target, self._gold(source), self.config, steps=steps, name=name)
         train(training, folder, tags=self.bundle.tags, every=CHECKPOINT_STEPS, show=self.show)
         self._trained = True

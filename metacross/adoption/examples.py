@@ -17,6 +17,7 @@ from metacross.corpora.refusals import refuse_unknown_types, require_entities
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
 from metacross.events import Note, Show
+from metacross.wording import counted
 
 ENOUGH = 10  # sentences of which some should be without an entity
 
@@ -101,7 +102,12 @@ def without_examples(text: TargetText, examples: Sequence[Sentence], show: Show)
             f"labelled. Give other text, or leave out --text {text.language}={text.file}."
         )
     if left_out := len(text.sentences) - len(others):
-        show(Note(f"{text.file}: {left_out} sentences left out that are among the examples of {text.language}"))
+        show(
+            Note(
+                f"{text.file}: {counted(left_out, 'sentences')} left out for being among the examples of "
+                f"{text.language}"
+            )
+        )
     return replace(text, sentences=others)
 
 
@@ -117,7 +123,7 @@ def _read(language: str, file: str, data: DataConfig, tags: Sequence[str], show:
         # Words are given from now on: source.jsonl does not say whether they were found in raw text.
         different.setdefault(_key(sentence), replace(sentence, presplit=True, example_of=language))
     if repeated := len(found) - len(different):
-        show(Note(f"{file}: {repeated} sentences left out that repeat an earlier one"))
+        show(Note(f"{file}: {counted(repeated, 'sentences')} left out for repeating an earlier one"))
     if len(different) >= ENOUGH and all(map(_has_entity, different.values())):
         show(
             Note(
@@ -131,7 +137,9 @@ def _read(language: str, file: str, data: DataConfig, tags: Sequence[str], show:
 def _what_becomes_of(
     language: str, sentences: Sequence[Sentence], before: Sequence[Sentence], kept: Sequence[Sentence]
 ) -> str:
-    text = f"{language}: {len(sentences)} examples, {sum(map(_has_entity, sentences))} of them with an entity"
+    text = (
+        f"{language}: {counted(len(sentences), 'examples')}, {sum(map(_has_entity, sentences))} of them with an entity"
+    )
     if before:
         text += f"; of {len(before)} that the bundle had, {len(kept)} stay and {len(before) - len(kept)} are replaced"
     return text

@@ -10,6 +10,7 @@ from pathlib import Path
 from metacross.adopted import AdoptedLanguage, read_adopted
 from metacross.adoption.labels import DividedText
 from metacross.corpora.sentence import Sentence
+from metacross.wording import counted
 
 
 def new_records(
@@ -74,11 +75,14 @@ def outcome(languages: Sequence[AdoptedLanguage], *, given: Collection[str], tex
     lines = []
     for record in languages:
         if record.language in given:
-            lines.append(f"{record.language}: theta was trained on {record.examples} examples, which may shape answers")
+            lines.append(
+                f"{record.language}: theta was trained on {counted(record.examples, 'examples')}, which may shape "
+                "answers"
+            )
         if record.language in texts:
             lines.append(
-                f"{record.language}: of {record.sentences} sentences theta was trained on {record.distilled}, and "
-                f"{record.kept} of the others may shape answers"
+                f"{record.language}: of {counted(record.sentences, 'sentences')} theta was trained on "
+                f"{record.distilled}, and {record.kept} of the others may shape answers"
             )
     return lines
 

@@ -22,6 +22,7 @@ from metacross.corpora.words import sentence_breaks, split_sentences
 from metacross.errors import UserError
 from metacross.events import Note, Show
 from metacross.sequences import spread
+from metacross.wording import counted
 
 HEAD = 1000  # lines that tell whether a file has a word and its tag a line
 
@@ -83,7 +84,7 @@ def _at_most(most: int, text: TargetText, show: Show) -> TargetText:
     every = len(text.sentences)
     if most >= every:
         return text
-    show(Note(f"{text.file}: {most} of its {every} sentences are taken, spread evenly (adopt.sentences)"))
+    show(Note(f"{text.file}: takes {most} of its {every} sentences, spread evenly (adopt.sentences)"))
     return replace(text, sentences=[text.sentences[i] for i in spread(every, most)])
 
 
@@ -100,7 +101,7 @@ def _read(language: str, file: str, max_words: int, show: Show) -> TargetText:
     if not sentences:
         raise UserError(f"{file}: found no sentence to adopt {language} from; expected text.")
     if repeated := sum(bool(sentence.words) for sentence in found) - len(sentences):
-        show(Note(f"{file}: {repeated} sentences left out that repeat an earlier one"))
+        show(Note(f"{file}: {counted(repeated, 'sentences')} left out for repeating an earlier one"))
     return TargetText(language, file, sentences)
 
 

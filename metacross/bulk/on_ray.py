@@ -33,6 +33,7 @@ from metacross.ray_session import ray_session
 from metacross.sequences import groups
 from metacross.storage.addresses import Mirror, working_copy
 from metacross.storage.files import write_file
+from metacross.wording import counted
 
 PART_ITEMS = 1024  # a lost actor costs at most so much work
 PART_CHARACTERS = 1 << 19
@@ -161,7 +162,7 @@ def _tag_round(parts: Sequence[Part], directory: Parts, source: Source, *, actor
     """Tags parts in a pool of actors, and writes each as it comes back."""
     with ray_session() as ours, quiet():
         taggers = actor_pool("auto", ours=ours, actors=actors)
-        show(Note(f"{taggers.actors} taggers, {'a GPU' if taggers.use_gpu else 'no GPU'} each"))
+        show(Note(f"{counted(taggers.actors, 'taggers')}, {'with' if taggers.use_gpu else 'without'} GPU"))
         rows = [{"name": part.name, "items": pickle.dumps(part.items)} for part in parts]
         tagged = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             TaggerActor,

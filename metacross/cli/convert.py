@@ -18,6 +18,7 @@ from metacross.corpora.formats.writing import FolderFormat, Format, FormatName, 
 from metacross.corpora.scheme_writer import Scheme
 from metacross.errors import UserError
 from metacross.storage.files import temporary_name
+from metacross.wording import counted
 
 if TYPE_CHECKING:
     from metacross.corpora.reader import Corpus
@@ -42,7 +43,7 @@ def convert(
     metacross convert samples/en/dev.conll dev.jsonl --to jsonl
     metacross convert samples/en/dev.conll - --to conllu --scheme iobes 'data.tag_map={ORG: O}'
     """  # noqa: D301  # \b keeps the lines apart
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.corpora.conversion import write_corpus
     from metacross.corpora.from_config import read_configured
 
@@ -63,13 +64,16 @@ def convert(
         written = write_corpus(corpus, path, form, scheme=scheme)
     for oddity in written.oddities:
         say(f"{out}: {oddity}")
-    say(f"wrote {out}: {to}, {written.items} {written.unit}, {written.entities} entities")
+    say(f"wrote {out}: {to}, {counted(written.items, written.unit)}, {counted(written.entities, 'entities')}")
 
 
 def _description(corpus: Corpus) -> str:
     """What was read, in one line."""
-    parts = [corpus.format, corpus.scheme, *([f"{len(corpus.documents)} documents"] if corpus.documents else [])]
-    parts += [f"{len(corpus.sentences)} sentences", *(f"{kind} {number}" for kind, number in corpus.counts.items())]
+    parts = [corpus.format, corpus.scheme, *([counted(len(corpus.documents), "documents")] if corpus.documents else [])]
+    parts += [
+        counted(len(corpus.sentences), "sentences"),
+        *(f"{kind} {number}" for kind, number in corpus.counts.items()),
+    ]
     parts += [f"{kind} {number} (dropped)" for kind, number in corpus.dropped.items()]
     return ", ".join(parts)
 

@@ -26,7 +26,7 @@ def data(
     metacross data nested.tsv data.tag_column=4
     """  # noqa: D301  # \b keeps the lines apart
     from metacross.cli.tables import corpus_table
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.corpora.from_config import read_configured
     from metacross.corpora.reader import summarise
 

@@ -22,6 +22,7 @@ from metacross.events import (
     TrialStart,
     to_json,
 )
+from metacross.wording import counted
 
 PLAIN_SECONDS = 10.0  # between two lines about work in progress, where there is no terminal
 IN_PROGRESS = (Preparation, StepsDone)  # come often
@@ -107,7 +108,7 @@ def describe(event: Event) -> str:
             return f"{event.what}: {event.done} of {event.total}{f', {left}' if left else ''}"
         case Start():
             what = f"going on after step {event.step} of {event.steps}" if event.step else "training"
-            return f"{what} ({event.workers} worker{'s' if event.workers > 1 else ''})"
+            return f"{what} ({counted(event.workers, 'workers')})"
         case StepsDone():
             return f"step {event.step} of {event.steps}: {_pace(event)}"
         case Measurement():

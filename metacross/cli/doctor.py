@@ -47,7 +47,7 @@ def doctor(
     RAY_ADDRESS=auto metacross doctor train.storage_path=/srv/metacross/runs
     ray job submit --working-dir . -- metacross doctor train.storage_path=/srv/metacross/runs
     """  # noqa: D301  # \b keeps the lines apart
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.doctor.examination import examine
 
     settings = load_config(config, overrides or ())

@@ -9,6 +9,7 @@ import typer
 
 from metacross.cli.options import ConfigFiles, Overrides
 from metacross.cli.terminal import print_result, reporting, say
+from metacross.wording import counted
 
 
 @reporting()
@@ -39,7 +40,7 @@ def index(
     from rich.console import Console
 
     from metacross.cli.display import Display
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.indexing.on_ray import prepare_on_ray
     from metacross.retrieval.index_shard import read_shards
 
@@ -47,10 +48,10 @@ def index(
     with Display(Console(stderr=True)) as show:
         facts = prepare_on_ray(settings, out, shards=shards, actors=actors, show=show)
     parts = ", ".join(f"{name} {seconds} s" for name, seconds in facts["seconds"].items())
-    say(f"{facts['sentences']} sentences, {facts['windows']} windows; {parts}")
+    say(f"{counted(facts['sentences'], 'sentences')}, {counted(facts['windows'], 'windows')}; {parts}")
     say(
-        f"index {facts['index']} over {facts['indexed']} windows: recall@{facts['recall_at']} against exact search "
-        f"{facts['recall']:.3f}"
+        f"index {facts['index']} over {counted(facts['indexed'], 'windows')}: recall@{facts['recall_at']} against "
+        f"exact search {facts['recall']:.3f}"
     )
     if shards is not None and (whole := read_shards(out))["quantized"]:
         say(f"with the best {whole['reranked']} re-ranked by their vectors: {whole['recall_reranked']:.3f}")

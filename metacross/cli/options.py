@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metacross.cli.terminal import say
+from metacross.wording import counted
 
 if TYPE_CHECKING:
     from metacross.corpora.sentence import Sentence
@@ -66,5 +67,5 @@ def add_examples(tagger: AdaptiveTagger, files: Sequence[Path]) -> list[Sentence
         added = sum(map(bool, tagger.add_examples(corpus.sentences)))
         for oddity in corpus.oddities:
             say(f"{file}: {oddity}")
-        say(f"{file}: {added} of {len(corpus.sentences)} sentences may shape answers")
+        say(f"{file}: {added} of {counted(len(corpus.sentences), 'sentences')} may shape answers")
     return examples

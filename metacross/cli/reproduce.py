@@ -50,7 +50,7 @@ def reproduce(
     from rich.console import Console
 
     from metacross.cli.display import Display
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.reproduction import driver
     from metacross.reproduction.suite import load_suite
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metacross.tagging.evaluation import mean
+from metacross.wording import counted
 
 if TYPE_CHECKING:
     from metacross.corpora.reader import Summary
@@ -23,7 +24,7 @@ def trials_table(sweep: Sweep) -> Table:
     from metacross.sweeps.report import SHOWN, rows  # brings matplotlib
 
     best = rows(sweep)[:SHOWN]
-    table = Table(box=box.SIMPLE, title=f"the best of {len(sweep.trials)} trials")
+    table = Table(box=box.SIMPLE, title=f"the best of {counted(len(sweep.trials), 'trials')}")
     for name in best[0] if best else ():
         table.add_column(name, no_wrap=name != "error")
     for row in best:
@@ -35,7 +36,8 @@ def comparison_table(directory: Path) -> Table:
     """F1 of a comparison's methods, as its report has them."""
     found = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     table = Table(
-        box=box.SIMPLE, title=f"{escape(found['suite'])}: entity F1 in percent, over {len(found['seeds'])} seeds"
+        box=box.SIMPLE,
+        title=f"{escape(found['suite'])}: entity F1 in percent, over {counted(len(found['seeds']), 'seeds')}",
     )
     columns = [*found["languages"], "mean"]
     table.add_column("")

@@ -16,6 +16,7 @@ import typer
 from metacross.cli.options import Examples, Processes, add_examples
 from metacross.cli.terminal import reporting, say
 from metacross.errors import UserError
+from metacross.wording import counted
 
 if TYPE_CHECKING:
     from metacross.bulk.items import Item
@@ -217,4 +218,4 @@ def _tag_on_ray(
     del tagger
     with Display(Console(stderr=True)) as show:
         parts, before = tag_on_ray(items, out, source, actors=actors, show=show)
-    say(f"{out}: {parts} parts{f', {before} of them from an earlier call' if before else ''}")
+    say(f"{out}: {counted(parts, 'parts')}{f', {before} of them from an earlier call' if before else ''}")

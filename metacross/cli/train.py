@@ -50,7 +50,7 @@ def train(
     if auto_resume and resume:
         raise UserError("--auto-resume finds its run by its name, --resume by its directory: leave out one")
     from metacross.adoption.after_training import refuse_texts
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.ray_session import submission_id
     from metacross.ray_training import driver
 

@@ -47,7 +47,7 @@ def tune(
     from rich.console import Console
 
     from metacross.cli.display import Display
-    from metacross.config import load_config
+    from metacross.config_loading import load_config
     from metacross.ray_session import submission_id
     from metacross.sweeps import driver
 

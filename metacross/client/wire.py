@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from metacross.client.contract import EntitiesAnswer, FieldError, Model, Problem, Result
 from metacross.errors import RunError, UserError
+from metacross.wording import counted
 
 T = TypeVar("T")
 QueryParameters = Mapping[str, int | float | str | list[str]]
@@ -133,7 +134,7 @@ def tag_call(items: Sequence[str] | Sequence[Sequence[str]], options: Mapping[st
     def read(answer: Any) -> list[Result]:
         results = _ENTITIES.validate_python(answer).results
         if len(results) != len(items):
-            raise ValueError(f"{len(results)} results for {len(items)} {key}")
+            raise ValueError(f"{counted(len(results), 'results')} for {counted(len(items), key)}")
         return list(results)
 
     return Call("POST", "v1/entities", read, {key: items, **options})

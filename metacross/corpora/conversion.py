@@ -23,6 +23,7 @@ from metacross.corpora.scheme_writer import Scheme, in_scheme
 from metacross.corpora.sentence import Sentence, entities
 from metacross.corpora.spans import document_of
 from metacross.errors import UserError
+from metacross.wording import counted
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,15 @@ def _compare_documents(before: Sequence[Document], after: Sequence[Document], od
     has_counted = bool(oddities.lines())
     for one, other in zip_longest(before, after):
         if one is None or other is None:
-            raise _refused(before[-1].place, f"would be read as {len(after)} documents in place of {len(before)}")
+            raise _refused(
+                before[-1].place, f"would be read as {counted(len(after), 'documents')} in place of {len(before)}"
+            )
         # Some formats do not tell a text without entities from one that nobody has annotated.
         if one.text == other.text and sorted(one.marked or ()) == sorted(other.marked or ()):
             continue
         if not has_counted:
             raise _refused(one.place, f"would be read as {other.text[:40]!r}, or with other entities")
-        oddities.count("documents that read back with another text or other entities", one.place)
+        oddities.count("documents read back with another text or other entities", one.place)
 
 
 def _refused(place: str, problem: str) -> UserError:

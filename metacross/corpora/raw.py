@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from metacross.errors import UserError
+from metacross.wording import counted
 
 MOST_PROBLEMS = 20
 
@@ -112,7 +113,7 @@ class Oddities:
         """Counts one more of a kind.
 
         Args:
-            what: the kind, as it reads after a number: "empty words left out".
+            what: the kind, as `counted` takes it: "empty words left out".
             place: where this one is; the first one's is shown.
             number: how many there are.
         """
@@ -122,7 +123,7 @@ class Oddities:
     def lines(self) -> list[str]:
         """All of it: the notes, then the counts."""
         counts = [
-            f"{number} {what}" + (f" (first at {place})" if place else "")
+            counted(number, what) + (f" (first at {place})" if place else "")
             for what, (number, place) in self._counts.items()
         ]
         return self._notes + counts

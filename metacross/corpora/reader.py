@@ -26,6 +26,7 @@ from metacross.corpora.source import Source
 from metacross.corpora.spans import document_of, sentences_of, type_name
 from metacross.corpora.words import sentence_breaks
 from metacross.errors import UserError
+from metacross.wording import counted
 
 _MOST_KINDS = 10  # of odd tags that are reported one by one
 _EMPTY = "empty words (nothing that can be seen) left out"
@@ -276,7 +277,7 @@ def _count_odd_tags(converted: Converted, oddities: Oddities) -> None:
     for what, number in shown[:_MOST_KINDS]:
         oddities.count(what, number=number)
     if rest := sum(number for _, number in shown[_MOST_KINDS:]):
-        oddities.count("other tags that are not written as usual", number=rest)
+        oddities.count("other tags not written as usual", number=rest)
     if converted.repaired:
         what = f"tags repaired that broke {converted.scheme}"
         oddities.count(what, converted.first_repair, converted.repaired)
@@ -341,7 +342,7 @@ def _break_up(blocks: list[_Block], max_words: int, oddities: Oddities) -> list[
                 cut += 1
             sentences.append(_Block(words[start:end], [first, *others], lines[start:end]))
     if len(sentences) > len(blocks):
-        oddities.note(f"no sentence breaks: found {len(sentences)} sentences by their punctuation")
+        oddities.note(f"no sentence breaks: found {counted(len(sentences), 'sentences')} by punctuation")
     if cut:
         oddities.count(f"cuts through entities of more than {max_words} words", number=cut)
     return sentences

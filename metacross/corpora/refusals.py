@@ -9,6 +9,7 @@ from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import entities
 from metacross.corpora.types import same_type
 from metacross.errors import UserError
+from metacross.wording import counted
 
 
 def require_entities(corpus: Corpus) -> None:
@@ -19,7 +20,7 @@ def require_entities(corpus: Corpus) -> None:
     """
     if corpus.counts:
         return
-    problem = f"{corpus.path}: found {len(corpus.sentences)} sentences, but no entities"
+    problem = f"{corpus.path}: found {counted(len(corpus.sentences), 'sentences')}, but no entities"
     if corpus.dropped:
         types = ", ".join(corpus.dropped)
         raise UserError(f"{problem} but those that the tag map drops ({types}); keep at least one of them in tag_map.")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from metacross.corpora.words import join_words, split_words
 from metacross.errors import UserError
+from metacross.wording import counted
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def sentence_from_words(
     if "" in words:
         raise UserError(f"{prefix}word {list(words).index('') + 1} is empty; leave it out, with its tag.")
     if tags is not None and len(tags) != len(words):
-        raise UserError(f"{prefix}found {len(words)} words and {len(tags)} tags; expected as many of both.")
+        raise UserError(
+            f"{prefix}found {counted(len(words), 'words')} and {counted(len(tags), 'tags')}; expected as many of both."
+        )
     text, spans = join_words(words, language)
     return Sentence(text, tuple(words), spans, None if tags is None else tuple(tags), place=place)
 

@@ -129,7 +129,7 @@ class Source:
         if line.endswith("\r"):
             line = line[:-1]
         if line.startswith("\ufeff"):
-            self.oddities.count("lines that begin with a byte-order mark, which was left out", self.place(number))
+            self.oddities.count("lines with a byte-order mark at the beginning, which was left out", self.place(number))
             line = line.lstrip("\ufeff")
         return line
 

@@ -96,7 +96,7 @@ def _sound_entities(document: Document, oddities: Oddities) -> list[Marked]:
     sound: dict[Marked, None] = {}
     for entity in document.marked or ():
         if not 0 <= entity.start < entity.end <= len(document.text):
-            oddities.count("entities that are empty or outside of the text, left out", _at(document, entity))
+            oddities.count("entities left out for being empty or outside of the text", _at(document, entity))
             continue
         start, end = visible_part(document.text, entity.start, entity.end)
         kind = type_name(entity.type)
@@ -104,7 +104,7 @@ def _sound_entities(document: Document, oddities: Oddities) -> list[Marked]:
             oddities.count("entities without visible text, left out", _at(document, entity))
             continue
         if (start, end) != entity[:2]:
-            oddities.count("entities begin or end with invisible characters, left out of them", _at(document, entity))
+            oddities.count("entities with invisible characters at an end, which were left out", _at(document, entity))
         if kind in _NO_TYPES:
             oddities.count("entities whose type means that there is none (O, - or _), left out", _at(document, entity))
             continue
@@ -122,7 +122,7 @@ def _apart(document: Document, marked: Iterable[Marked], oddities: Oddities) -> 
     for entity in sorted(marked, key=lambda entity: (entity.start - entity.end, entity.start)):
         at = bisect_left(apart, entity.start, key=_start)
         if (at and apart[at - 1].end > entity.start) or (at < len(apart) and apart[at].start < entity.end):
-            oddities.count("entities that overlap one at least as long, left out", _at(document, entity))
+            oddities.count("entities left out for overlapping one at least as long", _at(document, entity))
         else:
             apart.insert(at, entity)
     return apart
@@ -134,7 +134,7 @@ def _sound_words(text: str, words: Iterable[Span], place: str, oddities: Odditie
     end = 0  # of the word before
     for word in words:
         if not end <= word[0] <= word[1] <= len(text):
-            oddities.count("words that overlap the one before or lie outside of the text, left out", place)
+            oddities.count("words left out for overlapping the one before or lying outside of the text", place)
             continue
         # Tokenizers make words of white space; it stays in the text, but is nothing to be tagged.
         start, end = visible_part(text, *word)
@@ -196,7 +196,7 @@ def _cut(text: str, words: Sequence[Span], marked: Sequence[Marked], place: str,
     for entity in marked:
         if inner.intersection(entity[:2]):
             oddities.count(
-                "entities begin or end inside a word, which was cut there",
+                "entities with an end inside a word, which was cut there",
                 f"{place}: {text[entity.start : entity.end]!r}",
             )
     return parts
@@ -207,7 +207,7 @@ def _count_gaps(text: str, sentence: Span, words: Sequence[Span], place: str, od
     edges = [sentence[0], *(edge for word in words for edge in word), sentence[1]]
     gaps = [visible_part(text, start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
     if number := sum(start < end for start, end in gaps):
-        oddities.count("parts of texts that are in no word of the file, left without tags", place, number)
+        oddities.count("parts of texts in no word of the file, left without tags", place, number)
 
 
 def _tags(words: Sequence[Span], marked: Iterable[Marked]) -> tuple[str, ...]:

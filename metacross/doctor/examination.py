@@ -19,6 +19,7 @@ from metacross.doctor.nodes import (
 from metacross.doctor.probe import Facts
 from metacross.doctor.storage import check_storage
 from metacross.errors import UserError
+from metacross.wording import counted
 
 START_SECONDS = 60.0  # for a node to start the process that answers for it, and to import torch there
 
@@ -83,7 +84,7 @@ def examine(
     """
     try:
         with addressed_nodes() as nodes:
-            show(f"asking {len(nodes)} node{'s' if len(nodes) > 1 else ''}")
+            show(f"asking {counted(len(nodes), 'nodes')}")
             return _examined(nodes, storage_path, ports, seconds)
     except UserError as error:
         return Examination(findings=[Finding("cluster", "failure", str(error))])
@@ -112,7 +113,7 @@ def _examined(nodes: list[Node], storage_path: str, ports: list[int], seconds: f
 
 def _cluster(nodes: list[Node]) -> Finding:
     if nodes[0].resources:
-        return Finding("cluster", "ok", f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}; more may come if it grows")
+        return Finding("cluster", "ok", f"{counted(len(nodes), 'nodes')}; more may come if it grows")
     if address := cluster_on_this_machine():
         seen = f"a cluster runs here at {address}, but commands do not use it, and start a Ray of their own"
         return Finding("cluster", "warning", seen, "To use it, and to look at it: export RAY_ADDRESS=auto")

@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from metacross.config import ModelConfig
 from metacross.encoder.families import FAMILY
 from metacross.errors import UserError
+from metacross.wording import counted
 
 EMBEDDED_LAYERS = 10  # of 12; docs/decisions.md says why
 
@@ -38,8 +39,9 @@ def layers_used(model: ModelConfig, available: int) -> int:
     used = available if wanted == "all" else wanted
     if used > available or (used < available and used <= model.frozen_layers):
         raise UserError(
-            f"model.layers={model.layers} uses {used} layers, of which model.frozen_layers={model.frozen_layers} are "
-            f"frozen, but the encoder has {available}: choose more than are frozen, and {available} (all) at most"
+            f"model.layers={model.layers} uses {counted(used, 'layers')}, of which "
+            f"model.frozen_layers={model.frozen_layers} are frozen, but the encoder has {available}: choose more than "
+            f"are frozen, and {available} (all) at most"
         )
     return used
 

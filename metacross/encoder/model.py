@@ -25,6 +25,7 @@ from metacross.encoder.fused import FusedLayers, Record
 from metacross.encoder.packed import PackedLayers
 from metacross.errors import UserError
 from metacross.fast_weights import Correction, FastLayers, FastWeights
+from metacross.wording import counted
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class TagModel(nn.Module):
         self.stack = LayerStack(self.encoder, self.family)
         if not 0 <= frozen_layers < len(self.layers):
             raise UserError(
-                f"model.frozen_layers={frozen_layers} but the encoder has {len(self.layers)} layers: "
+                f"model.frozen_layers={frozen_layers} but the encoder has {counted(len(self.layers), 'layers')}: "
                 f"choose 0 to {len(self.layers) - 1}"
             )
         self.frozen_layers = frozen_layers
@@ -101,8 +102,8 @@ class TagModel(nn.Module):
         adapted = len(self.layers) - self.frozen_layers
         if layers != "all" and layers > adapted:
             raise UserError(
-                f"inner.layers={layers} but only {adapted} of the encoder's {len(self.layers)} layers are not frozen: "
-                f"choose 1 to {adapted}, or all"
+                f"inner.layers={layers} but only {adapted} of the encoder's {counted(len(self.layers), 'layers')} can "
+                f"be adapted: choose 1 to {adapted}, or all"
             )
         self.first_inner = len(self.layers) - (adapted if layers == "all" else layers)
         chosen = [f"layers.{i}." for i in range(self.first_inner, len(self.layers))]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from metacross.encoder.model import Rows, TagModel
 from metacross.errors import UserError
+from metacross.wording import counted
 
 
 class SentenceEncoder(nn.Module):
@@ -38,7 +39,7 @@ class SentenceEncoder(nn.Module):
         super().__init__()
         layers = [*model.layers, *dropped]
         if not 0 <= layer <= len(layers):
-            raise UserError(f"retrieval.layer={layer} but the encoder has {len(layers)} layers")
+            raise UserError(f"retrieval.layer={layer} but the encoder has {counted(len(layers), 'layers')}")
         if layer < model.frozen_layers:
             raise UserError(
                 f"retrieval.layer={layer} lies inside the frozen trunk: choose trunk (its last, "

@@ -43,6 +43,7 @@ from metacross.sequences import spread
 from metacross.storage.directories import write_directory
 from metacross.storage.files import file_record
 from metacross.time_left import TimeLeft
+from metacross.wording import counted
 
 Encode = Callable[[Path, Path, int], None]
 """Encodes the parts of sentences in the first directory into parts of vectors in the second.
@@ -58,7 +59,7 @@ def build_index(
     encoded: Encoded, candidates: NDArray[np.int64], untrained: UntrainedIndex, *, use_gpu: bool | str, show: Show
 ) -> VectorIndex:
     """Builds the index over the `candidates`: trained on a sample spread evenly over them, filled file by file."""
-    show(Note(f"index: {untrained.factory} over {len(candidates)} windows"))
+    show(Note(f"index: {untrained.factory} over {counted(len(candidates), 'windows')}"))
     # An index that is not trained needs no sample, but `gather` cannot return nothing.
     sample = candidates[list(spread(len(candidates), untrained.wanted))] if untrained.wanted else candidates[:1]
     index = VectorIndex.empty(untrained, encoded.gather(sample), use_gpu=use_gpu)
@@ -275,7 +276,7 @@ class _Preparation:
         text = json.dumps({"parts": PARTS_FORMAT, **made}, ensure_ascii=False)
         if key.is_file() and key.read_text(encoding="utf-8") == text:
             done = len(list(vectors.glob("*.parquet")))
-            self.show(Note(f"{done} parts were encoded by an earlier call and are used again"))
+            self.show(Note(f"uses again {counted(done, 'parts')} that an earlier call encoded"))
             return vectors
         shutil.rmtree(self.waiting, ignore_errors=True)
         vectors.mkdir(parents=True)

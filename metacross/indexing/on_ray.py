@@ -24,6 +24,7 @@ from metacross.indexing.parts import parts_to_encode
 from metacross.indexing.window_encoder import WindowEncoder, encode_part
 from metacross.ray_session import ray_session
 from metacross.retrieval.prepared import Facts
+from metacross.wording import counted
 
 
 def prepare_on_ray(
@@ -65,7 +66,7 @@ def encode_on_ray(
         return
     with ray_session() as ours, quiet():
         encoders = actor_pool(config.train.use_gpu, ours=ours, actors=actors)
-        show(Note(f"{encoders.actors} encoders, {'a GPU' if encoders.use_gpu else 'no GPU'} each"))
+        show(Note(f"{counted(encoders.actors, 'encoders')}, {'with' if encoders.use_gpu else 'without'} GPU"))
         paths = [str(path.absolute()) for path in parts]
         # A block is a part's path. Each part becomes a file of its own, so their order does not matter. (Blocks of
         # rows did not do: Ray Data joined and reordered them in spite of `preserve_order`, and neighbours are counted

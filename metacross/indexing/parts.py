@@ -23,6 +23,7 @@ from metacross.errors import RunError
 from metacross.events import Note, Preparation, Show
 from metacross.retrieval.index import Vectors
 from metacross.retrieval.prepared import SourceDigest
+from metacross.wording import counted
 
 PART = 4096  # sentences in one file
 
@@ -133,14 +134,14 @@ class Encoded:
         columns = ["sentence", "window", "owner", "with_entities"]
         parts = {file: pq.read_table(file, columns=columns) for file in sorted(folder.glob("*.parquet"))}
         if not parts:
-            raise RunError(f"{folder}: nothing was encoded, of {sentences} sentences")
+            raise RunError(f"{folder}: nothing was encoded, of {counted(sentences, 'sentences')}")
         table = pa.concat_tables(parts.values())
         number, window = table["sentence"].to_numpy(), table["window"].to_numpy()
         begins = window == 0  # the first window of a sentence; its further windows follow, numbered 1, 2, ...
         if not (np.array_equal(number[begins], np.arange(sentences)) and (np.diff(window)[~begins[1:]] == 1).all()):
             raise RunError(
-                f"{folder}: the encoded windows are not those of {sentences} sentences in order "
-                f"({len(np.unique(number))} sentences in {len(number)} windows)"
+                f"{folder}: the encoded windows are not those of {counted(sentences, 'sentences')} in order "
+                f"({counted(len(np.unique(number)), 'sentences')} in {counted(len(number), 'windows')})"
             )
         return cls(
             list(parts),

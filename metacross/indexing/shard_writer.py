@@ -36,6 +36,7 @@ from metacross.retrieval.index_shard import (
 from metacross.sequences import spread
 from metacross.storage.directories import tidy, write_directory
 from metacross.storage.files import file_record, temporary_name, write_json
+from metacross.wording import counted
 
 RECORD = "record.json"  # of a shard; its content goes into shards.json
 TRAINED = "trained.faiss"  # the index without vectors that every shard is filled from
@@ -69,7 +70,7 @@ class ShardWriter:
         show: Show,
     ) -> None:
         if count > len(candidates):
-            raise UserError(f"--shards {count}: there are {len(candidates)} windows. Ask for fewer shards.")
+            raise UserError(f"--shards {count}: more than {counted(len(candidates), 'windows')}. Ask for fewer shards.")
         self._encoded, self._candidates, self._sentences = encoded, candidates, sentences
         self._untrained, self._count, self._folder, self._show = untrained, count, folder, show
         self._done = 0
@@ -99,7 +100,7 @@ class ShardWriter:
         if trained.is_file():
             return
         wanted = self._untrained.wanted
-        self._show(Note(f"index: {self._untrained.factory} over {len(self._candidates)} windows"))
+        self._show(Note(f"index: {self._untrained.factory} over {counted(len(self._candidates), 'windows')}"))
         sample = self._candidates[list(spread(len(self._candidates), wanted))] if wanted else self._candidates[:1]
         temporary = temporary_name(trained)
         VectorIndex.empty(self._untrained, self._encoded.gather(sample), use_gpu=False).save(temporary)

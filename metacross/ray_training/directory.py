@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metacross.config import FILE_NAME, Config, TrainConfig, differences, load_config
+from metacross.config import Config, TrainConfig, differences
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.errors import UserError
 from metacross.events import Note, Show
 from metacross.storage import addresses
@@ -15,6 +16,7 @@ from metacross.storage.files import write_file
 from metacross.training import checkpoint, extension
 from metacross.training.progress import Progress
 from metacross.training.schedule import Schedule
+from metacross.wording import counted
 
 # Settings that a resumed run may change, since they do not decide its result; data.unlabelled is for afterwards.
 CHANGEABLE = (
@@ -154,10 +156,12 @@ def _why_not_longer(run: Run, before: TrainConfig, now: TrainConfig) -> str:
     if common < before.steps:
         reasons.append(_first_difference(old, new, common))
     if common:
-        reasons.append(f"the first {common} steps, which are the same, have left no checkpoint to go on from")
+        reasons.append(
+            f"the beginning that is the same, {counted(common, 'steps')}, has left no checkpoint to go on from"
+        )
     copy = " (copy these from the address first)" if run.mirror else ""
     return (
-        f"train.steps={now.steps}: {run.location} cannot go on and end as a run of {now.steps} steps does: "
+        f"train.steps={now.steps}: {run.location} cannot go on and end as a run of {counted(now.steps, 'steps')} does: "
         f"{', and '.join(reasons)}.\n"
         f"Train one from its start: metacross train --config {run.below(FILE_NAME)} train.steps={now.steps} "
         "train.name=NAME\n"
@@ -172,11 +176,11 @@ def _first_difference(old: Schedule, new: Schedule, step: int) -> str:
     """How a step (0, 1, ...), the first that differs, is taken in a run and in a longer one."""
     if old.rate(step) == new.rate(step):
         return (
-            f"theta is averaged from step {step + 1} on in a run of {old.steps} steps, and from step "
+            f"theta is averaged from step {step + 1} on in a run of {counted(old.steps, 'steps')}, and from step "
             f"{new.average_start + 1} on in one of {new.steps} (train.average={old.average})"
         )
     return (
-        f"step {step + 1} has learning rate {old.rate(step):.3g} in a run of {old.steps} steps and "
+        f"step {step + 1} has learning rate {old.rate(step):.3g} in a run of {counted(old.steps, 'steps')} and "
         f"{new.rate(step):.3g} in one of {new.steps} (train.warmup={old.warmup}, train.decay={old.decay})"
     )
 
@@ -197,7 +201,7 @@ def take_up(run: Run, config: Config, show: Show) -> None:
         return
     if step < run.newest():
         other = "other learning rates or another average" if config.train.average else "other learning rates"
-        show(Note(f"going back to step {step}: after it, a run of {config.train.steps} steps has {other}"))
+        show(Note(f"going back to step {step}: after it, a run of {counted(config.train.steps, 'steps')} has {other}"))
         checkpoint.drop_newer(run.local, step, run.mirror)
     # A run in MLflow cannot change its params and keeps every point, so the longer run is another one there.
     run.remove("mlflow.json")

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metacross.config import FILE_NAME, Config, TrainConfig, load_config
+from metacross.config import Config, TrainConfig
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.errors import UserError
 from metacross.events import Measurement, Show, ignore
 from metacross.ray_session import cluster_resources, ray_session, refuse_unpacked, submission_id

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from metacross.config import FILE_NAME, Config
+from metacross.config import Config
+from metacross.config_loading import FILE_NAME
 from metacross.errors import UserError
 from metacross.events import Note, Show, ignore
 from metacross.ray_training import driver

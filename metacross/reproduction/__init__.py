@@ -3,7 +3,8 @@
 Modules:
     suite               what is compared: a YAML file
     cells               the pieces of work, known by digests of their inputs
-    plan                a suite's cells, and which of them has which figure
+    plan                the cells of a comparison, which of them has which figure, and what a change makes anew
+    planning            the plan of a suite
     run_cell            one cell: trains, adopts or tags
     few_shot            samples of labelled target sentences
     evaluation          a test file tagged, with counts of every sentence

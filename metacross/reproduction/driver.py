@@ -22,7 +22,8 @@ import ray
 import torch
 
 from metacross.adoption.text import read_texts
-from metacross.config import FILE_NAME, Config, load_config
+from metacross.config import Config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.from_config import read_configured, read_source
 from metacross.corpora.refusals import refuse_unknown_types, require_entities
 from metacross.encoder.device import pick_device
@@ -33,13 +34,15 @@ from metacross.ray_training.resources import worker_threads
 from metacross.ray_training.signals import stop_on_signal
 from metacross.reproduction.cells import Cell, Evaluation, Sample, is_done
 from metacross.reproduction.few_shot import drawn
-from metacross.reproduction.plan import Comparison, Plan, changes, labelled_inputs, make_plan
+from metacross.reproduction.plan import Comparison, Plan, changes, labelled_inputs
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.run_cell import STOP_FILE, run_cell
 from metacross.reproduction.scheduling import Ended, run_cells
 from metacross.reproduction.suite import Suite, load_suite, method_config
 from metacross.retrieval.source import tag_set
 from metacross.storage.addresses import is_address
 from metacross.storage.files import write_file, write_json
+from metacross.wording import counted
 from metacross.yaml_nodes import read_yaml, write_yaml
 
 SUITE_FILE = "suite.yaml"
@@ -117,7 +120,7 @@ def reproduce(suite: Suite, base: Config, out: Path, *, parallel: int | None = N
     _open(out, suite, base, plan, show)
     failed: dict[str, str] = {}
     if open_cells:
-        show(Note(f"{len(plan.cells)} cells, {len(plan.cells) - len(open_cells)} of them done before"))
+        show(Note(f"{counted(len(plan.cells), 'cells')}, {len(plan.cells) - len(open_cells)} of them done before"))
         with ray_session() as ours, stop_on_signal(out) as notes:
             given = room(base.train.use_gpu, _cluster(ours), ours=ours, parallel=parallel)
             failed = run_cells(

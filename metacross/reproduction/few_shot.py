@@ -14,6 +14,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
 from metacross.reproduction.cells import Sample
 from metacross.storage.files import write_file
+from metacross.wording import counted
 
 
 def drawn(sentences: Sequence[Sentence], sample: Sample) -> list[Sentence]:
@@ -30,7 +31,8 @@ def drawn(sentences: Sequence[Sentence], sample: Sample) -> list[Sentence]:
     ends = [i for i, number in enumerate(order, 1) if any(tag != "O" for tag in sentences[number].tags or ())]
     if len(ends) < sample.size:
         raise UserError(
-            f"{sample.file}: shots.sizes has {sample.size}, but only {len(ends)} sentences have an entity. Lower it."
+            f"{sample.file}: shots.sizes has {sample.size}, but there are only "
+            f"{counted(len(ends), 'sentences')} with an entity. Lower it."
         )
     chosen = [sentences[number] for number in order[: ends[sample.size - 1]]]
     if sample.part == "all":

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from metacross.adoption.adopt import adopt
-from metacross.config import FILE_NAME, Config, load_config
+from metacross.config import Config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.from_config import read_source
 from metacross.events import Event, Preparation, Show
 from metacross.reproduction.cells import DONE_FILE, Adoption, Average, Cell, Evaluation, Training, folder_of

@@ -44,7 +44,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from metacross.config import Config, differences, load_config
+from metacross.config import Config, differences
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.sweeps.space import changed_config
 from metacross.training.seeds import PAPER_SEEDS

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from metacross.errors import UserError
 from metacross.retrieval.gpu_index import copy_to_gpu, gpu_options
 from metacross.sequences import spread
+from metacross.wording import counted
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -140,7 +141,7 @@ class VectorIndex:
         """
         if k > len(self):
             raise UserError(
-                f"support_size={k} but the index holds {len(self)} sentences. "
+                f"support_size={k} but the index holds {counted(len(self), 'sentences')}. "
                 "Lower episodes.support_size (or --neighbours), or index more sentences."
             )
         similarity_BK, number_BK = self._index.search(np.ascontiguousarray(vectors_BH, dtype=np.float32), k)
@@ -213,7 +214,7 @@ class UntrainedIndex:
                 self._index.train(np.ascontiguousarray(sample_SH, dtype=np.float32))
             except RuntimeError as error:
                 raise UserError(
-                    f"retrieval.index={self.factory}: cannot be trained on {len(sample_SH)} vectors "
+                    f"retrieval.index={self.factory}: cannot be trained on {counted(len(sample_SH), 'vectors')} "
                     f"({_complaint(error)}). Use flat, or fewer lists."
                 ) from error
         return self.faiss.IndexIDMap(self._index)
@@ -263,8 +264,8 @@ def nearest_others(index: Searchable, vectors_BH: Vectors, k: int, *, own_B: Ids
         if len(open_rows) and fetch == len(index):
             raise UserError(
                 f"episodes.support_size={k} but some sentence has fewer than {k} others to be compared with among "
-                f"the {len(index)} source sentences. Lower episodes.support_size or give more (and different) data"
-                f"{'' if index.exact else ', or raise retrieval.lists_searched'}."
+                f"{counted(len(index), 'source sentences')}. Lower episodes.support_size or give more (and "
+                f"different) data{'' if index.exact else ', or raise retrieval.lists_searched'}."
             )
         fetch *= 4
     return out_BK

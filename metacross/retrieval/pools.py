@@ -19,6 +19,7 @@ from metacross.encoder.windows import PieceEncoder, Window
 from metacross.errors import UserError
 from metacross.retrieval.index import VectorIndex, Vectors
 from metacross.retrieval.near_duplicates import compared_words, near_duplicates
+from metacross.wording import counted
 
 FIRST_EXAMPLE = 1 << 40  # more than there are source windows
 
@@ -82,8 +83,9 @@ class SourcePool:
         count = sum(may_be_support(w, sentences[w.sentence], which) for w in self.windows)
         if count != len(index):
             raise UserError(
-                f"{place}: the index holds {len(index)} vectors but the source sentences make {count} windows that may "
-                "be support; the bundle was written by another version. Train it again."
+                f"{place}: the index holds {counted(len(index), 'vectors')} but the source sentences make "
+                f"{counted(count, 'windows')} that may be support; the bundle was written by another version. Train it "
+                "again."
             )
         of_window = [sentences[window.sentence] for window in self.windows]
         adopted = [i for i, sentence in enumerate(of_window) if sentence.example_of]

@@ -18,6 +18,7 @@ from metacross.errors import UserError
 from metacross.retrieval.index import Ids, Vectors, nearest_others
 from metacross.retrieval.index_shard import Found, IndexShard, ShardsFacts, read_shards, shard_folder
 from metacross.retrieval.pools import Candidate, Neighbour
+from metacross.wording import counted
 
 Ask = Callable[[str, Mapping[int, tuple[Any, ...]]], dict[int, Any]]
 """Calls a method of `IndexShard`, by its name, with other arguments for each shard, by its number; returns the results.
@@ -92,7 +93,7 @@ class ShardedIndex:
         """
         if k > len(self):
             raise UserError(
-                f"support_size={k} but the index holds {len(self)} sentences. "
+                f"support_size={k} but the index holds {counted(len(self), 'sentences')}. "
                 "Lower episodes.support_size (or --neighbours), or index more sentences."
             )
         most = max(k, self._rerank)

@@ -15,6 +15,7 @@ from metacross.encoder.windows import Window, tag_ids
 from metacross.errors import UserError
 from metacross.retrieval.index import Vectors
 from metacross.retrieval.pools import FIRST_EXAMPLE, Candidate, ExamplePool, Neighbour, Pool
+from metacross.wording import counted
 
 
 class SupportLookup:
@@ -57,7 +58,7 @@ class SupportLookup:
         """
         if k > len(self):
             raise UserError(
-                f"support_size={k} but the index holds {len(self)} sentences. "
+                f"support_size={k} but the index holds {counted(len(self), 'sentences')}. "
                 "Lower episodes.support_size (or --neighbours), or index more sentences."
             )
         # FAISS refuses to look for no neighbour, so an empty pool is not asked.

@@ -22,7 +22,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from metacross.background import repeated
-from metacross.config import FILE_NAME, Config, TrainConfig, differences, load_config
+from metacross.config import Config, TrainConfig, differences
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.errors import UserError
 from metacross.event_files import EventTail
 from metacross.events import Show

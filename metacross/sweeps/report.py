@@ -14,6 +14,7 @@ from metacross.storage.files import write_file
 from metacross.sweeps.plots import STATES, by_setting, by_step, parallel_coordinates, png
 from metacross.sweeps.space import sections
 from metacross.sweeps.trials import Sweep
+from metacross.wording import counted
 from metacross.yaml_nodes import write_yaml
 
 SHOWN = 5  # rows of the command line's table, the best trials
@@ -78,7 +79,7 @@ def write_report(sweep: Sweep) -> list[Path]:
 def summary(sweep: Sweep) -> str:
     """How many trials ended how, in a sentence."""
     counts = [(state, sum(trial.state == state for trial in sweep.trials)) for state in STATES]
-    return f"{len(sweep.trials)} of {sweep.space.trials} trials: " + ", ".join(
+    return f"{len(sweep.trials)} of {counted(sweep.space.trials, 'trials')}: " + ", ".join(
         f"{n} {state}" for state, n in counts if n
     )
 

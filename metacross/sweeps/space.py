@@ -24,7 +24,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from metacross.config import COMMAND_LINE, Config, load_config
+from metacross.config import Config
+from metacross.config_loading import COMMAND_LINE, load_config
 from metacross.errors import UserError
 from metacross.yaml_nodes import read_yaml
 

@@ -13,6 +13,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
 from metacross.sequences import spread
 from metacross.tagging.scoring import scores
+from metacross.wording import counted
 
 if TYPE_CHECKING:
     from metacross.tagging.tagger import AdaptiveTagger
@@ -124,7 +125,8 @@ def _spread(corpus: Corpus, limit: int | None) -> list[Sentence]:
     chosen = [corpus.sentences[i] for i in spread(every, limit)]
     if not any(tag != "O" for sentence in chosen for tag in sentence.tags or ()):
         raise UserError(
-            f"{corpus.path}: none of the {limit} sentences chosen out of {every} has an entity; raise the limit"
+            f"{corpus.path}: none of the {counted(limit, 'sentences')} chosen out of {every} has an entity; "
+            "raise the limit"
         )
     return chosen
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from metacross.bundle import Bundle, load_bundle, refuse_learned_keys
-from metacross.config import FILE_NAME, Config, load_config
+from metacross.config import Config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.arguments import refuse_no_sentences, refuse_no_texts
 from metacross.corpora.schemes import types_of
 from metacross.corpora.sentence import Sentence

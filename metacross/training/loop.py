@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from metacross.config import FILE_NAME, load_config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.errors import UserError
 from metacross.events import Measurement, Note, Start, to_fields
 from metacross.storage.addresses import Mirror

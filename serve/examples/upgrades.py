@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, inspect, select, update
 from sqlalchemy.schema import CreateColumn
 
+from metacross.wording import counted
 from serve.examples.tables import COUNTER, DELETED, EXAMPLES, ONE_A_SENTENCE, SCHEMA, STORED, folded, key_of
 
 log = logging.getLogger("metacross.serve")
@@ -79,8 +80,8 @@ def _delete_repeated(connection: Connection) -> None:
         return
     _delete(connection, sorted(repeated))
     log.warning(
-        "deleted %d examples whose sentence a later example has, too: %s%s",
-        len(repeated),
+        "deleted %s whose sentence a later example has, too: %s%s",
+        counted(len(repeated), "examples"),
         ", ".join(map(str, sorted(repeated)[:_SHOWN])),
         ", ..." if len(repeated) > _SHOWN else "",
     )

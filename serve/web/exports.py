@@ -11,6 +11,7 @@ from metacross.corpora.formats.writing import formats
 from metacross.corpora.reader import Corpus
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
+from metacross.wording import counted
 from serve.examples import ExampleStore
 from serve.examples.filters import ExampleFilter
 from serve.web.example_schemas import ExportFormat
@@ -61,7 +62,9 @@ class ExportedFile:
         self.oddities = written.oddities
         uncertain = sum(bool(sentence.uncertain) for sentence in sentences)
         if uncertain:
-            self.oddities.append(f"{uncertain} examples with labels that may be wrong; the file does not say which")
+            self.oddities.append(
+                f"{counted(uncertain, 'examples')} with labels that may be wrong; the file does not say which"
+            )
 
 
 def _sentences(store: ExampleStore, wanted: ExampleFilter) -> list[Sentence]:

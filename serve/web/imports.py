@@ -11,6 +11,7 @@ from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import Sentence, entities, tags_of
 from metacross.corpora.types import named_type, unknown_type
 from metacross.errors import UserError
+from metacross.wording import counted
 from serve.annotations import refuse_unstorable
 from serve.web.limits import Limits
 from serve.web.problems import ProblemError
@@ -45,7 +46,7 @@ def read_examples(
     if not sentences:
         raise ProblemError(422, "Nobody has annotated this file. Text without labels goes to /v1/texts.")
     left_out = len(corpus.sentences) - len(sentences)
-    oddities = [f"{left_out} sentences that nobody has annotated, left out"] if left_out else []
+    oddities = [counted(left_out, "sentences that nobody has annotated, left out")] if left_out else []
     return sentences, [*corpus.oddities, *oddities]
 
 

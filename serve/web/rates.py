@@ -21,6 +21,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from metacross.wording import counted
 from serve.web import problems
 from serve.web.auth import Token, token_of
 
@@ -91,11 +92,11 @@ class Account:
         """Which limit keeps it from one more request, and for how many seconds; None where none does."""
         rates = self._rates
         if rates.concurrent and self.under_way >= rates.concurrent:
-            return f"{rates.concurrent} requests at a time (serve.concurrent_requests)", 1.0
+            return f"{counted(rates.concurrent, 'requests')} at a time (serve.concurrent_requests)", 1.0
         if seconds := self._requests.wait_s(1):
-            return f"{rates.requests_per_s:g} requests a second (serve.requests_per_s)", seconds
+            return f"{counted(rates.requests_per_s, 'requests')} a second (serve.requests_per_s)", seconds
         if seconds := self._characters.wait_s(0):
-            return f"{rates.characters_per_s:g} characters a second (serve.characters_per_s)", seconds
+            return f"{counted(rates.characters_per_s, 'characters')} a second (serve.characters_per_s)", seconds
         return None
 
     @contextmanager

@@ -51,7 +51,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_examples(tiny_bundle: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("adopted") / "bundle"
     notes = adopt_examples(tiny_bundle, out, examples)
-    assert f"{examples}: 1 sentences left out that repeat an earlier one" in notes
+    assert f"{examples}: 1 sentence left out for repeating an earlier one" in notes
     assert "de: 3 examples, 2 of them with an entity" in notes
     assert "training on examples: 3 sentences, 3 steps" in notes
     assert "de: theta was trained on 3 examples, which may shape answers" in notes

@@ -13,7 +13,7 @@ from torch import Tensor
 from metacross.adoption.joint_training import GoldSentences, JointTraining, SoftSentences, soft_label_losses, train
 from metacross.adoption.teacher import LabelledSentence, Teachers, label_text
 from metacross.bundle import Bundle, load_bundle
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.corpora.sentence import sentence_from_text
 from metacross.corpora.words import split_sentences
 from metacross.encoder.windows import PieceEncoder

@@ -30,7 +30,7 @@ def test_raw_text_is_cut_into_sentences_with_their_places(tmp_path: Path) -> Non
         ("Noch ein Satz.", f"{path}:4"),
     ]
     assert all(s.tags is None for s in sentences)
-    assert notes == [f"{path}: 1 sentences left out that repeat an earlier one"]
+    assert notes == [f"{path}: 1 sentence left out for repeating an earlier one"]
 
 
 def test_a_corpus_is_read_for_its_words(tmp_path: Path) -> None:

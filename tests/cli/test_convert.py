@@ -24,7 +24,7 @@ def test_convert_writes_a_file_and_says_what_it_read_and_wrote(tmp_path: Path) -
     )
     assert found.err.splitlines() == [
         f"read {old}: word-tab-tag, IOB2, 2 sentences, PER 1, LOC 1 (dropped)",
-        f"wrote {new}: conll-4, 2 sentences, 1 entities",
+        f"wrote {new}: conll-4, 2 sentences, 1 entity",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "new.conll"]
 
@@ -86,7 +86,7 @@ def test_the_new_file_may_be_read_by_those_who_may_read_new_files(tmp_path: Path
 def test_convert_reports_what_sentences_lose_only_where_sentences_are_written(tmp_path: Path) -> None:
     record = {"text": "Bank of Peru", "label": [[0, 12, "ORG"], [8, 12, "LOC"]]}
     old, new = write(tmp_path, json.dumps(record)), tmp_path / "new"
-    lost = f"1 entities that overlap one at least as long, left out (first at {old}:1, characters 8 to 12)"
+    lost = f"1 entity left out for overlapping one at least as long (first at {old}:1, characters 8 to 12)"
     assert read_corpus(old).oddities == [lost]
     assert f"{old}: {lost}" in run("convert", old, new, "--to", "conll").err.splitlines()
     found = run("convert", old, new, "--to", "jsonl-spans", "--force")

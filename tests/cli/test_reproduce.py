@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from metacross.reproduction.plan import Comparison, make_plan
+from metacross.reproduction.plan import Comparison
+from metacross.reproduction.planning import make_plan
 from tests.helpers.commands import Outcome, run
 
 

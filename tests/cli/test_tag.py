@@ -31,7 +31,7 @@ def test_text_from_standard_input(tiny_bundle: Path) -> None:
     tagger = AdaptiveTagger.from_pretrained(tiny_bundle)
     found = tagged(tiny_bundle, stdin=f"{TEXT}\r\n\n\ufeffAnna\n".encode())
     assert found.status == 0
-    assert found.err == "-: 1 lines that begin with a byte-order mark, which was left out (first at -:3)\n"
+    assert found.err == "-: 1 line with a byte-order mark at the beginning, which was left out (first at -:3)\n"
     assert [r["text"] for r in found.records] == [TEXT, "", "Anna"]
     assert found.records[0] == {"text": TEXT, "entities": expected(tagger, adapt=True)}
     plain = tagged(tiny_bundle, "-", "--no-adapt", stdin=TEXT)
@@ -222,7 +222,7 @@ def test_columns_without_tags_are_read_as_corpora_are(tiny_bundle: Path, tmp_pat
         path.write_bytes({"gz": gzip, "bz2": bz2, "xz": lzma}[packed].compress(text.encode("utf-16")))
     found = tagged(tiny_bundle, path)
     assert (found.status, [r["text"] for r in found.records]) == (0, ["Anna Berg", "Oslo calls"])
-    assert found.err == f"{path}: 1 lines of word ranges or empty nodes (such as 3-4 or 8.1) left out\n"
+    assert found.err == f"{path}: 1 line of word ranges or empty nodes (such as 3-4 or 8.1) left out\n"
 
 
 def test_formats_are_told_by_names() -> None:

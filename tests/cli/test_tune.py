@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.events import TrialMeasurement
 from metacross.sweeps.space import load_space
 from metacross.sweeps.trials import Sweep, Trial

@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from metacross.cli.app import app
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.ray_session import GROWS_TO
 from serve.check import check
 from tests.helpers.kuberay_rules import gates, refusals

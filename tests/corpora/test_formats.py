@@ -35,7 +35,7 @@ FORMATS = {
         "IOB2",
         ["Ana lives in New York", "# 1 song ever more sure Rio"],
         [[("PER", "Ana"), ("LOC", "New York")], [("OTH", "song"), ("LOC", "Rio")]],
-        ["1 lines of word ranges", "1 tags - read", "1 tags B-O read", "1 tags repaired", "white space inside"],
+        ["1 line of word ranges", "1 tag - read", "1 tag B-O read", "1 tag repaired", "white space inside"],
     ),
     "wikiann.txt": (
         "wikiann",
@@ -49,7 +49,7 @@ FORMATS = {
         "IOB2",
         ["我在北京。", "王明 O K"],
         [[("LOC", "北京")], [("PER", "王明")]],
-        ["1 empty words"],
+        ["1 empty word"],
     ),
     "iobes.txt": (
         "word-tab-tag",
@@ -140,7 +140,7 @@ def test_characters_that_look_like_line_ends_stay_in_words(tmp_path: Path) -> No
 def test_surrogates_from_json(tmp_path: Path) -> None:
     corpus = read_corpus(write(tmp_path, '{"tokens": ["\\ud800a", "Rome"], "ner_tags": ["O", "B-LOC"]}'))
     assert corpus.sentences[0].text == "\ud800a Rome"
-    assert corpus.oddities == ["1 words with control characters or lone surrogates"]
+    assert corpus.oddities == ["1 word with control characters or lone surrogates"]
 
 
 def test_other_columns(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
         '{"wrds": ["a"], "tags": ["O"]}',
         r":1: found the keys \['tags', 'wrds'\]; expected words",
     ),
-    "JSON, lengths": ('{"tokens": ["a"], "tags": ["O", "O"]}', ":1: found 1 tokens and 2 tags"),
+    "JSON, lengths": ('{"tokens": ["a"], "tags": ["O", "O"]}', ":1: found 1 in tokens and 2 in tags"),
     "JSON, types": ('{"tokens": ["a", 3], "tags": ["O", "O"]}', ":1: found .* in tokens; expected a list of strings"),
     "JSON, mixed tags": ('{"tokens": ["a", "b"], "tags": ["O", 1]}', ":1: found .* in tags; expected a list"),
     "JSON, true": ('{"tokens": ["a"], "tags": [true]}', ":1: found .* in tags; expected a list"),

@@ -15,7 +15,7 @@ from metacross.tagging.evaluation import evaluate
 from metacross.training.learner import Learner
 from tests.helpers.tiny_bundle import tiny_config, write_inputs
 
-MENDED = "1 tags repaired that broke IOB2"
+MENDED = "1 tag repaired that broke IOB2"
 
 
 @pytest.fixture

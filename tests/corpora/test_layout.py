@@ -148,12 +148,12 @@ def test_a_first_line_of_names_is_no_word(tmp_path: Path) -> None:
     ("text", "counts", "told"),
     [
         ("Ana\tPER\nRey\tPER\nve\tO\n\nRin\tLOC\n", {"PER": 1, "LOC": 1}, ["2 tags PER read as I-PER"]),
-        ("Ana NNP I-NP PER\nve VBZ I-VP O\nya RB I-NP O\n", {"PER": 1}, ["1 tags PER read as I-PER"]),
+        ("Ana NNP I-NP PER\nve VBZ I-VP O\nya RB I-NP O\n", {"PER": 1}, ["1 tag PER read as I-PER"]),
         ("Ana\tB-PER\nve\t0\nya\t0\n", {"PER": 1}, ["2 tags 0 read as O"]),
-        ("Ana\tb-per\nRey\ti-per\nve\tO\n", {"per": 1}, ["1 tags b-per read as B-per"]),
-        ("Ana\tB_PER\nRey\tI_PER\nve\tO\n", {"PER": 1}, ["1 tags B_PER read as B-PER"]),
-        ("Ana\tB-PER\nve\tO\nUN\tPER|B-ORG\n", {"PER": 2}, ["1 tags PER|B-ORG read as I-PER"]),
-        ("Ana\tB-O\nve\tO\nRin\tB-LOC\n", {"LOC": 1}, ["1 tags B-O read as O; data.tag_map={O: NAME}"]),
+        ("Ana\tb-per\nRey\ti-per\nve\tO\n", {"per": 1}, ["1 tag b-per read as B-per"]),
+        ("Ana\tB_PER\nRey\tI_PER\nve\tO\n", {"PER": 1}, ["1 tag B_PER read as B-PER"]),
+        ("Ana\tB-PER\nve\tO\nUN\tPER|B-ORG\n", {"PER": 2}, ["1 tag PER|B-ORG read as I-PER"]),
+        ("Ana\tB-O\nve\tO\nRin\tB-LOC\n", {"LOC": 1}, ["1 tag B-O read as O; data.tag_map={O: NAME}"]),
         ("B-PER\tAna\nO\tve\n\nB-LOC\tRin\n", {"PER": 1, "LOC": 1}, []),  # the tag comes first
         ("Ana   NNP   B-PER\nve    VB    O\nRin   NNP   B-LOC\n", {"PER": 1, "LOC": 1}, []),  # lined up
         ("Ana\tB-PER\rve\tO\r\rRin\tB-LOC\r", {"PER": 1, "LOC": 1}, []),  # line ends of old Macintoshes
@@ -201,11 +201,11 @@ def test_invisible_edges_and_joined_files(tmp_path: Path) -> None:
     assert words(corpus) == ["Ana", "ve", "دبي", "می\u200cرود"]
     assert corpus.counts == {"PER": 1, "LOC": 1}
     assert corpus.oddities == [
-        f"2 lines that begin with a byte-order mark, which was left out (first at {path}:4)",
-        f"1 words with U+200B at an end, which was left out (first at {path}:1)",
-        f"1 words with U+200F at an end, which was left out (first at {path}:4)",
-        f"1 words with U+00A0 at an end, which was left out (first at {path}:5)",
-        "1 empty words (nothing that can be seen) left out",
+        f"2 lines with a byte-order mark at the beginning, which was left out (first at {path}:4)",
+        f"1 word with U+200B at an end, which was left out (first at {path}:1)",
+        f"1 word with U+200F at an end, which was left out (first at {path}:4)",
+        f"1 word with U+00A0 at an end, which was left out (first at {path}:5)",
+        "1 empty word (nothing that can be seen) left out",
     ]
 
 
@@ -238,5 +238,5 @@ def test_comments_that_may_be_words_are_counted(tmp_path: Path) -> None:
     corpus = read(tmp_path, "# comment\nAnna B-PER\n\n# B_LOC\nleft O\n")
     assert words(corpus) == ["Anna", "left"]
     (oddity,) = corpus.oddities
-    assert oddity.startswith("1 lines that begin with # and hold what is nearly a tag, read as comments")
+    assert oddity.startswith("1 comment line (with # at the beginning) that may hold a tag")
     assert oddity.endswith("corpus:4)")

@@ -82,7 +82,7 @@ def test_require_entities(tmp_path: Path) -> None:
     require_entities(read_corpus(CORPORA / "conll2002.txt"))
     plain = read_corpus(write(tmp_path, "a O\nb O\n"))
     assert plain.scheme == "none"
-    with pytest.raises(UserError, match="corpus: found 1 sentences, but no entities: every tag is O"):
+    with pytest.raises(UserError, match="corpus: found 1 sentence, but no entities: every tag is O"):
         require_entities(plain)
     dropped = read_corpus(CORPORA / "conll2002.txt", tag_map={"PER": "", "LOC": "O"})
     with pytest.raises(UserError, match=r"but those that the tag map drops \(LOC, PER\)"):

@@ -43,7 +43,7 @@ def test_spans_of_given_words_slice_back(given_words: list[str], language: str |
 
 
 def test_words_and_tags_must_match() -> None:
-    with pytest.raises(UserError, match="f:3: found 2 words and 1 tags"):
+    with pytest.raises(UserError, match="f:3: found 2 words and 1 tag"):
         sentence_from_words(["a", "b"], ["O"], place="f:3")
     with pytest.raises(UserError, match=r"^word 2 is empty"):
         sentence_from_words(["a", ""])

@@ -57,7 +57,7 @@ def test_an_edge_inside_a_word_cuts_it() -> None:
     assert sentences[0].words == ("Das", "Berlin", "buch", ".")
     assert sentences[0].tags == ("O", "B-LOC", "O", "O")
     assert [sentence.presplit for sentence in sentences] == [True, False]
-    assert odd == ["1 entities begin or end inside a word, which was cut there (first at file:7: 'Berlin')"]
+    assert odd == ["1 entity with an end inside a word, which was cut there (first at file:7: 'Berlin')"]
 
 
 def test_given_words_are_kept_and_cut_as_well() -> None:
@@ -75,21 +75,21 @@ def test_an_entity_without_words_of_the_file_gets_words() -> None:
     assert entity_texts(sentence) == [("PER", "Ana (Gil Paz")]
     assert odd == [
         "2 words added where an entity has text that is in no word of the file (first at file:7)",
-        "1 parts of texts that are in no word of the file, left without tags (first at file:7)",
+        "1 part of texts in no word of the file, left without tags (first at file:7)",
     ]
 
 
 def test_text_that_is_in_no_word_of_the_file_is_counted() -> None:
     sentences, odd = split(document("Ana left. And came​ back. Why?", words=["left", "And", "back", "[?]"]))
     assert [sentence.words for sentence in sentences] == [("left",), ("And", "back"), ("?",)]
-    assert odd == ["5 parts of texts that are in no word of the file, left without tags (first at file:7)"]
+    assert odd == ["5 parts of texts in no word of the file, left without tags (first at file:7)"]
 
 
 def test_words_of_white_space_are_none_and_impossible_ones_are_counted() -> None:
     item = Document("Ana  left", (), ((0, 3), (3, 5), (5, 9), (5, 9), (9, 12)), "file:7")
     (sentence,), odd = split(item)
     assert sentence.words == ("Ana", "left")
-    assert odd == ["2 words that overlap the one before or lie outside of the text, left out (first at file:7)"]
+    assert odd == ["2 words left out for overlapping the one before or lying outside of the text (first at file:7)"]
 
 
 def test_of_overlapping_entities_the_longest_is_kept() -> None:
@@ -98,19 +98,19 @@ def test_of_overlapping_entities_the_longest_is_kept() -> None:
     (sentence,), odd = split(Document(text, marked, place="file:7"))
     assert entity_texts(sentence) == [("ORG", "Bank of New York")]
     assert odd == [
-        "1 entities marked twice, the second left out (first at file:7, characters 0 to 16)",
-        "2 entities that overlap one at least as long, left out (first at file:7, characters 0 to 16)",
+        "1 entity marked twice, the second left out (first at file:7, characters 0 to 16)",
+        "2 entities left out for overlapping one at least as long (first at file:7, characters 0 to 16)",
     ]
 
 
 @pytest.mark.parametrize(
     ("marked", "what"),
     [
-        (Marked(2, 2, "PER"), "entities that are empty or outside of the text"),
-        (Marked(5, 90, "PER"), "entities that are empty or outside of the text"),
-        (Marked(-3, 3, "PER"), "entities that are empty or outside of the text"),
-        (Marked(3, 4, "PER"), "entities without visible text"),
-        (Marked(0, 3, "O"), "entities whose type means that there is none"),
+        (Marked(2, 2, "PER"), "entity left out for being empty or outside of the text"),
+        (Marked(5, 90, "PER"), "entity left out for being empty or outside of the text"),
+        (Marked(-3, 3, "PER"), "entity left out for being empty or outside of the text"),
+        (Marked(3, 4, "PER"), "entity without visible text"),
+        (Marked(0, 3, "O"), "entity whose type means that there is none"),
     ],
 )
 def test_entities_that_mark_nothing_are_left_out(marked: Marked, what: str) -> None:
@@ -123,8 +123,8 @@ def test_edges_move_off_invisible_characters_and_types_lose_white_space() -> Non
     (sentence,), odd = split(Document("An \ufeffAna\xa0 left", (Marked(2, 8, "First name"),), place="file:7"))
     assert entity_texts(sentence) == [("First_name", "Ana")]
     assert odd == [
-        "1 entities begin or end with invisible characters, left out of them (first at file:7, characters 2 to 8)",
-        "1 entities whose type has white space, written _ in tags (first at file:7, characters 2 to 8)",
+        "1 entity with invisible characters at an end, which were left out (first at file:7, characters 2 to 8)",
+        "1 entity whose type has white space, written _ in tags (first at file:7, characters 2 to 8)",
     ]
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, load_model, save_model
 from transformers import AutoModelForTokenClassification
 
 from metacross.bundle import load_bundle
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.encoder.depth import drop_layers, layers_of, layers_used
 from metacross.encoder.loading import load_classifier, load_encoder
 from metacross.encoder.model import Rows, TagModel

@@ -14,7 +14,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.training import checkpoint
 from tests.helpers.tiny import SIZES
 

@@ -183,7 +183,7 @@ def test_an_interrupted_call_is_gone_on_with(
     first = list(encoded)
     encoded.clear()
     prepare(settings(place), tmp_path / "out", show=events.append)
-    assert Note("2 parts were encoded by an earlier call and are used again") in events
+    assert Note("uses again 2 parts that an earlier call encoded") in events
     assert (len(first), len(encoded)) == (2, 2)
     assert first + encoded == sorted(path.name for path in (prepared / "vectors").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

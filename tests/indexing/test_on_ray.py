@@ -41,7 +41,7 @@ def test_a_pool_writes_what_one_process_writes(local_ray: None, place: Path, mon
     facts = prepare_on_ray(config, place / "pool", actors=2, show=events.append)
     alone = prepare(config, place / "alone")
 
-    assert Note("2 encoders, no GPU each") in events
+    assert Note("2 encoders, without GPU") in events
     encoding = [event for event in events if isinstance(event, Preparation) and event.what == "encoding source"]
     assert encoding[-1] == Preparation("encoding source", done=24, total=24, left=0)
     changing = ("seconds", "files")

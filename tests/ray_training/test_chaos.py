@@ -36,7 +36,7 @@ LONG = 600
 KILLED_DRIVER = """
 import os, signal, sys
 from pathlib import Path
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.events import Measurement
 from metacross.ray_training import attempts, driver
 

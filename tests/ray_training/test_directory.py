@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.events import Event, Note
 from metacross.ray_training.directory import Run, refuse_changes, take_up
@@ -111,4 +112,4 @@ def test_a_checkpoint_that_a_longer_run_would_need_is_gone(place: Path, tmp_path
             shutil.rmtree(path)
     message = refused(tmp_path, settings(place, *schedule, "train.steps=40"))
     assert "step 12 has learning rate 0.0045 in a run of 20 steps and 0.005 in one of 40" in message
-    assert "the first 11 steps, which are the same, have left no checkpoint" in message
+    assert "the beginning that is the same, 11 steps, has left no checkpoint" in message

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metacross.bundle import load_bundle
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.errors import RunError, UserError
 from metacross.event_files import read_events
 from metacross.events import Event, Measurement, Note, Start
@@ -35,7 +35,7 @@ from tests.helpers.s3 import s3_server
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.events import Measurement
 from metacross.ray_training import attempts, driver
 

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from metacross.bundle import load_bundle
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.events import Event, Note
 from metacross.ray_training import driver

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.reproduction.suite import Suite, load_suite
 from tests.helpers.tiny_bundle import tiny_config
 

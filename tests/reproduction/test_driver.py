@@ -69,7 +69,7 @@ def test_all_corpora_are_read_before_anything_is_trained(suite: Suite, base: Con
 def test_a_file_to_draw_from_is_large_enough(suite: Suite, base: Config) -> None:
     check_corpora(suite, base, lambda event: None)
     greedy = suite.model_copy(update={"shots": Shots(sizes=[1, 99], draws=1, share=0.0)})
-    with pytest.raises(UserError, match=r"shots\.sizes has 99, but only \d+ sentences have an entity"):
+    with pytest.raises(UserError, match=r"shots\.sizes has 99, but there are only \d+ sentences with an entity"):
         check_corpora(greedy, base, lambda event: None)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from metacross.config import Config
 from metacross.reproduction.cells import Adoption, Average, Cell, Evaluation, Training
-from metacross.reproduction.plan import Figure, Plan, changes, labelled_inputs, make_plan
+from metacross.reproduction.plan import Figure, Plan, changes, labelled_inputs
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.suite import Suite, load_suite
 
 
@@ -151,7 +152,7 @@ def test_changes_are_told_with_what_was_and_what_is(suite_file: Path, base: Conf
     assert lines == [
         "anew: train without mask, seed 1 (settings.loss.mask_ratio: 0.0 -> 0.05)",
         "anew: train without mask, seed 2 (settings.loss.mask_ratio: 0.0 -> 0.05)",
-        "anew: 4 cells that need these",
+        "anew: 4 cells made from these",
     ]
 
 
@@ -194,7 +195,7 @@ def test_sentences_are_adopted_by_the_methods_own_bundles(suite_file: Path, base
         assert job.bundle == training_of(plan, figure(plan, "metacross", seed=seed)).name
         assert (job.texts, job.teachers, job.distillation) == ({}, (), False)
         assert job.sample is not None and (job.sample.size, job.sample.draw, job.sample.part) == (4, draw, "all")
-        assert cell.label == f"adopt adopted sentences, seed {seed}, 4 es sentences, draw {draw + 1}"
+        assert cell.label == f"adopt adopted sentences, seed {seed}, 4 sentences of es, draw {draw + 1}"
     after = make_plan(load_suite(suite_file, base, overrides=["adopt.example_steps=7"]), base)
     anew = {cell.label.split(",")[0] for name, cell in after.cells.items() if name not in plan.cells}
     assert anew == {"adopt adopted sentences", "measure adopted sentences"}, "text does not depend on this setting"
@@ -210,4 +211,4 @@ def test_text_and_sentences_may_be_adopted_together_from_an_average(suite_file: 
     assert job.texts and job.sample and job.distillation
     assert job.teachers == (), "the bundle labels the text when it is trained on the sentences"
     assert isinstance(plan.cells[job.bundle].job, Average)
-    assert cell.label == "adopt adopted sentences, all seeds, 4 es sentences, draw 1"
+    assert cell.label == "adopt adopted sentences, all seeds, 4 sentences of es, draw 1"

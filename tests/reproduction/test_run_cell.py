@@ -11,14 +11,16 @@ import torch
 
 from metacross.adoption import adopt
 from metacross.bundle import load_bundle
-from metacross.config import Config, load_config
+from metacross.config import Config
+from metacross.config_loading import load_config
 from metacross.corpora.reader import read_corpus
 from metacross.corpora.sentence import sentence_from_words
 from metacross.errors import UserError
 from metacross.events import Event, Preparation, StepsDone
 from metacross.reproduction.cells import Cell, Sample, folder_of, is_done, seconds_of
 from metacross.reproduction.few_shot import drawn, write_sample
-from metacross.reproduction.plan import Plan, make_plan
+from metacross.reproduction.plan import Plan
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.run_cell import RESULT_FILE, STOP_FILE, run_cell
 from metacross.reproduction.suite import Suite
 from metacross.training import checkpoint, loop
@@ -42,7 +44,7 @@ def chain(plan: Plan, label: str) -> Iterator[Cell]:
 
 def test_a_cell_and_all_that_it_needs(plan: Plan, tmp_path: Path) -> None:
     """Half of four sentences are trained on, from the base's weights; the other half is in the index."""
-    cells = list(chain(plan, "measure half, seed 1, es, 4 es sentences, draw 1"))
+    cells = list(chain(plan, "measure half, seed 1, es, 4 sentences of es, draw 1"))
     assert [cell.kind for cell in cells] == ["train", "train", "measure"]
     for cell in cells:
         assert run_cell(cell, tmp_path, device=CPU)
@@ -126,7 +128,7 @@ def test_an_adoption_goes_on_after_a_stop(plan: Plan, tmp_path: Path, monkeypatc
 
 
 def test_sentences_are_adopted(plan: Plan, tmp_path: Path) -> None:
-    *needed, cell = chain(plan, "measure adopted sentences, seed 1, de, 4 de sentences, draw 1")
+    *needed, cell = chain(plan, "measure adopted sentences, seed 1, de, 4 sentences of de, draw 1")
     assert [one.kind for one in needed] == ["train", "adopt"]
     for one in (*needed, cell):
         assert run_cell(one, tmp_path, device=CPU)
@@ -165,7 +167,7 @@ def test_draws(tiny_folder: Path) -> None:
     assert sample(5, 0, "first") == sample(2, 0)
     assert with_entity(sample(5, 0, "second")) == 3
     assert with_entity(sample(1, 0)) == 1
-    with pytest.raises(UserError, match=r"shots\.sizes has 500, but only 24 sentences have an entity"):
+    with pytest.raises(UserError, match=r"shots\.sizes has 500, but there are only 24 sentences with an entity"):
         sample(500, 0)
 
 

@@ -13,7 +13,8 @@ from metacross.config import Config
 from metacross.event_files import to_line
 from metacross.events import Event, Note, Preparation, StepsDone
 from metacross.reproduction.cells import DONE_FILE, Cell, Training, folder_of
-from metacross.reproduction.plan import Plan, make_plan
+from metacross.reproduction.plan import Plan
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.scheduling import Ended, Estimate, run_cells
 from metacross.reproduction.suite import Suite
 

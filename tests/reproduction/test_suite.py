@@ -9,7 +9,7 @@ import yaml
 
 from metacross.config import Config
 from metacross.errors import UserError
-from metacross.reproduction.plan import make_plan
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.suite import SEEDS, Suite, load_suite, method_config
 from tests.reproduction.conftest import SUITE
 

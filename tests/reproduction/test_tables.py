@@ -14,7 +14,8 @@ from metacross.config import Config
 from metacross.reproduction import report
 from metacross.reproduction.cells import DONE_FILE, Evaluation, folder_of
 from metacross.reproduction.page import sentences_page
-from metacross.reproduction.plan import Comparison, make_plan
+from metacross.reproduction.plan import Comparison
+from metacross.reproduction.planning import make_plan
 from metacross.reproduction.report import write_report
 from metacross.reproduction.run_cell import RESULT_FILE
 from metacross.reproduction.suite import Suite

@@ -119,7 +119,7 @@ def test_the_language_decides_on_spaces() -> None:
         (["Ana", " \t"], ["O", "O"], "word 2 is empty"),
         (["Ana", "\udc00"], ["O", "O"], "word 2 holds U+DC00"),
         (["Ana", "a\0"], ["O", "O"], "word 2 holds U+0000 (NUL) at 1"),
-        (["Ana"], ["O", "O"], "found 1 words and 2 tags"),
+        (["Ana"], ["O", "O"], "found 1 word and 2 tags"),
         (["Ana", "Sá"], ["O", "I-PER"], "tag 2 ('I-PER') is not IOB2"),
         (["Ana", "Sá"], ["B-PER", "I-LOC"], "tag 2 ('I-LOC') is not IOB2"),
         (["Ana", "Sá"], ["B-PER", "E-PER"], "tag 2 ('E-PER') is not IOB2"),

@@ -210,7 +210,7 @@ def test_of_sentences_that_the_second_version_stored_twice_the_last_labels_are_k
         (4, ("B-LOC",), None),
         (5, ("O",), None),
     ]
-    assert "deleted 1 examples whose sentence a later example has, too: 1" in caplog.text
+    assert "deleted 1 example whose sentence a later example has, too: 1" in caplog.text
     assert (store.version(), store.changes(7).deleted) == (8, [1]), "so taggers that run forget it"
     assert [e.id for e in store.page(wanted=ExampleFilter(text="öl"))] == [5], "it can be searched"
     (addition,) = store.add([by_people("Rom", (0, 3, "LOC"))], [""])

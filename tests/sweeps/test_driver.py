@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.sweeps.driver import sweep_directory, trials_at_once, tune
 from metacross.sweeps.space import load_space
@@ -35,7 +35,7 @@ space:
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.events import TrialMeasurement
 from metacross.sweeps.driver import tune
 

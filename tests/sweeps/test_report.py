@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.events import TrialMeasurement
 from metacross.sweeps import report

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from metacross.config import Config, dotted, load_config
+from metacross.config import Config, dotted
+from metacross.config_loading import load_config
 from metacross.errors import UserError
 from metacross.sweeps.space import load_space, trial_config
 

@@ -92,7 +92,7 @@ def test_limit_spreads_over_the_corpus(tagger: AdaptiveTagger, dev: Corpus, tmp_
 
 
 def test_a_corpus_without_entities_is_refused(tagger: AdaptiveTagger, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nothing: found 1 sentences, but no entities: every tag is O"):
+    with pytest.raises(UserError, match=r"nothing: found 1 sentence, but no entities: every tag is O"):
         evaluate(tagger, {"en": read_corpus(write(tmp_path / "nothing", "Oslo O|is O|big O|"))})
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from metacross import AdaptiveTagger
 from metacross.algorithm import InnerLoop, adapt, tag
 from metacross.bundle import Bundle, load_bundle, save_bundle
-from metacross.config import FILE_NAME, load_config
+from metacross.config_loading import FILE_NAME, load_config
 from metacross.corpora.characters import visible
 from metacross.corpora.sentence import Sentence, entities, sentence_from_text, sentence_from_words
 from metacross.corpora.words import split_sentences, split_words

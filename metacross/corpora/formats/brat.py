@@ -22,6 +22,7 @@ from metacross.corpora.spans import type_name
 from metacross.corpora.utf8 import without_surrogates
 from metacross.errors import UserError
 from metacross.storage.files import write_file
+from metacross.wording import counted
 
 _ENTITY = re.compile(
     r"(?P<id>T\S*)[ \t]+(?P<type>\S+)[ \t]+(?P<parts>[0-9]{1,15} [0-9]{1,15}(;[0-9]{1,15} [0-9]{1,15})*)"
@@ -100,8 +101,8 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
     if alone:
         names = ", ".join(str(file) for file in alone[:5]) + (", ..." if len(alone) > 5 else "")
         raise UserError(
-            f"{path}: found {len(alone)} .ann files without a .txt file of the same name ({names}); add the texts, or "
-            "remove these files."
+            f"{path}: found {counted(len(alone), '.ann files')} without a .txt file of the same name ({names}); add "
+            "what is missing, or remove what is there."
         )
     return [(file, file.with_suffix(".ann")) for file in texts]
 
@@ -158,10 +159,10 @@ def _entities(source: Source, text: str, oddities: Oddities, problems: Problems)
 
 def _reason(entity: _Entity, text: str) -> str:
     if not 0 <= entity.stretch.start < entity.stretch.end <= len(text):
-        return "that are empty or reach outside of the text"
+        return "for being empty or outside of the text"
     if entity.parts > 1:
         return "whose parts have other words between them"
-    return "whose text is not at their offsets"
+    return "whose text is not at the offsets"
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def write_brat(items: Iterable[Document], folder: Path, oddities: Oddities) -> N
             lines: list[str] = []
             for start, end, kind in document.marked or ():
                 if not _LINE.search(text[start:end]) or not 0 <= start < end <= len(text):
-                    oddities.count("entities left out that are empty or reach outside of the text", document.place)
+                    oddities.count("entities left out for being empty or outside of the text", document.place)
                     continue
                 name = _brat_type(kind, oddities, document.place)
                 types[name] = None

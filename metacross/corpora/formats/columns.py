@@ -23,7 +23,7 @@ KNOWN = (
 # nobody wants to wait for the end of a stream.
 _HEAD_LABELLED = 200_000
 _HEAD_UNLABELLED = 2_000
-_COMMENTS = "lines that begin with # and hold what is nearly a tag, read as comments"
+_COMMENTS = "comment lines (with # at the beginning) that may hold a tag"
 _NEARLY_TAG = re.compile(r"[BIMELSUW0]([-_]\S*)?", re.IGNORECASE)
 _RANGES = "lines of word ranges or empty nodes (such as 3-4 or 8.1) left out"
 

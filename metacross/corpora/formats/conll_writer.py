@@ -72,7 +72,7 @@ def _write_columns(
             if word.startswith("-DOCSTART-"):
                 raise _refused(sentence, word, "begins a new document in columns", "conllu")
             if any(character.isspace() and character not in " \t" for character in word):
-                oddities.count("words with white space inside, at which some programs may cut them", sentence.place)
+                oddities.count("words with white space inside, at which some programs may cut", sentence.place)
             lines.append(f"{word}{between}{tag}")
         file.write(_encoded(sentence, lines))
 

@@ -30,6 +30,7 @@ from metacross.corpora.sentence import Sentence
 from metacross.corpora.source import Source
 from metacross.corpora.utf8 import without_surrogates
 from metacross.errors import UserError
+from metacross.wording import counted
 
 # Names of columns as `_plain` gives them. Where a header has several, the first of these counts.
 _WORD = ("word", "token")
@@ -277,7 +278,9 @@ class _Rows:
                     yield line, []
                 elif len(fields) < width or any(fields[width:]):  # a separator at the end of a row does no harm
                     shown = ", ".join(self.table.names)
-                    self._problem(line, f"found {len(fields)} fields in a row; the header has {width} ({shown})")
+                    self._problem(
+                        line, f"found {counted(len(fields), 'fields')} in a row; the header has {width} ({shown})"
+                    )
                 else:
                     yield line, fields
         except csv.Error as error:
@@ -335,7 +338,7 @@ def write_csv_table(items: Iterable[Sentence], file: IO[bytes], oddities: Odditi
         writer.writerow(["Sentence #", "Word", "Tag"])
         for number, sentence in enumerate(items, 1):
             if sentence.tags is None:
-                oddities.count("sentences that have not been annotated, written with empty tags", sentence.place)
+                oddities.count("sentences without annotation, written with empty tags", sentence.place)
             first = f"Sentence: {number}"
             for word, tag in zip(sentence.words, sentence.tags or [""] * len(sentence.words), strict=True):
                 writer.writerow([first, _storable(word, sentence.place, oddities), tag])
@@ -348,5 +351,5 @@ def _storable(word: str, place: str, oddities: Oddities) -> str:
     """A word as a row of a table in UTF-8 can hold it."""
     word, replaced = _LINE_BREAK.subn(" ", without_surrogates(word, place, oddities))
     if replaced:
-        oddities.count("line breaks within words written as spaces", place, replaced)
+        oddities.count("line breaks within words turned into white space", place, replaced)
     return word

@@ -148,9 +148,9 @@ def _without_overlaps(document: Document, oddities: Oddities) -> list[Marked]:
         inside = 0 <= entity.start < entity.end <= len(document.text)
         start, end = visible_part(document.text, entity.start, entity.end) if inside else (0, 0)
         if start == end:
-            oddities.count("entities left out that are empty or reach outside of the text", document.place)
+            oddities.count("entities left out for being empty or outside of the text", document.place)
         elif any(start < other.end and other.start < end for other in chosen):
-            oddities.count("entities left out that overlap another", document.place)
+            oddities.count("entities left out for overlapping another", document.place)
         else:
             chosen.append(Marked(start, end, entity.type))
     return sorted(chosen)

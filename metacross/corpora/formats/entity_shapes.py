@@ -62,12 +62,12 @@ def read_entities(
     for span in _joined(_in_code_points(spans, text, place, oddities), text):
         inside = text[max(span.start, 0) : max(span.end, 0)]
         if not 0 <= span.start <= span.end <= len(text):
-            oddities.count("entities outside of their text left out", place)
+            oddities.count("entities outside of the text left out", place)
         elif not inside:
             oddities.count("empty entities left out", place)
         else:
             if span.text is not None and _folded(span.text) != _folded(inside):
-                oddities.count("entities whose repeated text is not the one at their offsets, which were read", place)
+                oddities.count("entities whose repeated text is not the one at the offsets, which were read", place)
             marked.append(Marked(span.start, span.end, span.type))
     return tuple(marked)
 

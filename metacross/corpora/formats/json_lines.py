@@ -177,6 +177,6 @@ def _spans(document: Document, oddities: Oddities) -> list[dict[str, Any]]:
         if start in by_start and end in by_end:
             span |= {"token_start": by_start[start], "token_end": by_end[end]}  # the last word is included
         elif words:
-            oddities.count("entities that cut a word, written without the numbers of their words", document.place)
+            oddities.count("entities with an end inside a word, written without the numbers of words", document.place)
         spans.append(span)
     return spans

@@ -162,7 +162,7 @@ def _tasks(source: Source, problems: Problems) -> Iterator[_Task]:
             task.regions = _min_regions(record)
             if "id" in record and "annotation_id" in record:
                 if str(record["id"]) in annotated:
-                    task.count("annotations beside the first of their task left out")
+                    task.count("annotations beside the first of a task left out")
                     continue
                 annotated.add(str(record["id"]))
         yield task
@@ -193,9 +193,9 @@ def _chosen_regions(record: Mapping[str, Any], task: _Task) -> list[Mapping[str,
     task.count("cancelled annotations left out", len(given) - len(finished))
     if not finished:
         if record.get("predictions"):
-            task.count("tasks that have only predictions of a model, read as not annotated")
+            task.count("tasks with predictions of a model only, read as not annotated")
         return None
-    task.count("annotations beside the first of their task left out", len(finished) - 1)
+    task.count("annotations beside the first of a task left out", len(finished) - 1)
     chosen = next((each for each in finished if each.get("ground_truth") is True), finished[0])
     regions = chosen.get("result", [])
     if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
@@ -270,9 +270,9 @@ def _document(task: _Task, usual: str | None) -> Document | None:
         if located is None:
             inside = 0 <= stretch.start < stretch.end <= len(text)
             task.count(
-                "regions left out whose text is not at their offsets"
+                "regions left out whose text is not at the offsets"
                 if inside
-                else "regions left out that are empty or reach outside of the text"
+                else "regions left out for being empty or outside of the text"
             )
             continue
         if located.unit != CODE_POINTS:
@@ -352,7 +352,7 @@ def _data(document: Document) -> tuple[dict[str, Any], str]:
 def _regions(document: Document, oddities: Oddities) -> Iterator[dict[str, Any]]:
     for start, end, kind in document.marked or ():
         if not 0 <= start < end <= len(document.text):
-            oddities.count("entities left out that are empty or reach outside of the text", document.place)
+            oddities.count("entities left out for being empty or outside of the text", document.place)
             continue
         value = {"start": start, "end": end, "text": document.text[start:end], "labels": [kind]}
         yield {"from_name": "label", "to_name": "text", "type": "labels", "value": value}

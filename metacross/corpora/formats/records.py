@@ -25,6 +25,7 @@ from metacross.corpora.formats.entity_shapes import RecordError, read_entities
 from metacross.corpora.raw import Document, Marked, Oddities, Problems, RawSentence, ReadOptions, Row, shortened
 from metacross.corpora.words import join_words
 from metacross.errors import UserError
+from metacross.wording import counted
 
 _GLINER_WORDS = "tokenized_text"
 _GLINER_ENTITIES = "ner"
@@ -176,7 +177,9 @@ class RecordReader:
                 raise self._no_annotation(record, number)
             tags = self._named(record[key], key, number)
             if len(words) != len(tags):
-                raise RecordError(f"found {len(words)} {words_key} and {len(tags)} {key}; expected as many of both")
+                raise RecordError(
+                    f"found {len(words)} in {words_key} and {len(tags)} in {key}; expected as many of both"
+                )
             return tags
         except (RecordError, UserError):
             # What looks like tags by its key may be something else; words can be tagged without them.
@@ -198,7 +201,8 @@ class RecordReader:
         for tag in (min(tags), max(tags)):
             if not 0 <= tag < len(names):
                 raise RecordError(
-                    f"found {tag} in {key}; expected 0 to {len(names) - 1}, as there are {len(names)} names"
+                    f"found {tag} in {key}; expected 0 to {len(names) - 1}, the numbers of "
+                    f"{counted(len(names), 'names')}"
                 )
         return [names[tag] for tag in tags]
 
@@ -223,7 +227,7 @@ class RecordReader:
             return None
         words = _word_spans(tokens, text) if tokens else None
         if tokens and words is None:
-            self._oddities.count("records whose words do not stand in their text; words are found anew", place)
+            self._oddities.count("records with words that do not stand in the text; words are found anew", place)
         return Document(text, self._marked(record, text, words, number), words, place, record)
 
     def _document_of_words(self, record: Mapping[str, Any], words: Sequence[str], number: int) -> Document:

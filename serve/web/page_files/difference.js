@@ -25,7 +25,7 @@ export const isSame = ({ gone, fresh, changed }) => !gone.length && !fresh.lengt
 export function inWords(who, { gone, fresh, changed }) {
   const name = ({ text, label }) => `${isolated(text)} (${typeName(label)})`;
   const turn = ([was, now]) => `${name(was)} became ${now.text === was.text ? typeName(now.label) : name(now)}`;
-  const some = (list) => list.slice(0, 5).join(", ") + (list.length > 5 ? ` and ${list.length - 5} others` : "");
+  const some = (list) => list.slice(0, 5).join(", ") + (list.length > 5 ? ` and ${count(list.length - 5, "other", "others")}` : "");
   const entities = ({ length }) => count(length, "entity", "entities");
   const parts = [];
   if (fresh.length) parts.push(`found ${entities(fresh)} more: ${some(fresh.map(name))}`);

@@ -36,7 +36,7 @@ function learntFrom({ source_sentences, source_language, examples, machine_examp
     ...(examples ? [`${count(examples, "example")} of this service’s users`] : []),
     ...(machine_examples ? [`${count(machine_examples, "sentence")} that a machine labelled`] : []),
   ];
-  const source = `${source_sentences.toLocaleString("en")} labelled ${languageName(source_language)} sentences`;
+  const source = count(source_sentences, `labelled ${languageName(source_language)} sentence`);
   return [source, ...own].join(" + ");
 }
 

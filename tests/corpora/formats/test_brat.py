@@ -41,13 +41,13 @@ def test_a_directory_of_pairs() -> None:
     assert documents[1].place == f"{FOLDER}/viaje.txt"
     ann = f"{FOLDER}/viaje.ann"
     assert oddities == [
-        f"1 events left out (first at {ann}:6)",
+        f"1 event left out (first at {ann}:6)",
         f"2 relations left out (first at {ann}:7)",
-        f"1 attributes left out (first at {ann}:8)",
-        f"1 normalisations left out (first at {ann}:10)",
-        f"1 notes left out (first at {ann}:11)",
-        f"1 triggers of events left out (first at {ann}:5)",
-        f"1 entities left out whose parts have other words between them (first at {ann}:4)",
+        f"1 attribute left out (first at {ann}:8)",
+        f"1 normalisation left out (first at {ann}:10)",
+        f"1 note left out (first at {ann}:11)",
+        f"1 trigger of events left out (first at {ann}:5)",
+        f"1 entity left out whose parts have other words between them (first at {ann}:4)",
     ]
 
 
@@ -69,8 +69,8 @@ def test_what_is_brat_is_known_by_its_path(tmp_path: Path) -> None:
     ("text", "line", "expected", "oddity"),
     [
         ("Łódź\r\n🚆 Lima", "T1\tLOC 8 12\tLima", "Lima", ""),
-        ("Łódź\r\n🚆 Lima", "T1\tLOC 9 13\tLima", "Lima", "1 entities moved, whose offsets count UTF-16 code units"),
-        ("Łódź\r\n🚆 Lima", "T1\tLOC 14 18\tLima", "Lima", "1 entities moved, whose offsets count bytes of UTF-8"),
+        ("Łódź\r\n🚆 Lima", "T1\tLOC 9 13\tLima", "Lima", "1 entity moved, whose offsets count UTF-16 code units"),
+        ("Łódź\r\n🚆 Lima", "T1\tLOC 14 18\tLima", "Lima", "1 entity moved, whose offsets count bytes of UTF-8"),
         ("Łódź\r\n🚆 Lima", "T1\tLOC 7 11\tLima", "Lima", r"count code points, with \r\n as one"),
         ("Łódź\r\n🚆 Lima", "T1\tLOC 0 4\tŁódź", "Łódź", ""),
         ("Łódź\nLima", "T1\tLOC 6 10\tLima", "Lima", r"count code points, with \r\n for \n"),
@@ -80,10 +80,10 @@ def test_what_is_brat_is_known_by_its_path(tmp_path: Path) -> None:
         ("New\nYork", "T1\tLOC 0 8\tNew York", "New\nYork", ""),
         ("New\nYork", "T1\tLOC 0 3;4 8", "New\nYork", ""),
         ("New or York", "T1\tLOC 0 3;7 11", None, "whose parts have other words between them"),
-        ("Lima", "T1\tLOC 0 4\tRome", None, "1 entities left out whose text is not at their offsets"),
-        ("Lima", "T1\tLOC 2 9\tma", "ma", "1 entities moved, whose offsets count code points, with another end"),
-        ("Lima", "T1\tLOC 2 9", None, "1 entities left out that are empty or reach outside of the text"),
-        ("Lima", "T1\tLOC 2 2\t", None, "1 entities left out that are empty or reach outside of the text"),
+        ("Lima", "T1\tLOC 0 4\tRome", None, "1 entity left out whose text is not at the offsets"),
+        ("Lima", "T1\tLOC 2 9\tma", "ma", "1 entity moved, whose offsets count code points, with another end"),
+        ("Lima", "T1\tLOC 2 9", None, "1 entity left out for being empty or outside of the text"),
+        ("Lima", "T1\tLOC 2 2\t", None, "1 entity left out for being empty or outside of the text"),
     ],
 )
 def test_offsets_are_checked_by_the_text_that_is_repeated(
@@ -97,7 +97,7 @@ def test_offsets_are_checked_by_the_text_that_is_repeated(
 def test_a_text_in_latin_1(tmp_path: Path) -> None:
     documents, oddities = read(pair(tmp_path, "é Köln".encode("latin-1"), "T1\tLOC 2 6\tKöln\n"))
     assert entities(documents[0]) == [("LOC", "Köln")]
-    assert oddities == [f"1 texts read as latin-1 (first at {tmp_path / 'a.txt'})"]
+    assert oddities == [f"1 text read as latin-1 (first at {tmp_path / 'a.txt'})"]
 
 
 def test_a_text_without_annotations_beside_it_is_not_annotated(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_text_without_annotations_beside_it_is_not_annotated(tmp_path: Path) -
     other = write(tmp_path, "Quito", "b.txt")
     documents, oddities = read(tmp_path)
     assert [document.marked for document in documents] == [(), None]
-    assert oddities == [f"1 texts without an .ann file, read as not annotated (first at {other})"]
+    assert oddities == [f"1 text without an .ann file, read as not annotated (first at {other})"]
 
 
 @pytest.mark.parametrize("line", ["T1\tPER x 3\tAna", "T1\tPER 0 3;\tAna", "Ana B-PER", "T1", "T1\tPER -1 3\tAna"])
@@ -119,7 +119,7 @@ def test_files_that_lack_their_partner_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "", "b.ann")
     with pytest.raises(UserError, match=r"found no text beside it; expected b\.txt"):
         read(tmp_path / "b.ann")
-    with pytest.raises(UserError, match=r"found 1 \.ann files without a \.txt file of the same name \(.*b\.ann\)"):
+    with pytest.raises(UserError, match=r"found 1 \.ann file without a \.txt file of the same name \(.*b\.ann\)"):
         read(tmp_path)
     with pytest.raises(UserError, match="have no columns"):
         read_brat(str(tmp_path), ReadOptions(tag_column=2), Oddities())
@@ -146,10 +146,10 @@ def test_pairs_are_written_with_a_configuration(tmp_path: Path) -> None:
 def test_what_brat_cannot_hold_is_counted(tmp_path: Path) -> None:
     document = Document("Ana\ud800", (Marked(0, 3, "a b"), Marked(0, 3, "人物"), Marked(2, 9, "PER")), place="f:1")
     assert written(tmp_path / "out", document) == [
-        "1 lone surrogates written as U+FFFD, since UTF-8 has none (first at f:1)",
-        "1 entities whose type was written with _ for white space (first at f:1)",
-        "1 entities whose type brat does not show (it takes ASCII letters, digits, - and _) (first at f:1)",
-        "1 entities left out that are empty or reach outside of the text (first at f:1)",
+        "1 lone surrogate written as U+FFFD, since UTF-8 has none (first at f:1)",
+        "1 entity whose type was written with _ for white space (first at f:1)",
+        "1 entity whose type brat does not show (it takes ASCII letters, digits, - and _) (first at f:1)",
+        "1 entity left out for being empty or outside of the text (first at f:1)",
     ]
     assert entities(read(tmp_path / "out")[0][0]) == [("a_b", "Ana"), ("人物", "Ana")]
 

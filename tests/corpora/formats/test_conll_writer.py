@@ -59,7 +59,7 @@ def test_conllu_counts_text_that_is_in_no_word() -> None:
     sentence = Sentence("Ana (sic) left", ("Ana", "left"), ((0, 3), (10, 14)), ("O", "O"), place="old:3")
     lines, odd = written(write_conllu, sentence)
     assert "# text = Ana (sic) left\n1\tAna\t_" in lines
-    assert odd == ["1 parts of texts between words, which CoNLL-U has in a comment only (first at old:3)"]
+    assert odd == ["1 part of texts between words, which CoNLL-U has in a comment only (first at old:3)"]
 
 
 @pytest.mark.parametrize("write", ALL)
@@ -78,7 +78,7 @@ def test_what_only_some_columns_can_hold() -> None:
     with pytest.raises(UserError, match=r"'\|' in it"):
         written(write_conllu, words("Ana", tag="B-a|b"))
     assert written(write_conll, words("a\xa0b"))[1] == [
-        "1 words with white space inside, at which some programs may cut them (first at old:3)"
+        "1 word with white space inside, at which some programs may cut (first at old:3)"
     ]
 
 

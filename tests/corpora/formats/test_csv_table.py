@@ -226,9 +226,9 @@ def test_sentences_are_written_as_a_table() -> None:
         data.decode() == 'Sentence #,Word,Tag\nSentence: 1,In,O\n,",",O\n,"""",O\n,Río,B-LOC\nSentence: 2,a b\ufffd,\n'
     )
     assert oddities == [
-        "1 sentences that have not been annotated, written with empty tags (first at f:1)",
-        "1 lone surrogates written as U+FFFD, since UTF-8 has none (first at f:1)",
-        "1 line breaks within words written as spaces (first at f:1)",
+        "1 sentence without annotation, written with empty tags (first at f:1)",
+        "1 lone surrogate written as U+FFFD, since UTF-8 has none (first at f:1)",
+        "1 line break within words turned into white space (first at f:1)",
     ]
 
 

@@ -55,7 +55,7 @@ def test_texts_that_spacy_has_written() -> None:
         ),
         Document("Hallo", None, ((0, 5),), "a.spacy: text 2"),
     ]
-    assert oddities == ["1 spans in span groups left out (first at a.spacy: text 1)"]
+    assert oddities == ["1 span in span groups left out (first at a.spacy: text 1)"]
 
 
 def test_words_whose_annotation_is_missing_are_counted() -> None:
@@ -121,9 +121,9 @@ def test_what_a_doc_cannot_hold_is_counted() -> None:
     assert documents[0].text == "Lima FC Anabel\ufffd"
     assert documents[0].marked == (Marked(0, 7, "ORG"), Marked(9, 12, "PER"))
     assert oddities == [
-        "1 lone surrogates written as U+FFFD, since UTF-8 has none (first at f:1)",
-        "2 entities left out that are empty or reach outside of the text (first at f:1)",
-        "1 entities left out that overlap another (first at f:1)",
+        "1 lone surrogate written as U+FFFD, since UTF-8 has none (first at f:1)",
+        "2 entities left out for being empty or outside of the text (first at f:1)",
+        "1 entity left out for overlapping another (first at f:1)",
         "2 ends of entities within words, which were cut there (first at f:1)",
     ]
 

@@ -257,7 +257,7 @@ def test_an_entity_that_cuts_a_word_is_counted_for_prodigy() -> None:
     document = Document("Anas", (Marked(0, 3, "PER"),), ((0, 4),), place="file:1")
     write_json_lines_prodigy([document], io.BytesIO(), oddities)
     assert oddities.lines() == [
-        "1 entities that cut a word, written without the numbers of their words (first at file:1)"
+        "1 entity with an end inside a word, written without the numbers of words (first at file:1)"
     ]
 
 

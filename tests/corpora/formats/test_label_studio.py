@@ -55,10 +55,10 @@ def test_an_export_with_cancelled_repeated_and_predicted_annotations() -> None:
     assert documents[0].place == f"{path}: task 1"
     assert documents[0].record["id"] == 11
     assert sorted(oddities) == [
-        f"1 annotations beside the first of their task left out (first at {path}: task 1)",
-        f"1 cancelled annotations left out (first at {path}: task 1)",
-        f"1 results of the type 'choices' left out (first at {path}: task 1)",
-        f"1 tasks that have only predictions of a model, read as not annotated (first at {path}: task 4)",
+        f"1 annotation beside the first of a task left out (first at {path}: task 1)",
+        f"1 cancelled annotation left out (first at {path}: task 1)",
+        f"1 result of the type 'choices' left out (first at {path}: task 1)",
+        f"1 task with predictions of a model only, read as not annotated (first at {path}: task 4)",
         f"2 regions moved, whose offsets count UTF-16 code units (first at {path}: task 2)",
     ]
 
@@ -77,7 +77,7 @@ def test_json_min_has_a_record_for_every_annotation() -> None:
         ("Til Oslo", (Marked(4, 8, "LOC"),)),
         ("Til by", ()),
     ]
-    assert oddities == ["1 annotations beside the first of their task left out (first at tasks.json: task 2)"]
+    assert oddities == ["1 annotation beside the first of a task left out (first at tasks.json: task 2)"]
 
 
 def test_old_completions_and_one_task_a_line() -> None:
@@ -106,11 +106,11 @@ def test_ground_truth_comes_before_other_annotations() -> None:
         ([region(5, 9, "Lima")], ["Lima"], "count bytes of UTF-8"),
         ([region(2, 5, "Lima")], ["Lima"], "with another end than the text they mark"),
         ([region(3, 7, "Lima"), region(12, 15)], ["Lima", "Ana"], "2 regions moved"),  # the second quotes nothing
-        ([region(2, 6, "Quito")], [], "1 regions left out whose text is not at their offsets"),
-        ([region(2, 99)], [], "1 regions left out that are empty or reach outside of the text"),
-        ([region(2, 2)], [], "1 regions left out that are empty or reach outside of the text"),
+        ([region(2, 6, "Quito")], [], "1 region left out whose text is not at the offsets"),
+        ([region(2, 99)], [], "1 region left out for being empty or outside of the text"),
+        ([region(2, 2)], [], "1 region left out for being empty or outside of the text"),
         ([region(0, 6, "🌞\\nLima")], ["🌞\nLima"], ""),  # as some versions write a line break
-        ([region(2, 6, label="")], [], "1 regions without a label left out"),
+        ([region(2, 6, label="")], [], "1 region without a label left out"),
     ],
 )
 def test_offsets_are_checked_by_the_text_that_is_repeated(
@@ -241,5 +241,5 @@ def test_what_is_written_is_read_again(items: list[Document]) -> None:
 
 def test_an_entity_that_is_not_in_its_text_is_not_written(tmp_path: Path) -> None:
     data, oddities = written([Document("a", (Marked(0, 5, "X"),), place="f:1")], predictions=False)
-    assert oddities[-1] == "1 entities left out that are empty or reach outside of the text (first at f:1)"
+    assert oddities[-1] == "1 entity left out for being empty or outside of the text (first at f:1)"
     assert read(write(tmp_path, data).read_bytes())[0][0].marked == ()

@@ -190,7 +190,7 @@ def test_prodigy() -> None:
     assert isinstance(items[0], Document) and items[0].words == ((0, 3), (4, 7), (8, 10), (10, 11))
     assert oddities == [
         '2 records with "answer": "reject" left out (first at file:1)',
-        '1 records with "answer": "ignore" left out (first at file:3)',
+        '1 record with "answer": "ignore" left out (first at file:3)',
     ]
     # To be tagged, what was thought of an annotation does not matter.
     assert len(read(rejected, ignored, unmarked, options=TO_BE_TAGGED)[0]) == 3
@@ -206,7 +206,7 @@ def test_words_beside_a_text_are_looked_for_in_it() -> None:
     shifted = {**PRODIGY, "text": "A" + TEXT, "spans": []}
     items, oddities = read({**record, "tokens": ["Ana", "``"]}, shifted)
     assert [item.words for item in items if isinstance(item, Document)] == [None, None]
-    assert oddities == ["2 records whose words do not stand in their text; words are found anew (first at file:1)"]
+    assert oddities == ["2 records with words that do not stand in the text; words are found anew (first at file:1)"]
 
 
 def test_empty_annotation_and_none() -> None:
@@ -238,13 +238,11 @@ def test_entities_that_are_not_in_the_text_are_counted() -> None:
     items, oddities = read({"text": "", "entities": spans[3:], "tokens": []}, {"text": "Ana", "entities": spans})
     assert [marked_in(item) for item in items] == [[("PER", "Ana")]]
     assert oddities == [
-        "1 empty entities left out (first at file:2)",
-        "4 entities outside of their text left out (first at file:2)",
+        "1 empty entity left out (first at file:2)",
+        "4 entities outside of the text left out (first at file:2)",
     ]
     _, oddities = read({"text": "Ana left", "entities": [{"start": 4, "end": 8, "label": "PER", "text": "Ana"}]})
-    assert oddities == [
-        "1 entities whose repeated text is not the one at their offsets, which were read (first at file:1)"
-    ]
+    assert oddities == ["1 entity whose repeated text is not the one at the offsets, which were read (first at file:1)"]
 
 
 # --- UTF-16 ----------------------------------------------------------------------------------------------------------
@@ -279,7 +277,7 @@ BROKEN: dict[str, tuple[object, str]] = {
     "keys": ({"a": 1}, r"found the keys \['a'\]; expected words with tags"),
     "words as text": ({"tokens": "Ana left"}, r"found the keys \['tokens'\]"),
     "no tags": ({"tokens": ["a"]}, r"found the keys \['tokens'\]; expected words with tags"),
-    "lengths": ({"tokens": ["a"], "tags": ["O", "O"]}, "found 1 tokens and 2 tags; expected as many of both"),
+    "lengths": ({"tokens": ["a"], "tags": ["O", "O"]}, "found 1 in tokens and 2 in tags; expected as many of both"),
     "word": ({"words": ["a", 3], "tags": ["O", "O"]}, r"found \['a', 3\] in words; expected a list of strings"),
     "null word": ({"tokens": [None], "tags": ["O"]}, r"found \[None\] in tokens"),
     "mixed words": ({"tokens": [{"text": "a"}, 1], "tags": ["O", "O"]}, "in tokens; expected a list of strings"),
@@ -326,7 +324,7 @@ def test_all_that_cannot_be_read_is_said_at_once() -> None:
         read(good, {"tokens": ["a"], "tags": []}, good, 3)
     assert str(error.value).splitlines() == [
         "file: 2 places cannot be read; correct the file there.",
-        "file:2: found 1 tokens and 0 tags; expected as many of both",
+        "file:2: found 1 in tokens and 0 in tags; expected as many of both",
         "file:4: found 3; expected a JSON object, in braces",
     ]
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
 
 from metacross.client.contract import EntitiesAnswer, Model, ModelName
-from metacross.config import load_config
+from metacross.config_loading import load_config
 from metacross.corpora.sentence import Sentence
 from metacross.errors import UserError
 from serve.jobs import Job, Labelled

@@ -187,7 +187,7 @@ def test_one_is_replaced_or_changed(client: TestClient) -> None:
     assert client.patch("/v1/examples/2", json={"tags": ["O", "O"], "language": "en"}).json()["language"] == "en"
     for change, part in [
         ({"entities": [{"start": 0, "end": 3, "label": "PER"}]}, "nearest"),
-        ({"tags": ["O"]}, "2 words and 1 tags"),
+        ({"tags": ["O"]}, "2 words and 1 tag"),
         ({"tags": ["O", "B-CAT"]}, "CAT"),
         ({"tags": ["O", "O"], "entities": []}, "not both"),
         ({}, "what is to be changed"),
@@ -233,7 +233,7 @@ def test_an_export_tells_of_what_it_leaves_out(client: TestClient, monkeypatch: 
     assert json.loads(client.get("/v1/examples:export").text)["tokens"][0] == "Ana", "people's alone, unless asked for"
     by_machine = client.get("/v1/examples:export", params={"by": "machine"})
     assert json.loads(by_machine.headers["metacross-oddities"]) == [
-        "1 examples with labels that may be wrong; the file does not say which"
+        "1 example with labels that may be wrong; the file does not say which"
     ]
     monkeypatch.setattr(exports, "MOST", 0)
     refused(client.get("/v1/examples:export"), 422, "1 examples match, at most 0")

@@ -53,7 +53,7 @@ def test_columns_are_imported_and_what_was_mended_is_told(client: TestClient) ->
     assert answer.json()["examples"][0]["language"] == "no"
     assert answer.json()["oddities"] == []
     answer = client.post("/v1/examples:import", content="\ufeffAnna\tPER\nsa\tO\n".encode())
-    assert answer.json()["oddities"] == ["1 tags PER read as I-PER"]
+    assert answer.json()["oddities"] == ["1 tag PER read as I-PER"]
 
 
 def test_labels_and_languages_may_be_written_in_several_ways(client: TestClient) -> None:

@@ -247,7 +247,7 @@ def test_examples_that_make_no_sense_are_refused_all_together(client: TestClient
     for bad, part in [
         ({"text": "Eva left", "entities": [{"start": 1, "end": 3, "label": "PER"}]}, "Eva"),
         ({"text": "Eva left", "entities": [{"start": 0, "end": 3, "label": "CAT"}]}, "CAT"),
-        ({"words": ["Eva"], "tags": ["B-PER", "O"]}, "1 words and 2 tags"),
+        ({"words": ["Eva"], "tags": ["B-PER", "O"]}, "1 word and 2 tags"),
         ({"text": "Eva left"}, "text and entities"),
     ]:
         refused(client.post("/v1/examples", json={"examples": [good, bad]}), 422, "examples.1", part)
