@@ -86,10 +86,11 @@ def tag_windows(
     out: list[Tensor] = [torch.empty(0)] * len(windows)
     lengths = [len(window) for window in windows]
     adapted = [i for i in range(len(windows)) if adaptation is not None and adaptation.rows[i]]
-    if adaptation is not None:
-        lengths = [length + pieces for length, pieces in zip(lengths, adaptation.pieces, strict=True)]
+    besides = None if adaptation is None else adaptation.pieces
     for part in (sorted(set(range(len(windows))) - set(adapted)), adapted):
-        for groups in forwards(model, lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces):
+        # Padding of support costs little, so that groups are made by the windows' own lengths.
+        order = sorted(part, key=lambda i: (lengths[i], besides[i] if besides else 0, i))
+        for groups in forwards(model, lengths, order, batch_pieces, besides):
             fast_weights: Sequence[FastWeights] = [THETA] * len(groups)
             if adaptation is not None and part is adapted:
                 with timed("adapt"):
