@@ -64,7 +64,7 @@ class FastWeights:
 
     linears: Mapping[str, tuple[Factors, ...]] = field(default_factory=dict)
     norms: Mapping[str, NormShift] = field(default_factory=dict)
-    # The same factors once more, of several layers that share an input, with their gradients side by side.
+    # The same factors once more, if there is one step: of all layers that share an input, their gradients side by side.
     joined: Mapping[tuple[str, ...], Factors] = field(default_factory=dict)
 
 
@@ -279,10 +279,14 @@ class Correction:
 
 
 def _scores(x_ETI: Tensor, factors: Factors, biased: bool) -> Tensor:
-    """How much of each support piece's gradient a piece gets (E, T, N)."""
-    scores_ETN = torch.bmm(x_ETI, factors.inputs_ENI.to(x_ETI.dtype).transpose(1, 2))
-    step_E1N = factors.step_EN.unsqueeze(1).to(scores_ETN.dtype)
-    return torch.addcmul(step_E1N, scores_ETN, step_E1N) if biased else scores_ETN * step_E1N
+    """How much of each support piece's gradient a piece gets (E, T, N).
+
+    The product is made the other way round, since oneDNN copies the second matrix, and the factors are the larger one.
+    """
+    scores_ENT = torch.bmm(factors.inputs_ENI.to(x_ETI.dtype), x_ETI.transpose(1, 2))
+    step_EN1 = factors.step_EN.unsqueeze(2).to(scores_ENT.dtype)
+    scores_ENT = torch.addcmul(step_EN1, scores_ENT, step_EN1) if biased else scores_ENT.mul_(step_EN1)
+    return scores_ENT.transpose(1, 2)
 
 
 def _add(y_ETO: Tensor, scores_ETN: Tensor, factors: Factors) -> None:

@@ -20,7 +20,13 @@ from metacross.encoder.windows import IGNORED, Window
 PIECE_STEP = 8
 
 
-def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int, slack: float = math.inf) -> Iterator[list[int]]:
+def budgeted(
+    lengths: Sequence[int],
+    order: Sequence[int],
+    budget: int,
+    slack: float = math.inf,
+    besides: Sequence[int] | None = None,
+) -> Iterator[list[int]]:
     """Cuts `order` into runs whose padded size (rows * longest) stays within `budget`. A run has at least one row.
 
     Args:
@@ -28,32 +34,40 @@ def budgeted(lengths: Sequence[int], order: Sequence[int], budget: int, slack: f
         order: numbers of the rows, in the order they are to run.
         budget: word pieces that a run may have, padding included.
         slack: word pieces of padding that a run may have; see `device.padding_slack`.
+        besides: word pieces that come with each row, in rows of their own; they count for the budget only.
     """
     run: list[int] = []
-    longest = real = 0
+    longest = real = most_besides = 0
     for i in order:
-        length = padded_length(lengths[i])
+        length, own_besides = padded_length(lengths[i]), padded_length(besides[i]) if besides else 0
         size = max(longest, length) * (len(run) + 1)
-        if run and (size > budget or size - real - length > slack):
+        all_ = size + max(most_besides, own_besides) * (len(run) + 1)
+        if run and (all_ > budget or size - real - length > slack):
             yield run
-            run, longest, real = [], 0, 0
+            run, longest, real, most_besides = [], 0, 0, 0
         run.append(i)
-        longest = max(longest, length)
+        longest, most_besides = max(longest, length), max(most_besides, own_besides)
         real += length
     if run:
         yield run
 
 
-def forwards(model: TagModel, lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[list[int]]]:
+def forwards(
+    model: TagModel,
+    lengths: Sequence[int],
+    order: Sequence[int],
+    budget: int,
+    besides: Sequence[int] | None = None,
+) -> Iterator[list[list[int]]]:
     """Cuts `order` into forwards, and each into groups of rows that are padded to the same length.
 
     Arguments as for `budgeted`. A model that is not fused has one group in each forward.
     """
     slack = padding_slack(model.device, fused=model.fused)
     if not model.fused:
-        yield from ([run] for run in budgeted(lengths, order, budget, slack))
+        yield from ([run] for run in budgeted(lengths, order, budget, slack, besides))
         return
-    for run in budgeted(lengths, order, budget):
+    for run in budgeted(lengths, order, budget, besides=besides):
         yield list(budgeted(lengths, run, budget, slack))
 
 

@@ -25,6 +25,8 @@ from metacross.tagging.word_encoding import word_vectors
 Vote = Callable[[Sequence[int], Sequence[Tensor], Sequence[Vectors]], Sequence[Tensor]]
 # The numbers of windows, theta' of each, their words' probabilities (W, C)
 Observe = Callable[[Sequence[int], FastWeights, Sequence[Tensor]], None]
+Groups = Sequence[Sequence[int]]  # numbers of windows, of each group of a forward
+Found = tuple[Tensor, list[Tensor]]  # a group's tag probabilities (E, T, C), and its states after each layer
 Timed = Callable[[str], AbstractContextManager[None]]  # a stage's name -> what times it
 
 
@@ -86,10 +88,11 @@ def tag_windows(
     out: list[Tensor] = [torch.empty(0)] * len(windows)
     lengths = [len(window) for window in windows]
     adapted = [i for i in range(len(windows)) if adaptation is not None and adaptation.rows[i]]
-    if adaptation is not None:
-        lengths = [length + pieces for length, pieces in zip(lengths, adaptation.pieces, strict=True)]
+    besides = None if adaptation is None else adaptation.pieces
     for part in (sorted(set(range(len(windows))) - set(adapted)), adapted):
-        for groups in forwards(model, lengths, sorted(part, key=lambda i: (lengths[i], i)), batch_pieces):
+        # Padding of support costs little, so that groups are made by the windows' own lengths.
+        order = sorted(part, key=lambda i: (lengths[i], besides[i] if besides else 0, i))
+        for groups in forwards(model, lengths, order, batch_pieces, besides):
             fast_weights: Sequence[FastWeights] = [THETA] * len(groups)
             if adaptation is not None and part is adapted:
                 with timed("adapt"):
@@ -100,17 +103,32 @@ def tag_windows(
                     for group in groups
                 ]
                 found = tag_with_states(model, queries, fast_weights)
-            for group, weights, (probabilities_ETC, layer_states) in zip(groups, fast_weights, found, strict=True):
-                probabilities_ETC = probabilities_ETC.cpu()
-                for row, i in enumerate(group):
-                    out[i] = probabilities_ETC[row, list(windows[i].scored_pieces())]
-                if vote is not None:
-                    with timed("words"):
-                        vectors = word_vectors(layer_states, [windows[i] for i in group])
-                        for i, voted_WC in zip(group, vote(group, [out[i] for i in group], vectors), strict=True):
-                            out[i] = voted_WC
-                if adaptation is not None and adaptation.observe is not None and part is adapted:
+            chosen = [i for group in groups for i in group]
+            answers = _by_word(groups, found, windows)
+            if vote is not None:
+                with timed("words"):
+                    # All at once, since each vote reads all labelled words.
+                    answers = vote(chosen, answers, _vectors(groups, found, windows))
+            for i, own_WC in zip(chosen, answers, strict=True):
+                out[i] = own_WC
+            if adaptation is not None and adaptation.observe is not None and part is adapted:
+                for group, weights in zip(groups, fast_weights, strict=True):
                     adaptation.observe(group, weights, [out[i] for i in group])
-                if tick is not None:
-                    tick(len(group))
+            if tick is not None:
+                tick(len(chosen))
     return out
+
+
+def _by_word(groups: Groups, found: Sequence[Found], windows: Sequence[Window]) -> Sequence[Tensor]:
+    """Probabilities (W, C) of each window's scored words, on the CPU."""
+    return [
+        own_TC[list(windows[i].scored_pieces())]
+        for group, (probabilities_ETC, _) in zip(groups, found, strict=True)
+        for i, own_TC in zip(group, probabilities_ETC.cpu(), strict=True)
+    ]
+
+
+def _vectors(groups: Groups, found: Sequence[Found], windows: Sequence[Window]) -> list[Vectors]:
+    """The vectors (W, H) of each window's scored words."""
+    parts = [word_vectors(states, [windows[i] for i in own]) for own, (_, states) in zip(groups, found, strict=True)]
+    return [vectors_WH for part in parts for vectors_WH in part]

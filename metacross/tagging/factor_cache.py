@@ -12,7 +12,7 @@ holds for one theta. The maximum term would need a weight of its own; with it, a
 calls `algorithm.adapt` instead.
 
 Shapes: E episodes, N support pieces of a row, K support sentences of a row, n pieces of one sentence, I and O a layer's
-inputs and outputs, L layers that share a size.
+inputs and outputs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain
 
 import torch
 from cachetools import LRUCache
@@ -31,7 +31,7 @@ from metacross.encoder.model import Rows, TagModel
 from metacross.encoder.rows import forwards, pack
 from metacross.encoder.windows import IGNORED
 from metacross.fast_weights import FastWeights, inverse_length, piece_gradients
-from metacross.tagging.factor_layout import FactorLayout, SentenceGradient, side_by_side
+from metacross.tagging.factor_layout import FactorLayout, SentenceGradient, SideBySide
 
 Fetch = Callable[[Sequence[Sequence[int]]], list[list[tuple[Tensor, Tensor]]]]
 
@@ -106,8 +106,7 @@ class FactorCache:
         assert layout is not None  # the first gradient set it
         gradients = [[used[i] for i in row] for row in rows]
         shares = [_shares(row) for row in gradients]
-        inputs = side_by_side([[gradient.inputs for gradient in row] for row in gradients])
-        grads = side_by_side([[gradient.grads for gradient in row] for row in gradients])
+        factors = SideBySide(gradients)
         norms_EP = torch.stack(
             [
                 torch.stack([share * gradient.norms_P for share, gradient in zip(part, row, strict=True)]).sum(0)
@@ -116,11 +115,11 @@ class FactorCache:
         )
         step_E = norms_EP.new_full((len(rows),), -inner_lr)
         if normalized:
-            dots = self._dots(rows, gradients, inputs, grads)
+            dots = self._dots(rows, gradients)
             squared = [_squared_length(own, part) for own, part in zip(dots, shares, strict=True)]
             step_E = step_E * inverse_length(norms_EP.new_tensor(squared))
-        step_EN = _by_piece(gradients, shares, next(iter(grads.values())).shape[2]).to(step_E) * step_E[:, None]
-        return layout.fast_weights(inputs, grads, step_EN, norms_EP * step_E[:, None])
+        step_EN = _by_piece(gradients, shares, factors.length).to(step_E) * step_E[:, None]
+        return layout.fast_weights(factors, step_EN, norms_EP * step_E[:, None])
 
     def _gradients(self, wanted: Sequence[int]) -> dict[int, SentenceGradient]:
         """The sentences' gradients, by number: those from the cache, and the others, computed together."""
@@ -161,32 +160,27 @@ class FactorCache:
         gradient = piece_gradients(layers, recording, loss)
         if self._layout is None:
             self._layout = FactorLayout(layers, gradient)
-        layout = self._layout
-        places = _places(packed)
         # What pieces add to the norms' gradients, summed over each sentence's pieces.
         norms_EP = torch.cat([_sums(v, packed) for pair in gradient.norms.values() for v in pair if v is not None], 1)
         words = [count for rows in packed for count in (rows.tag_ids_BT != IGNORED).sum(1).tolist()]
-        out = []
-        for e, (hidden_TH, _) in enumerate(chain.from_iterable(groups)):
-            pieces = slice(places[e].start, places[e].start + len(hidden_TH))
-            inputs, grads = layout.stacked(gradient, pieces)
-            out.append(SentenceGradient(len(hidden_TH), words[e], inputs, grads, norms_EP[e].clone()))
-        return out
+        lengths = [len(hidden_TH) for hidden_TH, _ in chain.from_iterable(groups)]
+        places = [slice(start, start + length) for start, length in zip(_starts(packed), lengths, strict=True)]
+        kept = self._layout.by_sentence(gradient, places)
+        return [
+            SentenceGradient(length, count, factors, norms_P.clone())
+            for length, count, factors, norms_P in zip(lengths, words, kept, norms_EP, strict=True)
+        ]
 
     def _dots(
         self,
         rows: Sequence[Sequence[int]],
         gradients: Sequence[Sequence[SentenceGradient]],
-        inputs: dict[int, Tensor],
-        grads: dict[int, Tensor],
     ) -> list[list[list[float]]]:
         """Products (K, K) of the gradients of each row's sentences. If one is not cached, all of its row are computed.
 
         Args:
             rows: the sentences' numbers.
             gradients: theirs.
-            inputs: all rows' inputs side by side, by size (L, E, N, I).
-            grads: all rows' gradients side by side, by size (L, E, N, O).
         """
         assert self._layout is not None
         owners = [dict(zip(row, own, strict=True)) for row, own in zip(rows, gradients, strict=True)]
@@ -194,10 +188,7 @@ class FactorCache:
             e for e, row in enumerate(rows) if any(max(a, b) not in owners[e][min(a, b)].dots for a in row for b in row)
         ]
         if unknown:
-            if len(unknown) < len(rows):
-                inputs = {size: t_LENI[:, unknown] for size, t_LENI in inputs.items()}
-                grads = {size: t_LENO[:, unknown] for size, t_LENO in grads.items()}
-            found = self._layout.dots([gradients[e] for e in unknown], inputs, grads)
+            found = self._layout.dots([gradients[e] for e in unknown])
             for e, dots_KK in zip(unknown, found, strict=True):
                 for a, line in zip(rows[e], dots_KK, strict=False):  # behind the row's sentences there are zeros
                     for b, dot in zip(rows[e], line, strict=False):
@@ -210,10 +201,10 @@ class FactorCache:
         ]
 
 
-def _places(groups: Sequence[Rows]) -> list[slice]:
-    """Which of all groups' pieces, one row after the other, are each row's; padding included."""
+def _starts(groups: Sequence[Rows]) -> list[int]:
+    """Where each row starts when the pieces of all groups stand one row after the other, padding included."""
     lengths = [rows.tag_ids_BT.shape[1] for rows in groups for _ in rows.tag_ids_BT]
-    return [slice(start, end) for start, end in pairwise(accumulate(lengths, initial=0))]
+    return list(accumulate(lengths, initial=0))[:-1]
 
 
 def _sums(x_PO: Tensor, groups: Sequence[Rows]) -> Tensor:

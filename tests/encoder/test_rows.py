@@ -87,6 +87,12 @@ def test_runs_have_no_more_padding_than_they_may(slack: int) -> None:
         assert max(joined) * len(joined) - sum(joined) > slack
 
 
+def test_pieces_besides_the_rows_count_for_the_budget_and_not_as_padding() -> None:
+    lengths, besides = [8, 8, 8, 8], [100, 20, 20, 100]
+    assert list(budgeted(lengths, range(4), 1000, 0, besides)) == [[0, 1, 2, 3]]
+    assert list(budgeted(lengths, range(4), 230, 0, besides)) == [[0, 1], [2, 3]], "padded to 8 and 104"
+
+
 @pytest.mark.parametrize("budget_mb", [0, 100])
 def test_trunk_states_are_the_same_kept_or_computed_again(budget_mb: int) -> None:
     model = tiny_model("bert")

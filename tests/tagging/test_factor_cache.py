@@ -152,6 +152,26 @@ def test_memory_is_counted_and_bounded(budget_mb: int) -> None:
     assert cache.figures.evicted == (3 * len(LENGTHS) if budget_mb == 0 else 0)
 
 
+def test_factors_are_put_side_by_side_when_their_product_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them at once would be written to memory and read again."""
+    model = tiny_model("bert")
+    model.fuse()
+    cache, sentences = made(model)
+    tagged(model, cache, sentences, ROWS)
+    asked: list[int] = []
+    factors = factor_layout.SideBySide.factors
+
+    def counted(rows: factor_layout.SideBySide, product: int) -> tuple[Tensor, Tensor]:
+        asked.append(product)
+        return factors(rows, product)
+
+    monkeypatch.setattr(factor_layout.SideBySide, "factors", counted)
+    weights = cache.fast_weights(ROWS, inner_lr=0.3, normalized=True)
+    assert not asked
+    tag(model, queries(sentences, len(ROWS)), weights)
+    assert sorted(asked) == list(range(len(weights.joined)))
+
+
 def test_the_least_recently_used_goes_first() -> None:
     model = tiny_model("bert")
     cache, sentences = made(model)
