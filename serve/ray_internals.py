@@ -18,6 +18,11 @@ RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
     The environment variable that names a function which Serve calls in each process that takes HTTP. uvicorn is made to
     end connections there whose header does not come; Serve has no setting for it.
 
+RAY_SERVE_USE_GRPC_BY_DEFAULT, RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH
+    Requests go from process to process by gRPC, in messages of at most so many bytes (by default 4 MB, which a long
+    explained answer exceeds). Without it they are generators of actors, and a replica that answers one for a node that
+    is lost may wait inside its event loop for that node, and answers nobody until Serve starts another in its place.
+
 `DeploymentHandle._init(_prefer_local_routing=, _run_router_in_separate_loop=)`
     A Tagger searches the SourceIndex of its own node where there is one, and waits for the answer in a thread. Both
     are options of a handle's router; `DeploymentHandle.options` has no public name for either.
@@ -47,6 +52,10 @@ from ray.serve.handle import DeploymentHandle
 
 from metacross.ray_session import on_this_machine_alone
 
+BY_GRPC = {  # environment of all processes of a cluster that serves
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 << 20),
+}
 HTTP_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 EVERY_ADDRESS = "[::]"  # in the address that a replica opens its port on
 

@@ -34,7 +34,7 @@ from serve.app import build
 from serve.examples.database import shown
 from serve.http_headers import install
 from serve.logs import logging_config
-from serve.ray_internals import HTTP_CALLBACK, log_directory
+from serve.ray_internals import BY_GRPC, HTTP_CALLBACK, log_directory
 from serve.web.auth import refuse_open_door
 
 HANDING_ON_SECONDS = 1.0  # for the last answers, from the replicas that gave them to their clients
@@ -63,7 +63,8 @@ def run(
     """
     settings = _check(bundle, overrides or (), host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process; replicas have logs of their own
-    os.environ.setdefault(HTTP_CALLBACK, f"{install.__module__}:{install.__name__}")
+    for name, value in {**BY_GRPC, HTTP_CALLBACK: f"{install.__module__}:{install.__name__}"}.items():
+        os.environ.setdefault(name, value)
     output, ending, ingress = sys.stdout, _Ending(), None
     if ending.noted:  # it came while this program was loaded
         say(TOO_EARLY)

@@ -27,6 +27,7 @@ cluster_environment() {
         TERM=dumb
         RAY_AUTH_MODE=token RAY_AUTH_TOKEN="$RAY_TOKEN"
         RAY_ROTATION_MAX_BYTES=104857600 RAY_ROTATION_BACKUP_COUNT=5
+        RAY_SERVE_USE_GRPC_BY_DEFAULT=1 RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH=268435456
         SERVICE_TOKEN="$SERVICE_TOKEN"
         METACROSS_TOKENS="[{name: rehearsal, token: $SERVICE_TOKEN, may: [tag, read_metrics]}]"
         OMP_NUM_THREADS=1 RAY_worker_niceness=0 # all hosts share this machine's processors, with each other and others

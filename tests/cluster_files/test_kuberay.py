@@ -18,6 +18,7 @@ from metacross.cli.app import app
 from metacross.config_loading import load_config
 from metacross.ray_session import GROWS_TO
 from serve.check import check
+from serve.ray_internals import BY_GRPC
 from tests.helpers.kuberay_rules import gates, refusals
 from tests.helpers.kubernetes import (
     KUBERAY,
@@ -364,6 +365,16 @@ def test_jobs_know_how_far_the_cluster_grows(overlay: str) -> None:
                     together[resource] = together.get(resource, 0) + group["maxReplicas"] * int(limits[limit])
         variables = {entry["name"]: entry.get("value", "") for entry in _head(spec)["env"]}
         assert json.loads(variables[GROWS_TO]) == together
+
+
+def test_replicas_are_called_by_grpc(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        spec = cluster_spec(manifest)
+        if spec is not None and manifest["kind"] == "RayService":
+            for name, group in groups(spec):
+                environment = group["template"]["spec"]["containers"][0]["env"]
+                variables = {entry["name"]: entry.get("value") for entry in environment}
+                assert variables.items() >= BY_GRPC.items(), name
 
 
 def test_no_secret_is_in_a_file(manifests: list[Manifest]) -> None:

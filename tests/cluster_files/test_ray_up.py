@@ -20,6 +20,7 @@ from botocore.validate import ParamValidator
 from jsonschema import Draft202012Validator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from serve.ray_internals import BY_GRPC
 from tests.helpers.strict_schema import closed
 
 Config = dict[str, Any]
@@ -154,6 +155,7 @@ def test_no_work_on_the_head_and_no_key_in_the_file(configs: dict[str, Config], 
     for command in (start, config["worker_start_ray_commands"][-1]):
         assert "RAY_AUTH_MODE=token" in command
         assert "RAY_ROTATION_MAX_BYTES=" in command
+        assert all(f"{variable}={value} " in command for variable, value in BY_GRPC.items())
     assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
     assert 0 < config["idle_timeout_minutes"] <= 10
     assert ("RAY_enable_autoscaler_v2=0" in start) == (name == "local")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_sigterm_does_what_ctrl_c_does() -> None:
     try:
         with pytest.raises(KeyboardInterrupt), sigterm_as_sigint():
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)  # another thread may get it first, and this one only a moment later
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -57,6 +57,11 @@ def test_the_function_that_is_called_before_http_is_taken() -> None:
     assert "uvicorn.protocols.http.auto:AutoHTTPProtocol" in HTTP_PROTOCOLS.values(), "see serve/http_headers.py"
 
 
+def test_the_environment_by_which_requests_go_by_grpc() -> None:
+    source = inspect.getsource(importlib.import_module("ray.serve._private.constants"))
+    assert all(f'"{name}"' in source for name in ray_internals.BY_GRPC)
+
+
 def test_the_directory_of_logs() -> None:
     assert inspect.isfunction(private("ray._private.node", "Node.get_logs_dir_path"))
     private("ray._private.worker", "_global_node")  # None before Ray is initialised
