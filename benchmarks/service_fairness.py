@@ -42,6 +42,7 @@ from benchmarks.serving_http import SETTINGS, environment, free_port
 from metacross.bundle import check_bundle
 from metacross.corpora.reader import read_corpus
 from metacross.errors import UserError
+from serve.ray_internals import BY_GRPC
 
 PATIENCE_S = 1800.0
 PERIOD_S = 0.5  # between the beginnings of two short requests
@@ -93,7 +94,7 @@ class Service:
         self._bundle = bundle
 
     def __enter__(self) -> str:
-        with environment({"OMP_NUM_THREADS": "1"}):
+        with environment({"OMP_NUM_THREADS": "1", **BY_GRPC}):
             self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
             port = free_port()
             self._process.submit(start_plain, {"bundle": str(self._bundle), **SETTINGS}, port).result()

@@ -44,6 +44,7 @@ from benchmarks.serving import batches_of
 from metacross import AdaptiveTagger
 from metacross.bundle import check_bundle
 from metacross.errors import UserError
+from serve.ray_internals import BY_GRPC
 
 PROXIES: dict[str, dict[str, str]] = {
     "default": {},
@@ -63,7 +64,7 @@ class Service:
 
     def __init__(self, bundle: Path, proxy: str) -> None:
         self._settings = {"bundle": str(bundle), **SETTINGS}
-        self._environment = {"OMP_NUM_THREADS": "1", **PROXIES[proxy]}
+        self._environment = {"OMP_NUM_THREADS": "1", **BY_GRPC, **PROXIES[proxy]}
         self._within = ExitStack()
 
     def __enter__(self) -> Service:

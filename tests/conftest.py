@@ -14,6 +14,9 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
+    # As `metacross serve` and the files in cluster/ set it: see `serve.ray_internals.BY_GRPC`.
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "268435456",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",  # a dead worker is noticed after this long instead of 2 s
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",

@@ -18,6 +18,7 @@ from ray import serve as ray_serve
 from uvicorn.config import HTTP_PROTOCOLS
 
 from serve import ray_internals
+from tests.conftest import ENVIRONMENT
 
 READ_IN = "2.60.0"
 
@@ -60,6 +61,7 @@ def test_the_function_that_is_called_before_http_is_taken() -> None:
 def test_the_environment_by_which_requests_go_by_grpc() -> None:
     source = inspect.getsource(importlib.import_module("ray.serve._private.constants"))
     assert all(f'"{name}"' in source for name in ray_internals.BY_GRPC)
+    assert ENVIRONMENT.items() >= ray_internals.BY_GRPC.items(), "tests run what is deployed"
 
 
 def test_the_directory_of_logs() -> None:
