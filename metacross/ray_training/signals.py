@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from metacross.signals import first_signal
 
@@ -32,16 +33,22 @@ def stop_on_signal(run_dir: Path) -> Iterator[list[str]]:
 def sigterm_as_sigint() -> Iterator[None]:
     """For a sweep: SIGTERM, as `ray job stop` sends it, does what Ctrl-C does: Ray Tune saves its state and returns.
 
-    Ray blocks SIGINT in all its processes, and so in a job's: it is let through here. Does nothing outside of the main
-    thread.
+    Ray blocks SIGINT in all its processes, and so in a job's: it is let through here. Shells start background jobs with
+    SIGINT ignored: there SIGTERM raises KeyboardInterrupt itself. Does nothing outside of the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.SIGINT)

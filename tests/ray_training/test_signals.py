@@ -29,8 +29,11 @@ def test_first_signal_asks_the_second_aborts(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_sigterm_does_what_ctrl_c_does() -> None:
+@pytest.mark.parametrize("ignored", [False, True], ids=["in a terminal", "in the background of a shell"])
+def test_sigterm_does_what_ctrl_c_does(ignored: bool, request: pytest.FixtureRequest) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    kept = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, kept))
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as Ray leaves it in a job
     try:
         with pytest.raises(KeyboardInterrupt), sigterm_as_sigint():
