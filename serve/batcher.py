@@ -38,6 +38,10 @@ class Work(Protocol[R_co]):
     def costs(self) -> Sequence[int]:
         """The cost of each part."""
 
+    @property
+    def together(self) -> int:
+        """How many parts, the first ones, may be in a turn together. Each of those after them has a turn of its own."""
+
     def put_together(self, start: int, end: int) -> None:
         """Does what is left of parts that were done in a batch, for this request alone.
 
@@ -90,12 +94,12 @@ class Request(Generic[W, R]):
         self._begin = begin
 
     def taken(self, most: int) -> Parts[W]:
-        """Its next parts, of a cost of at most `most`; one of a higher cost is taken alone."""
+        """Its next parts, of a cost of at most `most`; one of a higher cost, or with a turn of its own, is alone."""
         if self.work is None:
             self.work = self._begin()
         work = self.work
         end, cost = self.done, 0
-        while end < len(work.costs) and (end == self.done or cost + work.costs[end] <= most):
+        while end < len(work.costs) and (end == self.done or (end < work.together and cost + work.costs[end] <= most)):
             cost += work.costs[end]
             end += 1
         return Parts(work, self.done, end)

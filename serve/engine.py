@@ -146,6 +146,7 @@ class Tagging:
         texts: the request's, cut.
         parts: of the work: with their windows, and then with the answers of their sentences.
         costs: of the parts.
+        together: the windows and the first sentences' answers may be in a turn together.
     """
 
     def __init__(self, loaded: _Loaded, jobs: Sequence[Job]) -> None:
@@ -158,6 +159,7 @@ class Tagging:
             *answer_parts(len(self.texts.sentences)),
         )
         self.costs = tuple(part.cost for part in self.parts)
+        self.together = 1 + sum(isinstance(part, WindowPart) for part in self.parts)
         self._found: list[list[Result]] = [  # for each job of its sentences that are put together
             [] if starts else [loaded.result(job, TaggedText(self.texts.text(number), (), ()))]
             for number, (job, starts) in enumerate(zip(self._jobs, self.texts.places, strict=True))
@@ -197,6 +199,7 @@ class Labelling:
         texts: the sentences, cut.
         parts: of the work with their windows.
         costs: of the parts.
+        together: all of them may be in a turn together.
     """
 
     def __init__(self, loaded: _Loaded, sentences: Sequence[Sentence], language: str) -> None:
@@ -205,6 +208,7 @@ class Labelling:
         self.texts = loaded.tagger.cut([(sentence, plainly) for sentence in sentences])
         self.parts = tuple(window_parts(self.texts.by_length()))
         self.costs = tuple(part.cost for part in self.parts)
+        self.together = len(self.parts)
 
     def possible(self) -> bool:
         """Whether it can be done: always."""

@@ -53,7 +53,7 @@ class AnswerPart:
 
     @property
     def cost(self) -> int:
-        """In word pieces, about: to put a sentence's answer together takes as long as a piece of a small encoder."""
+        """In word pieces, about, of a large encoder. For a small one it is much more, so each part has its own turn."""
         return self.end - self.first
 
 

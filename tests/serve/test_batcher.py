@@ -21,12 +21,13 @@ class Numbers:
             raise ValueError("less than nothing")
         self.costs = numbers
         self.doubled: list[int] = []
-        self.together: list[tuple[int, int]] = []
+        self.together = len(numbers) - numbers.count(3)  # the last ones, if they are 3, have turns of their own
+        self.joined: list[tuple[int, int]] = []
 
     def put_together(self, start: int, end: int) -> None:
         if 19 in self.costs[start:end]:
             raise ValueError("19")
-        self.together.append((start, end))
+        self.joined.append((start, end))
 
     def result(self) -> list[int]:
         if 17 in self.costs:
@@ -140,7 +141,13 @@ def test_a_request_is_put_together_batch_by_batch_and_fails_alone() -> None:
 
     first, second, third = asyncio.run(run())
     assert (first, third) == ([8, 8, 8], [2]) and str(second) == "19"
-    assert requests[0].together == [(0, 2), (2, 3)] and requests[1].together == [(0, 1)]
+    assert requests[0].joined == [(0, 2), (2, 3)] and requests[1].joined == [(0, 1)]
+
+
+def test_the_last_parts_have_turns_of_their_own_whatever_they_cost() -> None:
+    work = Doubling()
+    assert asyncio.run(gathered(work, [1], [1, 1, 3, 3], [2], most=100)) == [[2], [2, 2, 6, 6], [4]]
+    assert work.batches == [[(1,)], [(1, 1), (2,)], [(3,)], [(3,)]]
 
 
 def test_batches_of_long_requests_are_longer_until_a_short_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
