@@ -66,7 +66,15 @@ class Cluster:
 
     def submit(self, submission_id: str, *arguments: object) -> None:
         command = shlex.join(["metacross", *map(str, arguments)])
-        self.client.submit_job(entrypoint=command, submission_id=submission_id, runtime_env=self.runtime_env)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.client.submit_job(entrypoint=command, submission_id=submission_id, runtime_env=self.runtime_env)
+                return
+            except RuntimeError as error:  # on a busy machine the head misses the agent of its node for a moment
+                if "try again later" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
 
     def wait_for(self, submission_id: str, condition: Callable[[], bool]) -> None:
         """Waits until a running job has come so far."""
