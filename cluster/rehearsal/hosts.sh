@@ -16,7 +16,7 @@ hosts_rehearsal() {
     while (($#)); do
         case $1 in
             --image) image=${2:?a name} && shift ;;
-            --venv) venv=${2:?a directory} && shift ;;
+            --venv) venv=$(realpath "${2:?a directory}") && shift ;; # jobs have other directories
             --small) small=yes ;;
             *) echo "cluster/rehearsal.sh hosts: unknown option $1" >&2 && exit 2 ;;
         esac

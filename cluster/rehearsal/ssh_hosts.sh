@@ -15,7 +15,7 @@ ENGINEER=59000                          # a user id that nobody has
 ssh_options() { # OPTIONS...
     while (($#)); do
         case $1 in
-            --venv) VENV=${2:?the directory of a virtual environment} ;;
+            --venv) VENV=$(realpath "${2:?the directory of a virtual environment}") ;;
             --image) IMAGE=${2:?a name} ;;
             *) echo "cluster/rehearsal.sh: unknown option $1" >&2; exit 2 ;;
         esac
