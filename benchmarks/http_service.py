@@ -85,7 +85,10 @@ def observed() -> dict[str, float]:
     """
     from ray import serve as ray_serve
 
+    from serve.ray_internals import answers_threads
+
     tagger = ray_serve.get_deployment_handle("Tagger", "default")
+    answers_threads(tagger)
     found: dict[str, float] = tagger.observed.remote().result(timeout_s=READY_S)
     return found
 

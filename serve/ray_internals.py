@@ -107,6 +107,15 @@ def prefer_same_node(handle: DeploymentHandle[Any]) -> None:
     handle._init(_prefer_local_routing=True, _run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]
 
 
+def answers_threads(handle: DeploymentHandle[Any]) -> None:
+    """Lets threads without an event loop wait for a handle's answers, also with RAY_SERVE_THROUGHPUT_OPTIMIZED.
+
+    Args:
+        handle: one that nothing was called by so far.
+    """
+    handle._init(_run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]
+
+
 class LateAppDeployment(ABC):
     """A deployment for `serve.ingress()` whose application is made on its replica, after its constructor."""
 

@@ -34,7 +34,7 @@ from serve.app import build
 from serve.examples.database import shown
 from serve.http_headers import install
 from serve.logs import logging_config
-from serve.ray_internals import BY_GRPC, HTTP_CALLBACK, log_directory
+from serve.ray_internals import BY_GRPC, HTTP_CALLBACK, answers_threads, log_directory
 from serve.web.auth import refuse_open_door
 
 HANDING_ON_SECONDS = 1.0  # for the last answers, from the replicas that gave them to their clients
@@ -121,9 +121,11 @@ class _Ending:
 def _started(arguments: dict[str, str]) -> DeploymentHandle[Any]:
     """The service's Ingress, once all of it answers. RunError where it does not start."""
     try:
-        return ray_serve.run(build(arguments))
+        ingress = ray_serve.run(build(arguments))
     except RuntimeError as error:
         raise RunError(f"the service did not start: {first_line(error)}") from error
+    answers_threads(ingress)
+    return ingress
 
 
 @contextmanager
