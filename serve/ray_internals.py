@@ -111,9 +111,10 @@ def answers_threads(handle: DeploymentHandle[Any]) -> None:
     """Lets threads without an event loop wait for a handle's answers, also with RAY_SERVE_THROUGHPUT_OPTIMIZED.
 
     Args:
-        handle: one that nothing was called by so far.
+        handle: one that nothing was called by so far, or that this was done to.
     """
-    handle._init(_run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]
+    if not handle.is_initialized:
+        handle._init(_run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]
 
 
 class LateAppDeployment(ABC):
