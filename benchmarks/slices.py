@@ -9,7 +9,7 @@ own. `each` looks up a slice's neighbours with the slice. In a service every sea
 on top of what is measured here.
 
 Then the same sentences are tagged eight at a time, plainly, adapted, explained without influences and with them. The
-last column tells what the constants in `serve.window_parts` should be: they are in units of what a window's pieces cost
+last column tells what the constants in `serve.work_parts` should be: they are in units of what a window's pieces cost
 in a plain answer.
 
 What is measured is processor time of the thread, in turns; what is printed are medians with quartiles. The factors of
@@ -41,7 +41,7 @@ from metacross.errors import UserError
 from metacross.sequences import groups
 from metacross.tagging.window_tagger import TaggedWindow
 from serve.pace import LEAST
-from serve.window_parts import WindowPart, window_parts
+from serve.work_parts import WindowPart, window_parts
 
 TOGETHER = 8  # sentences of a forward, where kinds of answers are compared
 SLICES = (LEAST, 3 * LEAST)

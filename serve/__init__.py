@@ -8,7 +8,7 @@ Modules:
     source_shards   the deployments that hold a shard of a large index each
     engine          what a tagger does with a batch
     results         what was found in a text, as the HTTP interface has it
-    window_parts    a request's work as parts that a batch may have
+    work_parts      a request's work as parts that a batch may have
     jobs            what an Ingress sends to a Tagger
     batcher         requests take turns, in batches, long ones a part at a time
     pace            how much work a batch may have

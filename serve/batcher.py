@@ -39,8 +39,8 @@ class Work(Protocol[R_co]):
         """The cost of each part."""
 
     @property
-    def together(self) -> int:
-        """How many parts, the first ones, may be in a turn together. Each of those after them has a turn of its own."""
+    def alone_from(self) -> int:
+        """The first part that has a turn of its own, as all after it have. Those before may share one."""
 
     def put_together(self, start: int, end: int) -> None:
         """Does what is left of parts that were done in a batch, for this request alone.
@@ -99,7 +99,9 @@ class Request(Generic[W, R]):
             self.work = self._begin()
         work = self.work
         end, cost = self.done, 0
-        while end < len(work.costs) and (end == self.done or (end < work.together and cost + work.costs[end] <= most)):
+        while end < len(work.costs) and (
+            end == self.done or (end < work.alone_from and cost + work.costs[end] <= most)
+        ):
             cost += work.costs[end]
             end += 1
         return Parts(work, self.done, end)

@@ -26,7 +26,7 @@ from serve.examples.uses import UseCounter
 from serve.jobs import Job, Labelled, Refusal
 from serve.places import shown_encoder
 from serve.results import joined, result
-from serve.window_parts import AnswerPart, WindowPart, answer_parts, window_parts
+from serve.work_parts import AnswerPart, WindowPart, answer_parts, window_parts
 
 INFLUENCES = 2000  # characters of a text, at most, whose explanation has influences: they cost most of it
 
@@ -146,7 +146,7 @@ class Tagging:
         texts: the request's, cut.
         parts: of the work: with their windows, and then with the answers of their sentences.
         costs: of the parts.
-        together: the windows and the first sentences' answers may be in a turn together.
+        alone_from: windows and the first sentences' answers may share a turn.
     """
 
     def __init__(self, loaded: _Loaded, jobs: Sequence[Job]) -> None:
@@ -159,7 +159,7 @@ class Tagging:
             *answer_parts(len(self.texts.sentences)),
         )
         self.costs = tuple(part.cost for part in self.parts)
-        self.together = 1 + sum(isinstance(part, WindowPart) for part in self.parts)
+        self.alone_from = 1 + sum(isinstance(part, WindowPart) for part in self.parts)
         self._found: list[list[Result]] = [  # for each job of its sentences that are put together
             [] if starts else [loaded.result(job, TaggedText(self.texts.text(number), (), ()))]
             for number, (job, starts) in enumerate(zip(self._jobs, self.texts.places, strict=True))
@@ -199,7 +199,7 @@ class Labelling:
         texts: the sentences, cut.
         parts: of the work with their windows.
         costs: of the parts.
-        together: all of them may be in a turn together.
+        alone_from: all of them may share a turn.
     """
 
     def __init__(self, loaded: _Loaded, sentences: Sequence[Sentence], language: str) -> None:
@@ -208,7 +208,7 @@ class Labelling:
         self.texts = loaded.tagger.cut([(sentence, plainly) for sentence in sentences])
         self.parts = tuple(window_parts(self.texts.by_length()))
         self.costs = tuple(part.cost for part in self.parts)
-        self.together = len(self.parts)
+        self.alone_from = len(self.parts)
 
     def possible(self) -> bool:
         """Whether it can be done: always."""

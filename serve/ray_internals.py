@@ -24,8 +24,9 @@ RAY_SERVE_USE_GRPC_BY_DEFAULT, RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH
     is lost may wait inside its event loop for that node, and answers nobody until Serve starts another in its place.
 
 `DeploymentHandle._init(_prefer_local_routing=, _run_router_in_separate_loop=)`
-    A Tagger searches the SourceIndex of its own node where there is one, and waits for the answer in a thread. Both
-    are options of a handle's router; `DeploymentHandle.options` has no public name for either.
+    A Tagger searches the SourceIndex of its own node where there is one, and waits for the answer in a thread;
+    `metacross serve` waits for its Ingresses' last answers without an event loop. Both are options of a handle's
+    router; `DeploymentHandle.options` has no public name for either.
 
 `ray.serve._private.replica.add_port_to_grpc_server`
     Every replica unpickles what is sent to a port that it opens on all addresses, and Serve has no setting for it. The

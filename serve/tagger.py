@@ -30,7 +30,7 @@ from serve.prometheus import TaggerMetrics
 from serve.ray_internals import listen_where_ray_does, prefer_same_node
 from serve.source_index import BundleVersion, RemotePool
 from serve.source_shards import open_shards, refuse_other_tags, refuse_other_vectors
-from serve.window_parts import WindowPart
+from serve.work_parts import WindowPart
 
 SHORT = 96  # cost of a short request, see `serve.engine`; one that costs more counts for several in a batch
 QUANTUM = 512  # cost of what is done of a new request in its first batch

@@ -21,7 +21,7 @@ class Numbers:
             raise ValueError("less than nothing")
         self.costs = numbers
         self.doubled: list[int] = []
-        self.together = len(numbers) - numbers.count(3)  # the last ones, if they are 3, have turns of their own
+        self.alone_from = len(numbers) - numbers.count(3)  # the last ones, if they are 3, have turns of their own
         self.joined: list[tuple[int, int]] = []
 
     def put_together(self, start: int, end: int) -> None:

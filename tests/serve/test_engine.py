@@ -20,7 +20,7 @@ from serve.batcher import Parts
 from serve.engine import Engine, Labelling, Tagging
 from serve.examples import ExampleStore, Said
 from serve.jobs import Job, Refusal
-from serve.window_parts import ANSWERED, AnswerPart, WindowPart
+from serve.work_parts import ANSWERED, AnswerPart, WindowPart
 from tests.helpers.adoption import TEXT, other_theta
 
 LONG = " ".join(f"Anna Berg met Otto Klein in place number {number} of Oslo and left" for number in range(12)) + "."

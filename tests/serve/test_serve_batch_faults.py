@@ -27,7 +27,7 @@ class Whole:
     """A number to double, in one part."""
 
     def __init__(self, item: int, size: int) -> None:
-        self.item, self.costs, self.together, self.doubled = item, (size,), 1, 0
+        self.item, self.costs, self.alone_from, self.doubled = item, (size,), 1, 0
 
     def put_together(self, start: int, end: int) -> None:
         """Nothing is left to do."""

@@ -102,7 +102,7 @@ def _pairs(path: Path) -> list[tuple[Path, Path]]:
         names = ", ".join(str(file) for file in alone[:5]) + (", ..." if len(alone) > 5 else "")
         raise UserError(
             f"{path}: found {counted(len(alone), '.ann files')} without a .txt file of the same name ({names}); add "
-            "what is missing, or remove what is there."
+            "each text, or remove its .ann file."
         )
     return [(file, file.with_suffix(".ann")) for file in texts]
 
